@@ -1,0 +1,3 @@
+//! director
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! lvsadm
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The configuration file: model, TOML, checks, difference between two of them.

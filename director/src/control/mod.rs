@@ -1,0 +1,1 @@
+//! ipvsadm's grammar and texts, and the protocol of the control socket.

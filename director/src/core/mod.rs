@@ -1,0 +1,4 @@
+//! The pure heart: plain values and functions of `now`. No clock, no socket, no randomness.
+
+pub mod operation;
+pub mod view;

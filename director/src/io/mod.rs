@@ -1,0 +1,1 @@
+//! The event loop and everything with a file descriptor.

@@ -1,0 +1,3 @@
+//! rsagent
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What both programs do to the machine they run on: netlink and sysctls.

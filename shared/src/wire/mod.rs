@@ -1,0 +1,1 @@
+//! Packet views and builders, checksums. Knows nothing but bytes.

@@ -1,0 +1,1 @@
+//! The namespace laboratory, the demo and the end-to-end tests.
