@@ -1,4 +1,5 @@
 //! The pure heart: plain values and functions of `now`. No clock, no socket, no randomness.
 
+pub mod capture;
 pub mod operation;
 pub mod view;
