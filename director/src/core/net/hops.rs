@@ -34,16 +34,14 @@ pub struct Ask {
     pub port: PortId,
     /// Its IP address.
     pub address: Addr,
-    /// For how long the kernel shall look after it.
-    pub keep: Keep,
 }
 
 /// Traffic of AF_PACKET sockets keeps no neighbour entry of the kernel alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Real servers and gateways: the kernel shall keep the entry fresh.
-    Managed,
-    /// Clients on the link: once.
+    /// Real servers and gateways: the kernel is asked again as long as packets go there.
+    Fresh,
+    /// Clients on the link: it is asked once.
     Once,
 }
 
@@ -73,6 +71,7 @@ struct Entry {
     address: Addr,
     keep: Keep,
     asked: Asked,
+    used: Used,
     waiting: Vec<Vec<u8>>,
 }
 
@@ -82,9 +81,29 @@ enum Asked {
     Yes,
 }
 
+/// Whether a packet went there since the last refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Used {
+    No,
+    Yes,
+}
+
 impl Hops {
-    pub(super) fn get(&self, id: HopId) -> Option<&Hop> {
-        self.hops.get(id.0 as usize).map(|entry| &entry.hop)
+    /// The hop, for a packet that goes there.
+    pub(super) fn take(&mut self, id: HopId) -> Option<&Hop> {
+        let entry = self.hops.get_mut(id.0 as usize)?;
+        entry.used = Used::Yes;
+        Some(&entry.hop)
+    }
+
+    /// Asks again for the neighbours that packets went to since the last call.
+    pub(super) fn refresh(&mut self) {
+        for at in 0..self.hops.len() {
+            let entry = &mut self.hops[at];
+            if entry.keep == Keep::Fresh && mem::replace(&mut entry.used, Used::No) == Used::Yes {
+                self.ask(at as u32);
+            }
+        }
     }
 
     /// The hop to a neighbour, made if it is new. `learned` is an Ethernet address that one of the
@@ -122,11 +141,12 @@ impl Hops {
             address,
             keep,
             asked: Asked::No,
+            used: Used::No,
             waiting: Vec::new(),
         });
         self.by_neighbour.insert((port, address), at);
-        if keep == Keep::Managed {
-            // Also a known one: from now on the kernel keeps it fresh.
+        if keep == Keep::Fresh {
+            // Also a known one: what the kernel knows may be old.
             self.ask(at);
         }
         id
@@ -185,13 +205,17 @@ impl Hops {
         }
     }
 
-    /// The address stays good until the kernel says otherwise; it is asked to look again.
+    /// Where packets go the address stays good, and the kernel is asked to look again.
     pub(super) fn forgotten(&mut self, port: PortId, address: Addr) {
         self.heard.remove(&(port, address));
-        if let Some(at) = self.by_neighbour.get(&(port, address)).copied()
-            && self.hops[at as usize].keep == Keep::Managed
-        {
-            self.ask(at);
+        let Some(at) = self.by_neighbour.get(&(port, address)).copied() else {
+            return;
+        };
+        let entry = &mut self.hops[at as usize];
+        match (entry.keep, entry.used) {
+            (Keep::Fresh, Used::Yes) => self.ask(at),
+            (Keep::Fresh, Used::No) => entry.hop.destination = None,
+            (Keep::Once, _) => {}
         }
     }
 
@@ -231,7 +255,6 @@ impl Hops {
         self.asks.push(Ask {
             port: entry.hop.port,
             address: entry.address,
-            keep: entry.keep,
         });
     }
 

@@ -13,10 +13,10 @@ use std::fmt;
 
 use shared::addr::{Addr, Family};
 
-pub use hops::{Ask, Hop, HopId, Keep};
+pub use hops::{Ask, Hop, HopId};
 pub use routes::{Prefix, RouteInfo, RouteKind};
 
-use hops::{Held, Hops};
+use hops::{Held, Hops, Keep};
 use routes::Routes;
 
 /// An Ethernet address.
@@ -233,7 +233,7 @@ impl Network {
             }
         }
         self.hops
-            .get(HopId(cached.hop))
+            .take(HopId(cached.hop))
             .map_or(Route::Unreachable, Route::Via)
     }
 
@@ -259,6 +259,12 @@ impl Network {
             .into_iter()
             .filter_map(|ask| self.port(ask.port).map(|port| (port.ifindex, ask)))
             .collect()
+    }
+
+    /// Queues the neighbours that packets went to since the last call, to be asked for again: the
+    /// director's own frames keep no entry of the kernel alive.
+    pub fn refresh(&mut self) {
+        self.hops.refresh();
     }
 
     /// How many held frames were given up since the last call.
@@ -385,7 +391,7 @@ impl Network {
                 let keep = if gateway.is_none() && seen.is_some() {
                     Keep::Once
                 } else {
-                    Keep::Managed
+                    Keep::Fresh
                 };
                 Found::Hop(self.hops.intern(id, neighbour, source, mtu, learned, keep))
             }

@@ -217,8 +217,7 @@ fn frames_wait_for_their_neighbour() {
             ETH1,
             Ask {
                 port: SERVER_SIDE,
-                address: server,
-                keep: Keep::Managed
+                address: server
             }
         )]
     );
@@ -259,6 +258,43 @@ fn frames_for_a_silent_neighbour_are_counted_and_it_is_asked_again() {
     assert_eq!(network.take_lost(), 64);
     network.hold(id, vec![0; 60]);
     assert_eq!(network.take_asks().len(), 1);
+}
+
+#[test]
+fn only_neighbours_in_use_are_kept_fresh() {
+    let mut network = network();
+    let mut cached = CachedHop::default();
+    let server = addr("10.1.0.11");
+    network.resolve(&mut cached, server, None);
+    let event = NetworkEvent::Neighbour {
+        ifindex: ETH1,
+        address: server,
+        mac: mac_of(8),
+    };
+    network.apply(event);
+    assert_eq!(network.take_asks().len(), 1);
+    network.refresh();
+    assert_eq!(network.take_asks().len(), 1);
+    let gone = NetworkEvent::NeighbourGone {
+        ifindex: ETH1,
+        address: server,
+    };
+    network.resolve(&mut cached, server, None);
+    network.apply(gone.clone());
+    assert_eq!(network.take_asks().len(), 1);
+    let Route::Via(hop) = network.resolve(&mut cached, server, None) else {
+        panic!()
+    };
+    assert_eq!(hop.destination, Some(mac_of(8)));
+    network.refresh();
+    network.take_asks();
+    network.refresh();
+    assert!(network.take_asks().is_empty());
+    network.apply(gone);
+    let Route::Via(hop) = network.resolve(&mut cached, server, None) else {
+        panic!()
+    };
+    assert_eq!(hop.destination, None);
 }
 
 #[test]
