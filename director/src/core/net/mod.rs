@@ -65,6 +65,8 @@ pub enum NetworkEvent {
         /// The kernel's number of it.
         ifindex: u32,
     },
+    /// All Ethernet interfaces, after some changes may have been missed.
+    Links(Vec<Port>),
     /// The host got an address.
     Address {
         /// The interface that carries it.
@@ -79,6 +81,8 @@ pub enum NetworkEvent {
         /// As it was added.
         prefix: Prefix,
     },
+    /// All addresses with the interfaces that carry them, after some changes may have been missed.
+    Addresses(Vec<(u32, Prefix)>),
     /// A route came, or replaced its like.
     Route(RouteInfo),
     /// A route went.
@@ -157,6 +161,29 @@ impl Network {
         match event {
             NetworkEvent::Link(port) => self.set_port(port),
             NetworkEvent::LinkGone { ifindex } => self.remove_port(ifindex),
+            NetworkEvent::Links(ports) => {
+                let known: Vec<u32> = self.ports().map(|(_, port)| port.ifindex).collect();
+                for ifindex in known {
+                    if !ports.iter().any(|port| port.ifindex == ifindex) {
+                        self.remove_port(ifindex);
+                    }
+                }
+                for port in ports {
+                    self.set_port(port);
+                }
+            }
+            NetworkEvent::Addresses(all) => {
+                let mut new = BTreeMap::<Addr, Vec<(u32, u8)>>::new();
+                for (ifindex, prefix) in all {
+                    new.entry(prefix.address)
+                        .or_default()
+                        .push((ifindex, prefix.length));
+                }
+                if new != self.addresses {
+                    self.addresses = new;
+                    self.routes_changed();
+                }
+            }
             NetworkEvent::Address { ifindex, prefix } => {
                 let holders = self.addresses.entry(prefix.address).or_default();
                 if !holders.contains(&(ifindex, prefix.length)) {

@@ -316,6 +316,17 @@ fn the_host_answers_with_an_address_of_the_right_network() {
 }
 
 #[test]
+fn all_links_and_addresses_anew_drop_what_is_missing() {
+    let mut network = network();
+    network.apply(NetworkEvent::Links(vec![port(ETH0, 0)]));
+    assert_eq!(network.port_of(ETH1), None);
+    assert_eq!(network.port_of(ETH0), Some(CLIENT_SIDE));
+    network.apply(NetworkEvent::Addresses(vec![(ETH0, prefix("10.0.0.1/24"))]));
+    assert!(network.is_local(addr("10.0.0.1")));
+    assert!(!network.is_local(addr("10.0.0.100")));
+}
+
+#[test]
 fn all_routes_anew_keeps_what_is_equal() {
     let mut network = network();
     let mut cached = CachedHop::default();
