@@ -1,1 +1,3 @@
 //! What both programs do to the machine they run on: netlink and sysctls.
+
+pub mod netlink;
