@@ -1,0 +1,1 @@
+//! The balancer as a whole.
