@@ -38,7 +38,7 @@ pub struct Ask {
 
 /// Traffic of AF_PACKET sockets keeps no neighbour entry of the kernel alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub(super) enum Keep {
     /// Real servers and gateways: the kernel is asked again as long as packets go there.
     Fresh,
     /// Clients on the link: it is asked once.
