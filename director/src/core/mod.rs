@@ -13,4 +13,5 @@ pub mod server;
 pub mod service;
 pub mod stats;
 pub mod timer;
+pub mod trash;
 pub mod view;

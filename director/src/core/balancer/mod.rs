@@ -7,8 +7,10 @@
 //! line each of its server, its service and the totals.
 
 mod administration;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod views;
 
 use std::collections::BTreeMap;
@@ -17,65 +19,23 @@ use shared::addr::FlowKey;
 use shared::time::Time;
 
 use super::arena::Arena;
-use super::capture::{CaptureKey, CaptureSet};
+use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable, Endpoint};
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, ServiceKey};
+use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
-use super::protocol::{State, Timeouts};
 use super::reason::Reason;
 use super::scheduler::Pool;
-use super::server::{Activity, Server, ServerId, Trash};
+use super::server::{Activity, Server, ServerId};
 use super::service::{Service, ServiceId};
-use super::stats::{self, Counters, Estimator};
+use super::stats::{Counters, Estimator};
 use super::timer::Wheel;
+use super::trash::Trash;
 
+pub use self::settings::{Settings, Sysctl};
 pub use super::connection::{ConnectionId, Direction};
 pub use super::protocol::Segment;
-
-/// What the configuration says about the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Of connections, by state.
-    pub timeouts: Timeouts,
-    /// How many connections there may be. Further ones are refused, and those that are there stay.
-    pub most_connections: u32,
-    /// `net.ipv4.vs`
-    pub sysctl: Sysctl,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            timeouts: Timeouts::default(),
-            most_connections: 4_000_000,
-            sysctl: Sysctl::default(),
-        }
-    }
-}
-
-/// The switches of `net.ipv4.vs` that are there so far, with the kernel's defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sysctl {
-    /// `expire_nodest_conn`: connections of a removed server end (with the next packet at the
-    /// latest), else their clients' packets are dropped until they time out.
-    pub expire_nodest_conn: bool,
-    /// `conn_reuse_mode`: 0, a SYN never makes a new connection of an old one; otherwise it does
-    /// in TIME_WAIT and CLOSE, and with 2 set in FIN_WAIT too if the answers do not pass.
-    pub conn_reuse_mode: u8,
-    /// `sloppy_tcp`: any segment but RST may be scheduled, not only SYN.
-    pub sloppy_tcp: bool,
-}
-
-impl Default for Sysctl {
-    fn default() -> Sysctl {
-        Sysctl {
-            expire_nodest_conn: false,
-            conn_reuse_mode: 1,
-            sloppy_tcp: false,
-        }
-    }
-}
 
 /// Whose packet it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,39 +167,6 @@ impl Balancer {
         &mut self.servers[self.connections.get(id).expect(IN_TABLE).server()].hop
     }
 
-    /// What time brings: connections end, rates are estimated, removed servers are forgotten. Does a
-    /// bounded amount of work; if more is due, [`poll_at`](Self::poll_at) is not after `now`.
-    pub fn expire(&mut self, now: Time) {
-        for _ in 0..EXPIRE_BUDGET {
-            let Some(slot) = self.wheel.due(self.connections.slab_mut(), now) else {
-                break;
-            };
-            let id = ConnectionId(slot);
-            let deadline = self.connection(id).deadline();
-            if deadline <= now {
-                self.end(id);
-            } else {
-                self.wheel.set(self.connections.slab_mut(), slot, deadline);
-            }
-        }
-        self.end_orphans();
-        self.empty_trash(now);
-        self.estimate(now);
-    }
-
-    /// When [`expire`](Self::expire) is to be called next.
-    pub fn poll_at(&self) -> Option<Time> {
-        [
-            self.wheel.poll_at(),
-            self.orphans.map(|_| Time::ZERO),
-            self.trash.poll_at(),
-            self.estimate_at,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
     /// The switches of `net.ipv4.vs`. A change counts from the next packet on.
     pub fn sysctl_mut(&mut self) -> &mut Sysctl {
         &mut self.settings.sysctl
@@ -337,122 +264,6 @@ impl Balancer {
         self.wheel.set(self.connections.slab_mut(), id.0, deadline);
         id
     }
-
-    /// Ends a connection.
-    fn end(&mut self, id: ConnectionId) {
-        self.wheel.clear(self.connections.slab_mut(), id.0);
-        let Some(connection) = self.connections.remove(id) else {
-            return;
-        };
-        let server = &mut self.servers[connection.server()];
-        server.unbind(Activity::of(connection.state()), connection.forward());
-        let service_id = server.service;
-        self.services[service_id].connections -= 1;
-        self.settle_server(connection.server());
-        self.settle_service(service_id);
-    }
-
-    /// With `expire_nodest_conn`, connections do not outlive their server.
-    fn end_orphans(&mut self) {
-        let Some(cursor) = self.orphans else {
-            return;
-        };
-        let (connections, rest) = self.connections.piece(cursor, ORPHAN_BUDGET);
-        let orphans: Vec<ConnectionId> = connections
-            .filter(|(_, connection)| !self.servers[connection.server()].is_available())
-            .map(|(id, _)| id)
-            .collect();
-        self.orphans = rest;
-        for id in orphans {
-            self.end(id);
-        }
-    }
-
-    fn empty_trash(&mut self, now: Time) {
-        let servers = &self.servers;
-        for id in self.trash.sweep(now, |id| servers[id].total() == 0) {
-            let service_id = self.servers[id].service;
-            self.servers.remove(id);
-            self.services[service_id].server_objects -= 1;
-            self.settle_service(service_id);
-        }
-    }
-
-    fn estimate(&mut self, now: Time) {
-        let Some(at) = self.estimate_at.filter(|&at| at <= now) else {
-            return;
-        };
-        // A tick that was missed is gone, as a late timer of the kernel's.
-        let next = at + stats::PERIOD;
-        self.estimate_at = Some(if next > now {
-            next
-        } else {
-            now + stats::PERIOD
-        });
-        self.estimator.tick(&self.traffic);
-        for service in self.services.values_mut() {
-            service.estimator.tick(&service.traffic);
-        }
-        for server in self.servers.values_mut() {
-            server.estimator.tick(&server.traffic);
-        }
-    }
-
-    /// Holds or lets go the key of a server's replies.
-    fn settle_server(&mut self, id: ServerId) {
-        let server = &mut self.servers[id];
-        if server.wants_reply_key() == server.holds_reply_key {
-            return;
-        }
-        server.holds_reply_key = !server.holds_reply_key;
-        let ServiceKey::Address { protocol, port, .. } = self.services[server.service].spec.key
-        else {
-            return;
-        };
-        let server_key = server.spec().key;
-        let key = CaptureKey::Reply {
-            protocol,
-            address: server_key.address.into(),
-            port: if server_key.port == 0 {
-                port
-            } else {
-                server_key.port
-            },
-        };
-        if server.holds_reply_key {
-            self.captures.acquire(key);
-        } else {
-            self.captures.release(key);
-        }
-    }
-
-    /// Holds or lets go the key of a service's packets, and forgets a deleted service that nobody
-    /// needs any more.
-    fn settle_service(&mut self, id: ServiceId) {
-        let service = &mut self.services[id];
-        if service.wants_key() != service.holds_key
-            && let ServiceKey::Address {
-                protocol,
-                address,
-                port,
-            } = service.spec.key
-        {
-            let key = CaptureKey::Service {
-                protocol,
-                address: address.into(),
-                port,
-            };
-            service.holds_key = !service.holds_key;
-            if service.holds_key {
-                self.captures.acquire(key);
-            } else {
-                self.captures.release(key);
-            }
-        }
-        if !service.is_configured() && service.server_objects == 0 {
-            self.services.remove(id);
-        }
-    }
 }
 
 /// Whether a SYN on this connection makes a new one (`is_new_conn_expected`).
@@ -471,9 +282,3 @@ const IN_TABLE: &str = "an id from classify or find is used before connections e
 
 /// Source port of the data connections of active FTP.
 const FTP_DATA: u16 = 20;
-
-/// Timers handled in one call of [`Balancer::expire`]: some tens of microseconds.
-const EXPIRE_BUDGET: usize = 256;
-
-/// Slots searched in one call of [`Balancer::expire`] for connections of removed servers.
-const ORPHAN_BUDGET: usize = 4096;
