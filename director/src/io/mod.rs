@@ -1,1 +1,3 @@
 //! The event loop and everything with a file descriptor.
+
+pub mod capture;
