@@ -115,7 +115,7 @@ pub enum NetworkEvent {
 }
 
 /// Where a packet to some address goes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
     /// Out of a port, to a neighbour.
     Via(&'a Hop),
@@ -247,7 +247,7 @@ impl Network {
         to: Addr,
         seen: Option<(PortId, Mac)>,
     ) -> Route<'_> {
-        if cached.generation != self.generation {
+        if !self.is_current(cached) {
             match self.look_up(to, seen) {
                 Found::Hop(id) => {
                     *cached = CachedHop {
@@ -262,6 +262,11 @@ impl Network {
         self.hops
             .take(HopId(cached.hop))
             .map_or(Route::Unreachable, Route::Via)
+    }
+
+    /// Whether `cached` is as good as a new look at the routes.
+    pub fn is_current(&self, cached: &CachedHop) -> bool {
+        cached.generation == self.generation
     }
 
     /// Keeps a frame (virtio header, Ethernet header, packet) until the neighbour answers, and asks
