@@ -153,6 +153,11 @@ impl Director {
             .min()
     }
 
+    /// Counts a packet that was lost on its way out.
+    pub fn count_drop(&mut self, reason: Reason) {
+        self.drops.count(reason, 1);
+    }
+
     /// Why packets were dropped.
     pub fn drops(&self) -> &Drops {
         &self.drops

@@ -57,6 +57,14 @@ reasons! {
     FragmentsFull => "fragments_full",
     /// The first fragment of a datagram did not come in time.
     FragmentTimeout => "fragment_timeout",
+    /// The interface it had to leave by is down or gone.
+    LinkDown => "link_down",
+    /// The queue of the interface it had to leave by, or the send buffer, is full.
+    QueueFull => "queue_full",
+    /// The kernel refused to send it.
+    SendRefused => "send_refused",
+    /// The kernel refused to take it back.
+    GiveBackRefused => "give_back_refused",
 }
 
 /// How many packets were dropped, by reason.
