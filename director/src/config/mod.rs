@@ -110,3 +110,30 @@ const DEFAULT_TIMEOUTS: TimeoutsView = TimeoutsView {
     tcp_fin: 120,
     udp: 300,
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever an editor leaves behind, reading it says so and does not panic.
+        #[test]
+        fn any_text_is_read(
+            text in prop::collection::vec(
+                prop::sample::select(vec![
+                    "[", "]", "[[service]]", "[[service.server]]", "[[vip]]", "[timeouts]", "\n",
+                    "=", "\"", "{", "}", ",", ".", "address", "weight", "tcp", "server", " = ",
+                    "\"192.0.2.1:80\"", "\"[::1]:80\"", "\":\"", "\"/\"", "\"\u{e9}:\"", "0x", "7",
+                    "99999999999", "'''", "#", "\u{0}", "1979-05-27", "1.5",
+                ]),
+                0..40,
+            )
+        ) {
+            if let Err(faults) = Config::parse(&text.concat(), "f") {
+                prop_assert!(!faults.faults.is_empty());
+            }
+        }
+    }
+}

@@ -187,24 +187,22 @@ pub(super) fn word<'w>(
     if words.known.contains(&value) {
         return Some(value);
     }
-    if words.later.contains(&value) {
-        let instead = if words.known.is_empty() {
-            "leave it out".to_owned()
-        } else {
-            format!("write {}", one_of(words.known))
-        };
-        notes.fault(at, format!("{key} {value:?} is not there yet; {instead}"));
-        return None;
-    }
+    let instead = match words.known {
+        [] => "leave it out".to_owned(),
+        known => format!("write {}", one_of(known)),
+    };
     let all = words.known.iter().chain(words.later).copied();
-    let instead = nearest(value, all).map_or_else(
-        || match words.known {
-            [] => "leave it out".to_owned(),
-            known => format!("write {}", one_of(known)),
-        },
-        |nearest| format!("write {nearest:?}"),
-    );
-    notes.fault(at, format!("{key} {value:?} is unknown; {instead}"));
+    let fault = match nearest(value, all) {
+        Some(near) if words.known.contains(&near) => {
+            format!("{key} {value:?} is unknown; write {near:?}")
+        }
+        Some(near) if near == value => format!("{key} {value:?} is not there yet; {instead}"),
+        Some(near) => {
+            format!("{key} {value:?} is unknown, and {near:?} is not there yet; {instead}")
+        }
+        None => format!("{key} {value:?} is unknown; {instead}"),
+    };
+    notes.fault(at, fault);
     None
 }
 
@@ -233,12 +231,17 @@ fn text_of<'a>(
 
 fn strange_key(keys: &Keys, name: &str) -> String {
     let table = keys.table;
-    if keys.later.contains(&name) {
-        return format!("`{name}' of {table} is not there yet; leave it out");
-    }
     let all = keys.known.iter().chain(keys.later).copied();
     match nearest(name, all) {
-        Some(nearest) => format!("{table} has no key `{name}'; write `{nearest}'"),
+        Some(near) if keys.known.contains(&near) => {
+            format!("{table} has no key `{name}'; write `{near}'")
+        }
+        Some(near) if near == name => {
+            format!("`{name}' of {table} is not there yet; leave it out")
+        }
+        Some(near) => {
+            format!("{table} has no key `{name}', and `{near}' is not there yet; leave it out")
+        }
         None => format!(
             "{table} has no key `{name}'; it has {}",
             keys.known.join(", ")
