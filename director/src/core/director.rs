@@ -153,6 +153,11 @@ impl Director {
             .min()
     }
 
+    /// How many keys the capture looks frames up in.
+    pub fn capture_keys(&mut self) -> usize {
+        self.balancer.captures().len()
+    }
+
     /// Counts a packet that was lost on its way out.
     pub fn count_drop(&mut self, reason: Reason) {
         self.drops.count(reason, 1);

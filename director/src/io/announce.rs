@@ -23,8 +23,8 @@ pub(super) fn done(operation: &Operation, source: Source) {
 }
 
 /// One line for a change that was refused.
-pub(super) fn refused(operation: &Operation, error: &OperationError, file: &str) {
-    tracing::error!("{file}: {}: {error}", attempt(operation));
+pub(super) fn refused(operation: &Operation, error: &OperationError) {
+    tracing::error!("{}: {error}", attempt(operation));
 }
 
 fn sentence(operation: &Operation) -> String {

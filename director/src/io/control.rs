@@ -58,12 +58,20 @@ impl Control {
     /// # Errors
     /// Another director listens there, or the place cannot be used.
     pub(super) fn listen(path: &Path, registry: Registry) -> Result<Control, ControlError> {
-        make_way(path)?;
+        Control::check(path)?;
         let io = |source| ControlError::Io { path: path.to_owned(), source };
         let mut listener = bind(path).map_err(io)?;
         registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(io)?;
         let clients = BTreeMap::new();
         Ok(Control { listener, path: path.to_owned(), clients, next: FIRST_CLIENT, registry })
+    }
+
+    /// Makes sure that nobody listens at `path`.
+    ///
+    /// # Errors
+    /// Another director does, or the place cannot be used.
+    pub(super) fn check(path: &Path) -> Result<(), ControlError> {
+        make_way(path)
     }
 
     /// Whether a client's request can be worked on at once.

@@ -273,11 +273,13 @@ impl EventLoop {
             return;
         }
         let mut interfaces = Vec::new();
-        for (_, interface) in self.intake.iter_mut() {
+        for (ifindex, interface) in self.intake.iter_mut() {
             let statistics = interface.ring.statistics().unwrap_or_default();
+            let port = self.director.network.port_of(ifindex);
             interfaces.push(InterfaceView {
                 name: interface.name.clone(),
                 received: statistics.frames,
+                sent: port.map_or(0, |port| self.transmit.sent(port)),
                 ring_losses: statistics.ring_full + statistics.too_large,
             });
         }

@@ -76,7 +76,10 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
     vips.set(&launch.config.vips, network.netlink());
     reload::start(&launch.config, &mut director, clock.now())?;
 
-    let wanted = launch.wanted_interfaces();
+    let wanted = match &launch.interfaces[..] {
+        [] => launch.config.interfaces.clone(),
+        given => given.to_vec(),
+    };
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop =
         EventLoop::new(poll, clock, director, network, intake, transmit, vips, &launch)?;

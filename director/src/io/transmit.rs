@@ -25,6 +25,8 @@ pub(super) struct Transmit {
     own: Vec<(u32, Vec<u8>)>,
     scratch: Vec<u8>,
     given_back: u64,
+    /// By port.
+    sent: Vec<u64>,
 }
 
 /// Whether a ring may have more frames.
@@ -45,6 +47,7 @@ impl Transmit {
             own: Vec::new(),
             scratch: Vec::new(),
             given_back: 0,
+            sent: Vec::new(),
         })
     }
 
@@ -56,6 +59,11 @@ impl Transmit {
     /// Frames given back so far.
     pub(super) fn given_back(&self) -> u64 {
         self.given_back
+    }
+
+    /// Frames handed to the kernel for a port so far.
+    pub(super) fn sent(&self, port: PortId) -> u64 {
+        self.sent.get(usize::from(port.0)).copied().unwrap_or(0)
     }
 
     /// Takes frames from a ring and sends them on, batch by batch, until there are no more or the
@@ -90,7 +98,10 @@ impl Transmit {
         for outgoing in outbox.drain() {
             match outgoing {
                 Outgoing::Transmit(port, frame) => match director.network.port(port) {
-                    Some(port) => self.own.push((port.ifindex, frame)),
+                    Some(there) => {
+                        count(&mut self.sent, port);
+                        self.own.push((there.ifindex, frame));
+                    }
                     None => director.count_drop(Reason::LinkDown),
                 },
                 Outgoing::Local(frame) => {
@@ -127,7 +138,10 @@ impl Transmit {
             };
             match director.handle_frame(now, port, &mut frame, outbox) {
                 Verdict::Forward(out) => match director.network.port(out) {
-                    Some(out) => self.batch.push((out.ifindex, id)),
+                    Some(there) => {
+                        count(&mut self.sent, out);
+                        self.batch.push((there.ifindex, id));
+                    }
                     None => director.count_drop(Reason::LinkDown),
                 },
                 Verdict::Local => {
@@ -142,6 +156,14 @@ impl Transmit {
         }
         BATCH
     }
+}
+
+fn count(sent: &mut Vec<u64>, port: PortId) {
+    let at = usize::from(port.0);
+    if sent.len() <= at {
+        sent.resize(at + 1, 0);
+    }
+    sent[at] += 1;
 }
 
 fn count_lost(director: &mut Director, error: &io::Error) {
