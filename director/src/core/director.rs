@@ -155,7 +155,7 @@ impl Director {
 
     /// How many keys the capture looks frames up in.
     pub fn capture_keys(&mut self) -> usize {
-        self.balancer.captures().len()
+        self.balancer.captures().keys().count()
     }
 
     /// Counts a packet that was lost on its way out.

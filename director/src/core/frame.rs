@@ -1,5 +1,7 @@
 //! A frame in the buffer that it was received into, to be rewritten in place.
 
+use std::ops::Range;
+
 use shared::wire::ethernet::{self, Header};
 use shared::wire::vnet::{self, VnetHeader};
 
@@ -24,6 +26,11 @@ impl<'a> Frame<'a> {
     /// What a socket with virtio headers takes.
     pub fn wire_bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
+    }
+
+    /// Where in its buffer they are.
+    pub fn wire_range(&self) -> Range<usize> {
+        self.start..self.end
     }
 
     /// The Ethernet frame.

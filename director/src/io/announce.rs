@@ -39,18 +39,25 @@ fn sentence(operation: &Operation) -> String {
             format!("{} is here, for {service}, {}", server.key, facts(server))
         }
         Operation::EditServer(service, server) => {
-            format!("{} is changed, for {service}, {}", server.key, facts(server))
+            format!(
+                "{} is changed, for {service}, {}",
+                server.key,
+                facts(server)
+            )
         }
         Operation::DeleteServer(service, server) => format!("{server} is gone, from {service}"),
         Operation::Zero(None) => "all counters are zero".to_owned(),
         Operation::Zero(Some(service)) => format!("counters of {service} are zero"),
         Operation::SetTimeouts(change) => {
-            let words: Vec<String> =
-                [("tcp", change.tcp), ("tcpfin", change.tcp_fin), ("udp", change.udp)]
-                    .iter()
-                    .filter(|(_, seconds)| *seconds != 0)
-                    .map(|(name, seconds)| format!("{name} {seconds} s"))
-                    .collect();
+            let words: Vec<String> = [
+                ("tcp", change.tcp),
+                ("tcpfin", change.tcp_fin),
+                ("udp", change.udp),
+            ]
+            .iter()
+            .filter(|(_, seconds)| *seconds != 0)
+            .map(|(name, seconds)| format!("{name} {seconds} s"))
+            .collect();
             format!("timeouts are {}", words.join(", "))
         }
     }
@@ -94,15 +101,25 @@ mod tests {
     fn sentences_name_the_thing() {
         let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(192, 0, 2, 1), 80);
         let server = ServerSpec::new(Ipv4Addr::new(10, 0, 0, 8), 8080, ForwardMethod::Nat, 2);
-        let gone = ServerKey { address: Ipv4Addr::new(10, 0, 0, 8).into(), port: 8080 };
+        let gone = ServerKey {
+            address: Ipv4Addr::new(10, 0, 0, 8).into(),
+            port: 8080,
+        };
         for (operation, words) in [
             (
                 Operation::AddServer(key, server),
                 "10.0.0.8:8080 is here, for TCP 192.0.2.1:80, NAT, weight 2",
             ),
-            (Operation::DeleteServer(key, gone), "10.0.0.8:8080 is gone, from TCP 192.0.2.1:80"),
             (
-                Operation::SetTimeouts(TimeoutChange { tcp: 60, tcp_fin: 0, udp: 5 }),
+                Operation::DeleteServer(key, gone),
+                "10.0.0.8:8080 is gone, from TCP 192.0.2.1:80",
+            ),
+            (
+                Operation::SetTimeouts(TimeoutChange {
+                    tcp: 60,
+                    tcp_fin: 0,
+                    udp: 5,
+                }),
                 "timeouts are tcp 60 s, udp 5 s",
             ),
         ] {

@@ -12,7 +12,9 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock {
+            start: Instant::now(),
+        }
     }
 
     /// Now. One second is added, so that no instant of the program is [`Time::ZERO`].

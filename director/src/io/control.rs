@@ -59,11 +59,22 @@ impl Control {
     /// Another director listens there, or the place cannot be used.
     pub(super) fn listen(path: &Path, registry: Registry) -> Result<Control, ControlError> {
         Control::check(path)?;
-        let io = |source| ControlError::Io { path: path.to_owned(), source };
+        let io = |source| ControlError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut listener = bind(path).map_err(io)?;
-        registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(io)?;
+        registry
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .map_err(io)?;
         let clients = BTreeMap::new();
-        Ok(Control { listener, path: path.to_owned(), clients, next: FIRST_CLIENT, registry })
+        Ok(Control {
+            listener,
+            path: path.to_owned(),
+            clients,
+            next: FIRST_CLIENT,
+            registry,
+        })
     }
 
     /// Makes sure that nobody listens at `path`.
@@ -76,7 +87,9 @@ impl Control {
 
     /// Whether a client's request can be worked on at once.
     pub(super) fn is_busy(&self) -> bool {
-        self.clients.values().any(|client| client.progress == Progress::More)
+        self.clients
+            .values()
+            .any(|client| client.progress == Progress::More)
     }
 
     /// Takes new clients.
@@ -87,10 +100,19 @@ impl Control {
                     let both = Interest::READABLE | Interest::WRITABLE;
                     if self.clients.len() >= MOST_CLIENTS {
                         warn!("{MOST_CLIENTS} control connections are open; one more is refused");
-                    } else if self.registry.register(&mut stream, Token(self.next), both).is_ok() {
+                    } else if self
+                        .registry
+                        .register(&mut stream, Token(self.next), both)
+                        .is_ok()
+                    {
                         let session = Session::new();
                         let progress = Progress::Waiting;
-                        let client = Client { stream, session, progress, ended: false };
+                        let client = Client {
+                            stream,
+                            session,
+                            progress,
+                            ended: false,
+                        };
                         self.clients.insert(self.next, client);
                         self.next = (self.next + 1).max(FIRST_CLIENT) % RINGS;
                     }
@@ -201,7 +223,10 @@ enum Blocked {
 
 /// Removes what a killed director left behind.
 fn make_way(path: &Path) -> Result<(), ControlError> {
-    let io = |source| ControlError::Io { path: path.to_owned(), source };
+    let io = |source| ControlError::Io {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }

@@ -34,7 +34,6 @@ use crate::core::view::{
 };
 
 /// Everything that runs. See the [module](self).
-#[derive(Debug)]
 pub(super) struct EventLoop {
     poll: Poll,
     clock: Clock,
@@ -58,6 +57,14 @@ pub(super) struct EventLoop {
     started: Time,
 }
 
+impl std::fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("director", &self.director)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether the loop goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Go {
@@ -78,9 +85,11 @@ impl EventLoop {
         launch: &Launch,
     ) -> io::Result<EventLoop> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)?;
         let fd = network.as_raw_fd();
-        poll.registry().register(&mut SourceFd(&fd), NETWORK, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&fd), NETWORK, Interest::READABLE)?;
         let now = clock.now();
         Ok(EventLoop {
             poll,
@@ -121,7 +130,10 @@ impl EventLoop {
             .poll
             .registry()
             .try_clone()
-            .map_err(|source| ControlError::Io { path: path.to_owned(), source })?;
+            .map_err(|source| ControlError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         self.control = Some(Control::listen(path, registry)?);
         Ok(())
     }
@@ -191,7 +203,10 @@ impl EventLoop {
         if busy || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = self.director.poll_at().map_or(self.refresh_at, |at| at.min(self.refresh_at));
+        let next = self
+            .director
+            .poll_at()
+            .map_or(self.refresh_at, |at| at.min(self.refresh_at));
         // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
         Some(next.since(self.clock.now()) + Duration::from_millis(1))
     }
@@ -268,7 +283,9 @@ impl EventLoop {
     }
 
     fn serve_control(&mut self) {
-        let Some(control) = &mut self.control else { return };
+        let Some(control) = &mut self.control else {
+            return;
+        };
         if !control.is_busy() {
             return;
         }
@@ -283,7 +300,9 @@ impl EventLoop {
                 ring_losses: statistics.ring_full + statistics.too_large,
             });
         }
+        let capture_keys = self.director.capture_keys() as u64;
         control.serve(&mut Desk {
+            capture_keys,
             now: self.now,
             started: self.started,
             director: &mut self.director,
@@ -296,11 +315,21 @@ impl EventLoop {
     /// Each ring with frames gets its budget.
     fn take_frames(&mut self) {
         for _ in 0..self.ready.len() {
-            let Some(ifindex) = self.ready.pop_front() else { return };
-            let Some(interface) = self.intake.get_mut(ifindex) else { continue };
-            let Some(port) = self.director.network.port_of(ifindex) else { continue };
+            let Some(ifindex) = self.ready.pop_front() else {
+                return;
+            };
+            let Some(interface) = self.intake.get_mut(ifindex) else {
+                continue;
+            };
+            let Some(port) = self.director.network.port_of(ifindex) else {
+                continue;
+            };
             let (director, outbox) = (&mut self.director, &mut self.outbox);
-            if self.transmit.drain(self.now, port, interface, director, outbox) == Drained::No {
+            if self
+                .transmit
+                .drain(self.now, port, interface, director, outbox)
+                == Drained::No
+            {
                 self.ready.push_back(ifindex);
             }
         }
@@ -327,6 +356,7 @@ struct Desk<'a> {
     started: Time,
     director: &'a mut Director,
     interfaces: Vec<InterfaceView>,
+    capture_keys: u64,
     given_back: u64,
     table_size: u32,
 }
@@ -355,20 +385,30 @@ impl Backend for Desk<'_> {
     }
 
     fn info(&self) -> InfoView {
-        InfoView { version: VERSION.to_owned(), table_size: self.table_size }
+        InfoView {
+            version: VERSION.to_owned(),
+            table_size: self.table_size,
+        }
     }
 
     fn status(&self) -> StatusView {
-        let drops = self.director.drops().iter().filter(|(_, packets)| *packets != 0);
+        let drops = self
+            .director
+            .drops()
+            .iter()
+            .filter(|(_, packets)| *packets != 0);
         StatusView {
             version: VERSION.to_owned(),
             uptime_secs: self.now.since(self.started).as_secs(),
             interfaces: self.interfaces.clone(),
             connections: self.director.balancer.connection_count() as u64,
-            capture_keys: self.director.capture_keys() as u64,
+            capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops
-                .map(|(reason, packets)| DropView { reason: reason.name().to_owned(), packets })
+                .map(|(reason, packets)| DropView {
+                    reason: reason.name().to_owned(),
+                    packets,
+                })
                 .collect(),
         }
     }

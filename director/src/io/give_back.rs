@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use shared::host::netlink::{Link, Netlink, NetlinkError, NewAddress, Prefix, Scope};
-use shared::host::sysctl::{self, SysctlError};
+use shared::host::sysctl::{Sysctl, SysctlError};
 use shared::sys::SyscallError;
 use shared::sys::tun::Tun;
 
@@ -16,12 +16,11 @@ use shared::sys::tun::Tun;
 #[derive(Debug)]
 pub(super) struct GiveBack {
     tun: Tun,
-    ifindex: u32,
 }
 
 /// Why the device cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GiveBackError {
+pub enum GiveBackError {
     /// No `/dev/net/tun`, or no right to it.
     #[error("the TUN device through which frames go back to the host: {0}")]
     Open(#[from] SyscallError),
@@ -45,8 +44,8 @@ impl GiveBack {
             Some(Link { index, .. }) => index,
             None => return Err(GiveBackError::Vanished(name.to_owned())),
         };
-        sysctl::write_ipv4_conf(name, "rp_filter", "2")?;
-        sysctl::write_ipv4_conf(name, "accept_local", "1")?;
+        Sysctl::ipv4_conf(name, "rp_filter").write("2")?;
+        Sysctl::ipv4_conf(name, "accept_local").write("1")?;
         netlink.set_link_mtu(ifindex, MTU)?;
         netlink.add_address(&NewAddress {
             link: ifindex,
@@ -55,18 +54,13 @@ impl GiveBack {
             scope: Scope::Link,
         })?;
         netlink.set_link_up(ifindex)?;
-        Ok(GiveBack { tun, ifindex })
-    }
-
-    /// The kernel's number of the device.
-    pub(super) fn ifindex(&self) -> u32 {
-        self.ifindex
+        Ok(GiveBack { tun })
     }
 
     /// What the host forwards of an interface's frames it shall forward of ours too.
     pub(super) fn forward_like(&self, interface: &str) -> Result<(), SysctlError> {
-        if sysctl::read_ipv4_conf(interface, "forwarding")? == "1" {
-            sysctl::write_ipv4_conf(self.tun.name(), "forwarding", "1")?;
+        if Sysctl::ipv4_conf(interface, "forwarding").read()? == "1" {
+            Sysctl::ipv4_conf(self.tun.name(), "forwarding").write("1")?;
         }
         Ok(())
     }

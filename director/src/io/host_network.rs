@@ -4,8 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use shared::addr::{Addr, Family};
 use shared::host::netlink::{
-    Address, Event, Link, Monitor, Neighbour, NeighbourState, Netlink, NetlinkError, Route,
-    RouteKind,
+    Event, Link, Monitor, Neighbour, NeighbourState, Netlink, NetlinkError, Route, RouteKind,
 };
 use tracing::warn;
 
@@ -38,7 +37,10 @@ impl HostNetwork {
     /// Opens both, the notifications first: no change falls between them and the first dump.
     pub(super) fn open() -> Result<HostNetwork, NetlinkError> {
         let monitor = Monitor::open()?;
-        Ok(HostNetwork { netlink: Netlink::open()?, monitor })
+        Ok(HostNetwork {
+            netlink: Netlink::open()?,
+            monitor,
+        })
     }
 
     /// For changes of the host.
@@ -50,14 +52,22 @@ impl HostNetwork {
     pub(super) fn dump(&mut self) -> Result<Vec<Heard>, NetlinkError> {
         let links: Vec<Link> = self.netlink.links()?;
         let addresses = self.netlink.addresses()?;
-        let addresses = addresses.iter().map(|address| (address.link, prefix(&address.prefix)));
+        let addresses = addresses
+            .iter()
+            .map(|address| (address.link, prefix(&address.prefix)));
         let mut heard = vec![
             Heard::Network(NetworkEvent::Links(links.iter().filter_map(port).collect())),
             Heard::Network(NetworkEvent::Addresses(addresses.collect())),
             Heard::Network(self.routes()?),
             Heard::Links(links),
         ];
-        heard.extend(self.netlink.neighbours()?.iter().filter_map(neighbour).map(Heard::Network));
+        heard.extend(
+            self.netlink
+                .neighbours()?
+                .iter()
+                .filter_map(neighbour)
+                .map(Heard::Network),
+        );
         Ok(heard)
     }
 
@@ -164,9 +174,10 @@ fn route(route: &Route) -> Option<RouteInfo> {
         return None;
     }
     let kind = match (route.kind, route.link) {
-        (RouteKind::Unicast, Some(ifindex)) => {
-            Kind::Unicast { ifindex, gateway: route.gateway.map(Addr::from) }
-        }
+        (RouteKind::Unicast, Some(ifindex)) => Kind::Unicast {
+            ifindex,
+            gateway: route.gateway.map(Addr::from),
+        },
         (RouteKind::Local, _) => Kind::Local,
         _ => Kind::Unreachable,
     };
@@ -184,9 +195,11 @@ fn neighbour(neighbour: &Neighbour) -> Option<NetworkEvent> {
     let (ifindex, address) = (neighbour.link, neighbour.address.into());
     match (neighbour.state, neighbour.mac) {
         (NeighbourState::Failed, _) => Some(NetworkEvent::NeighbourFailed { ifindex, address }),
-        (state, Some(mac)) if state.is_valid() => {
-            Some(NetworkEvent::Neighbour { ifindex, address, mac: Mac(mac) })
-        }
+        (state, Some(mac)) if state.is_valid() => Some(NetworkEvent::Neighbour {
+            ifindex,
+            address,
+            mac: Mac(mac),
+        }),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ use shared::sys::bpf::TcxLink;
 use tracing::{info, warn};
 
 use super::capture::{Capture, CaptureError};
-use crate::core::capture::{CaptureChange, RING_QUEUE};
+use crate::core::capture::{CaptureChange, TAKEN_QUEUE};
 use crate::sys::packet_ring::{PacketRing, RingOptions};
 
 /// An interface that frames are taken from.
@@ -49,7 +49,12 @@ enum AttachError {
 impl Intake {
     /// Nothing is taken yet.
     pub(super) fn new(capture: Capture, wanted: Vec<String>, registry: Registry) -> Intake {
-        Intake { capture, interfaces: BTreeMap::new(), wanted, registry }
+        Intake {
+            capture,
+            interfaces: BTreeMap::new(),
+            wanted,
+            registry,
+        }
     }
 
     /// Brings changes of what is ours to the kernel.
@@ -61,7 +66,10 @@ impl Intake {
 
     /// An interface came or changed. True if its ring is new and may have frames already.
     pub(super) fn link_changed(&mut self, link: &Link, netlink: &mut Netlink) -> bool {
-        let attached = self.interfaces.get(&link.index).map(|interface| interface.mtu);
+        let attached = self
+            .interfaces
+            .get(&link.index)
+            .map(|interface| interface.mtu);
         if !self.wants(link, netlink) {
             if attached.is_some() {
                 self.link_gone(link.index);
@@ -119,7 +127,12 @@ impl Intake {
     pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
         self.wanted
             .iter()
-            .filter(|name| !self.interfaces.values().any(|interface| interface.name == **name))
+            .filter(|name| {
+                !self
+                    .interfaces
+                    .values()
+                    .any(|interface| interface.name == **name)
+            })
             .map(String::as_str)
     }
 
@@ -135,7 +148,9 @@ impl Intake {
 
     /// All interfaces that frames are taken from.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Interface)> {
-        self.interfaces.iter_mut().map(|(ifindex, interface)| (*ifindex, interface))
+        self.interfaces
+            .iter_mut()
+            .map(|(ifindex, interface)| (*ifindex, interface))
     }
 
     fn wants(&self, link: &Link, netlink: &mut Netlink) -> bool {
@@ -148,14 +163,20 @@ impl Intake {
             slots: slots(link.mtu),
             mtu: link.mtu as usize,
             receive_buffer: RECEIVE_BUFFER,
-            queue: RING_QUEUE,
+            queue: TAKEN_QUEUE,
         };
         let ring = PacketRing::open(link.index, &options)?;
         let fd = ring.as_raw_fd();
-        self.registry.register(&mut SourceFd(&fd), token(link.index), Interest::READABLE)?;
+        self.registry
+            .register(&mut SourceFd(&fd), token(link.index), Interest::READABLE)?;
         // The ring is open: whatever is taken from now on is not lost.
         let _link = self.capture.attach(link.index)?;
-        let interface = Interface { name: link.name.clone(), ring, mtu: link.mtu, _link };
+        let interface = Interface {
+            name: link.name.clone(),
+            ring,
+            mtu: link.mtu,
+            _link,
+        };
         self.interfaces.insert(link.index, interface);
         Ok(())
     }
@@ -174,7 +195,9 @@ pub(super) fn ifindex_of(token: Token) -> Option<u32> {
 /// Frames of members arrive at their bridge, bond or team, which is where they are taken. A VRF has
 /// members that keep their own frames.
 fn is_member(link: &Link, netlink: &mut Netlink) -> bool {
-    let Some(master) = link.master else { return false };
+    let Some(master) = link.master else {
+        return false;
+    };
     match netlink.link_by_index(master) {
         Ok(Some(master)) => master.kind.as_deref() != Some("vrf"),
         Ok(None) => false,

@@ -56,14 +56,16 @@ pub(super) fn reload(old: &Config, new: &Config, director: &mut Director, now: T
         warn!("[connections] and rules count from the next start on");
     }
     let running = director.balancer.services();
-    carry_out(&plan::plan(old, new, &running), director, now);
+    carry_out(&plan(old, new, &running), director, now);
 }
 
 /// The changes that a file of `ipvsadm -S` lines stands for. Lines that begin with `#` are passed
 /// over, as `ipvsadm-restore` does.
 fn rules(file: &Path) -> Result<Vec<Operation>, RulesError> {
-    let text = fs::read_to_string(file)
-        .map_err(|source| RulesError::Unreadable { file: file.to_owned(), source })?;
+    let text = fs::read_to_string(file).map_err(|source| RulesError::Unreadable {
+        file: file.to_owned(),
+        source,
+    })?;
     let names = Resolver::default();
     let mut operations = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -75,7 +77,11 @@ fn rules(file: &Path) -> Result<Vec<Operation>, RulesError> {
         if words.is_empty() || line.starts_with('#') {
             continue;
         }
-        let fault = |what: String| RulesError::Line { file: file.to_owned(), line: at + 1, what };
+        let fault = |what: String| RulesError::Line {
+            file: file.to_owned(),
+            line: at + 1,
+            what,
+        };
         match command::parse("ipvsadm", &words, &names) {
             Ok(Command::Apply(operation)) => operations.push(operation),
             Ok(_) => return Err(fault(format!("`{line}' changes nothing: leave it out"))),
@@ -99,10 +105,13 @@ impl Resolver {
 
 impl Names for Resolver {
     fn host_by_name(&self, name: &str) -> Option<Ipv4Addr> {
-        (name, 0).to_socket_addrs().ok()?.find_map(|address| match address.ip() {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
+        (name, 0)
+            .to_socket_addrs()
+            .ok()?
+            .find_map(|address| match address.ip() {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
     }
 
     fn host_by_address(&self, _: IpAddr) -> Option<String> {

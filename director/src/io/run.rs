@@ -81,8 +81,9 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
         given => given.to_vec(),
     };
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
-    let mut event_loop =
-        EventLoop::new(poll, clock, director, network, intake, transmit, vips, &launch)?;
+    let mut event_loop = EventLoop::new(
+        poll, clock, director, network, intake, transmit, vips, &launch,
+    )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.
     event_loop.open_control(&launch.control)?;
@@ -90,7 +91,10 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         warn!("systemd was not told of the start: {error}");
     }
-    info!("the director is ready, lvsadm speaks to it at {}", launch.control.display());
+    info!(
+        "the director is ready, lvsadm speaks to it at {}",
+        launch.control.display()
+    );
 
     let outcome = event_loop.run();
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
@@ -100,7 +104,10 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
 }
 
 fn settings(launch: &Launch) -> Settings {
-    Settings { most_connections: launch.config.connections.max, ..Settings::default() }
+    Settings {
+        most_connections: launch.config.connections.max,
+        ..Settings::default()
+    }
 }
 
 fn entropy() -> io::Result<Entropy> {
@@ -122,8 +129,12 @@ struct PidFile(PathBuf);
 
 impl PidFile {
     fn write(path: &Path) -> Result<PidFile, RunError> {
-        fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|source| RunError::PidFile { path: path.to_owned(), source })?;
+        fs::write(path, format!("{}\n", std::process::id())).map_err(|source| {
+            RunError::PidFile {
+                path: path.to_owned(),
+                source,
+            }
+        })?;
         Ok(PidFile(path.to_owned()))
     }
 }

@@ -1,6 +1,7 @@
 //! Frames out: batches from the rings, frames of our own, and frames that go back to the host.
 
 use std::io;
+use std::ops::Range;
 
 use shared::sys::SyscallError;
 use tracing::debug;
@@ -21,7 +22,7 @@ use shared::time::Time;
 pub(super) struct Transmit {
     socket: PacketSocket,
     host: GiveBack,
-    batch: Vec<(u32, FrameId)>,
+    batch: Vec<(u32, FrameId, Range<usize>)>,
     own: Vec<(u32, Vec<u8>)>,
     scratch: Vec<u8>,
     given_back: u64,
@@ -82,8 +83,14 @@ impl Transmit {
                 return Drained::Yes;
             }
             let ring = &interface.ring;
-            let frames = self.batch.iter().map(|(ifindex, id)| (*ifindex, ring.frame(*id)));
-            self.socket.send_batch(frames, |_, error| count_lost(director, &error));
+            let frames = self.batch.iter().map(|(ifindex, id, range)| {
+                (
+                    *ifindex,
+                    ring.frame(*id).get(range.clone()).unwrap_or_default(),
+                )
+            });
+            self.socket
+                .send_batch(frames, |_, error| count_lost(director, &error));
             interface.ring.release();
             if !outbox.is_empty() {
                 self.flush(director, outbox);
@@ -113,8 +120,12 @@ impl Transmit {
                 }
             }
         }
-        let frames = self.own.iter().map(|(ifindex, frame)| (*ifindex, &frame[..]));
-        self.socket.send_batch(frames, |_, error| count_lost(director, &error));
+        let frames = self
+            .own
+            .iter()
+            .map(|(ifindex, frame)| (*ifindex, &frame[..]));
+        self.socket
+            .send_batch(frames, |_, error| count_lost(director, &error));
     }
 
     /// Decides about the next frames of a ring. How many there were; those to be sent are in the
@@ -129,7 +140,9 @@ impl Transmit {
     ) -> usize {
         self.batch.clear();
         for taken in 0..BATCH {
-            let Some(received) = interface.ring.next() else { return taken };
+            let Some(received) = interface.ring.next() else {
+                return taken;
+            };
             let id = received.id;
             let frame = Frame::new(received.buffer, received.vnet_at, received.end);
             let Some(mut frame) = frame.filter(|_| !received.tagged) else {
@@ -140,7 +153,7 @@ impl Transmit {
                 Verdict::Forward(out) => match director.network.port(out) {
                     Some(there) => {
                         count(&mut self.sent, out);
-                        self.batch.push((there.ifindex, id));
+                        self.batch.push((there.ifindex, id, frame.wire_range()));
                     }
                     None => director.count_drop(Reason::LinkDown),
                 },

@@ -18,8 +18,10 @@ pub(super) struct Vips {
 impl Vips {
     /// Makes the host's addresses those of the configuration.
     pub(super) fn set(&mut self, wanted: &[Vip], netlink: &mut Netlink) {
-        let (stay, go): (Vec<_>, Vec<_>) =
-            self.ours.drain(..).partition(|(vip, _)| wanted.contains(vip));
+        let (stay, go): (Vec<_>, Vec<_>) = self
+            .ours
+            .drain(..)
+            .partition(|(vip, _)| wanted.contains(vip));
         self.ours = stay;
         for (vip, link) in go {
             remove(&vip, link, netlink);
@@ -45,7 +47,10 @@ impl Vips {
 /// The interface that the address is now ours on; none if it is somebody else's.
 fn add(vip: &Vip, netlink: &mut Netlink) -> Result<Option<u32>, NetlinkError> {
     let Some(link) = netlink.link_by_name(&vip.interface)? else {
-        warn!("VIP {}: there is no interface {}", vip.address, vip.interface);
+        warn!(
+            "VIP {}: there is no interface {}",
+            vip.address, vip.interface
+        );
         return Ok(None);
     };
     let prefix = Prefix::new(vip.address, vip.prefix);
@@ -56,7 +61,12 @@ fn add(vip: &Vip, netlink: &mut Netlink) -> Result<Option<u32>, NetlinkError> {
     }
     let label = vip.label.as_deref();
     let scope = Scope::Universe;
-    netlink.add_address(&NewAddress { link: link.index, prefix, label, scope })?;
+    netlink.add_address(&NewAddress {
+        link: link.index,
+        prefix,
+        label,
+        scope,
+    })?;
     info!("VIP {prefix} is here, on {}", vip.interface);
     Ok(Some(link.index))
 }
