@@ -5,7 +5,7 @@
 //! does what the values say.
 
 mod fault;
-mod plan;
+pub mod plan;
 mod read;
 mod section;
 mod words;
@@ -17,7 +17,6 @@ use crate::core::operation::{Operation, ServerSpec, ServiceSpec};
 use crate::core::view::TimeoutsView;
 
 pub use fault::{Fault, Faults};
-pub use plan::plan;
 
 /// What a configuration file says. [`Config::default`] is an empty file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +46,7 @@ impl Config {
 
     /// What brings an empty director to the state that the file describes.
     pub fn operations(&self) -> Vec<Operation> {
-        plan(&Config::default(), self, &[])
+        plan::plan(&Config::default(), self, &[])
     }
 }
 

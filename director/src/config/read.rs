@@ -1,6 +1,7 @@
 //! From the text of a configuration file to its values.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -53,7 +54,7 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     let mut seen = Seen::default();
     for section in root.tables(notes, "vip", &words::VIP) {
         if let Some((at, vip)) = vip(notes, section)
-            && seen.first(notes, at, format!("VIP {}", vip.address), vip.address)
+            && seen.first(notes, at, format_args!("VIP {}", vip.address), vip.address)
         {
             config.vips.push(vip);
         }
@@ -62,7 +63,7 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     for section in root.tables(notes, "service", &words::SERVICE) {
         if let Some((at, service)) = service(notes, section) {
             let key = service.spec.key;
-            if seen.first(notes, at, format!("service {key}"), key) {
+            if seen.first(notes, at, format_args!("service {key}"), key) {
                 config.services.push(service);
             }
         }
@@ -78,7 +79,7 @@ fn interfaces(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Vec<String> {
             && seen.first(
                 notes,
                 name.at,
-                format!("interface {:?}", name.value),
+                format_args!("interface {:?}", name.value),
                 name.value,
             )
         {
@@ -243,7 +244,12 @@ fn servers(notes: &mut Notes<'_>, service: Section<'_, '_>, port: Option<u16>) -
     let mut servers = Vec::new();
     for section in service.tables(notes, "server", &words::SERVER) {
         if let Some((at, server)) = server(notes, section, port)
-            && seen.first(notes, at, format!("real server {}", server.key), server.key)
+            && seen.first(
+                notes,
+                at,
+                format_args!("real server {}", server.key),
+                server.key,
+            )
         {
             servers.push(server);
         }
@@ -318,17 +324,17 @@ fn endpoint(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, Option
     let Some(port) = port else {
         return Some((address, None));
     };
-    match decimal(port) {
-        Some(0) => notes.fault(
-            text.at,
-            format!("port 0 of {address}, which is all ports, is not there yet; write a port from 1 to 65535"),
+    let fault = match decimal(port) {
+        Some(0) => format!(
+            "port 0 of {address}, which is all ports, is not there yet; write a port from 1 to \
+             65535"
         ),
         Some(port) if port <= u32::from(u16::MAX) => return Some((address, Some(port as u16))),
-        _ => notes.fault(
-            text.at,
-            format!("port `{port}' of {address} is not a number from 1 to 65535; write \"{address}:80\""),
+        _ => format!(
+            "port `{port}' of {address} is not a number from 1 to 65535; write \"{address}:80\""
         ),
-    }
+    };
+    notes.fault(text.at, fault);
     None
 }
 
@@ -407,7 +413,7 @@ impl<K> Default for Seen<K> {
 
 impl<K: Ord> Seen<K> {
     /// Whether `key` is new; if it is not, that is a fault.
-    fn first(&mut self, notes: &mut Notes<'_>, at: usize, what: String, key: K) -> bool {
+    fn first(&mut self, notes: &mut Notes<'_>, at: usize, what: impl Display, key: K) -> bool {
         let Some(&earlier) = self.0.get(&key) else {
             self.0.insert(key, at);
             return true;

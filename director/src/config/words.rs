@@ -108,3 +108,23 @@ pub(super) const FLAGS: Words = Words {
         "ops",
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::operation::OperationError;
+    use crate::core::scheduler::by_name;
+
+    #[test]
+    fn the_core_has_the_schedulers_that_the_file_may_name() {
+        for name in SCHEDULERS.known {
+            assert!(by_name(name).is_ok(), "{name}");
+        }
+        for name in SCHEDULERS.later {
+            assert!(
+                matches!(by_name(name), Err(OperationError::NotYet(_))),
+                "{name}"
+            );
+        }
+    }
+}
