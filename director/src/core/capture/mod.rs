@@ -10,7 +10,7 @@ mod program;
 mod questions;
 mod takes;
 
-pub use program::{Taken, program};
+pub use program::{TAKEN_QUEUE, Taken, program};
 pub use takes::takes;
 
 use std::collections::BTreeMap;

@@ -16,11 +16,18 @@ use super::questions::{Found, LATER_FRAGMENT, Question, Transport, WITH_PORTS, W
 /// What becomes of a frame that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It is marked `PACKET_OTHERHOST` and passed on: the ring takes it, the host discards it.
+    /// It is marked `PACKET_OTHERHOST`, with queue number [`TAKEN_QUEUE`], and passed on: the ring
+    /// takes it, the host discards it.
     ToRing,
     /// The program returns 1, for tests: a test run does not show the packet type.
     Report,
 }
+
+/// The queue number (`skb->queue_mapping`) of frames that the program has taken. The packet type
+/// alone does not tell them apart: the kernel itself gives it to frames for other stations, when
+/// the device is promiscuous, and to those of a VLAN that it has no device for, which by then
+/// look untagged. Nothing else uses a received frame's queue number after tcx.
+pub const TAKEN_QUEUE: u16 = 0x4c56;
 
 /// The program. Its one map holds the keys ([`CaptureKey::to_bytes`](super::CaptureKey::to_bytes))
 /// of what is ours.
@@ -51,6 +58,8 @@ pub fn program(taken: Taken) -> Result<Vec<Insn>, AssembleError> {
             asm.mov(R1, R6);
             asm.mov(R2, PACKET_OTHERHOST);
             asm.call(Helper::SkbChangeType);
+            asm.mov(R1, i32::from(TAKEN_QUEUE));
+            asm.store(Size::Word, R6, SKB_QUEUE_MAPPING, R1);
         }
         Taken::Report => {
             asm.mov(R0, 1);
@@ -227,6 +236,7 @@ const KEYS: MapIndex = MapIndex(0);
 // `struct __sk_buff` (include/uapi/linux/bpf.h).
 const SKB_LEN: i16 = 0;
 const SKB_PKT_TYPE: i16 = 4;
+const SKB_QUEUE_MAPPING: i16 = 12;
 const SKB_PROTOCOL: i16 = 16;
 const SKB_VLAN_PRESENT: i16 = 20;
 // include/uapi/linux/if_packet.h
