@@ -85,6 +85,26 @@ enum Place {
     Copy(usize),
 }
 
+/// A frame that has arrived, before it is lent out.
+struct Arrival {
+    place: Place,
+    vnet_at: usize,
+    end: usize,
+    tagged: bool,
+}
+
+impl RingOptions {
+    /// The usual ring for an interface: 4096 slots, and 8 MiB for large frames.
+    pub const fn new(mtu: usize, queue: u16) -> RingOptions {
+        RingOptions {
+            slots: 4096,
+            mtu,
+            receive_buffer: 8 << 20,
+            queue,
+        }
+    }
+}
+
 impl PacketRing {
     /// Opens the ring of an interface of this network namespace for IPv4.
     ///
@@ -134,33 +154,22 @@ impl PacketRing {
     /// `None`: nothing more has arrived, or the batch is full. So the ring is drained (and an
     /// edge-triggered poll will tell of the next frame) only when the first call after a release
     /// gives `None`.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "what it gives borrows the ring"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "lends from the ring")]
     pub fn next(&mut self) -> Option<Received<'_>> {
-        loop {
-            let header = self.memory.peek()?;
-            let tagged = header.status & libc::TP_STATUS_VLAN_VALID != 0;
-            let found = if header.status & libc::TP_STATUS_COPY != 0 {
-                if self.copies_used == self.copies.len() {
-                    return None;
-                }
-                self.memory.take()?;
-                self.receive_copy()
-            } else {
-                let number = self.memory.take()?;
-                whole_frame(&header).map(|end| (Place::Slot(number), header.at, end))
-            };
-            let Some((place, frame_at, end)) = found else {
-                self.statistics.too_large += 1;
-                continue;
-            };
-            let id = FrameId(self.batch.len() as u32);
-            self.batch.push(place);
-            // The borrow checker follows no borrow out of a loop under a condition: end it here.
-            return self.received(id, frame_at.checked_sub(VNET_BYTES)?, end, tagged);
-        }
+        let arrival = self.arrival()?;
+        let id = FrameId(self.batch.len() as u32);
+        self.batch.push(arrival.place);
+        let buffer = match arrival.place {
+            Place::Slot(number) => self.memory.bytes_mut(number)?,
+            Place::Copy(copy) => self.copies.get_mut(copy)?,
+        };
+        Some(Received {
+            id,
+            buffer,
+            vnet_at: arrival.vnet_at,
+            end: arrival.end,
+            tagged: arrival.tagged,
+        })
     }
 
     /// A frame of the batch: the buffer that [`next`](Self::next) gave, to send from. Empty when
@@ -206,28 +215,25 @@ impl PacketRing {
         Ok(self.statistics)
     }
 
-    fn received(
-        &mut self,
-        id: FrameId,
-        vnet_at: usize,
-        end: usize,
-        tagged: bool,
-    ) -> Option<Received<'_>> {
-        let buffer = match *self.batch.get(id.0 as usize)? {
-            Place::Slot(number) => self.memory.bytes_mut(number)?,
-            Place::Copy(copy) => self.copies.get_mut(copy)?,
-        };
-        Some(Received {
-            id,
-            buffer,
-            vnet_at,
-            end,
-            tagged,
-        })
+    /// Takes slots until one has a whole frame.
+    fn arrival(&mut self) -> Option<Arrival> {
+        while self.copies_used < self.copies.len() {
+            let (number, header) = self.memory.take()?;
+            let arrival = if header.status & libc::TP_STATUS_COPY != 0 {
+                self.receive_copy(&header)
+            } else {
+                in_slot(number, &header)
+            };
+            if arrival.is_some() {
+                return arrival;
+            }
+            self.statistics.too_large += 1;
+        }
+        None
     }
 
     /// Fetches the frame of a slot that is marked `TP_STATUS_COPY`. `None`: it is lost.
-    fn receive_copy(&mut self) -> Option<(Place, usize, usize)> {
+    fn receive_copy(&mut self, header: &SlotHeader) -> Option<Arrival> {
         let copy = self.copies_used;
         let room = self.copies.get_mut(copy)?.get_mut(COPY_VNET_AT..)?;
         let mut got = receive(&self.fd, room);
@@ -241,8 +247,12 @@ impl PacketRing {
         }
         let length = got.ok().filter(|&length| length <= room.len())?;
         self.copies_used += 1;
-        let frame_at = COPY_VNET_AT + VNET_BYTES;
-        Some((Place::Copy(copy), frame_at, COPY_VNET_AT + length))
+        Some(Arrival {
+            place: Place::Copy(copy),
+            vnet_at: COPY_VNET_AT,
+            end: COPY_VNET_AT + length,
+            tagged: tagged(header),
+        })
     }
 }
 
@@ -267,9 +277,19 @@ impl fmt::Debug for PacketRing {
     }
 }
 
-/// Where the frame in a slot ends; `None` when it is not all there.
-fn whole_frame(header: &SlotHeader) -> Option<usize> {
-    (header.captured == header.length).then_some(header.at + header.captured)
+/// The frame in a slot; `None` when it is not all there.
+fn in_slot(number: usize, header: &SlotHeader) -> Option<Arrival> {
+    (header.captured == header.length).then_some(())?;
+    Some(Arrival {
+        place: Place::Slot(number),
+        vnet_at: header.at.checked_sub(VNET_BYTES)?,
+        end: header.at + header.captured,
+        tagged: tagged(header),
+    })
+}
+
+fn tagged(header: &SlotHeader) -> bool {
+    header.status & libc::TP_STATUS_VLAN_VALID != 0
 }
 
 /// One frame with its vnet header; its whole length, also when that is more than `room` holds.
@@ -337,15 +357,3 @@ const BPF_JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const BPF_RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
 const _: () = assert!(SLOT_VNET_AT >= HEADROOM && COPY_VNET_AT >= HEADROOM);
-
-impl RingOptions {
-    /// The usual ring for an interface: 4096 slots, and 8 MiB for large frames.
-    pub const fn new(mtu: usize, queue: u16) -> RingOptions {
-        RingOptions {
-            slots: 4096,
-            mtu,
-            receive_buffer: 8 << 20,
-            queue,
-        }
-    }
-}

@@ -83,8 +83,9 @@ impl RingMemory {
         self.held
     }
 
-    /// The next frame, if the kernel has filled its slot, without taking it.
-    pub(super) fn peek(&self) -> Option<SlotHeader> {
+    /// Takes the next slot, if the kernel has filled it: its number among those that we hold,
+    /// and what is in it.
+    pub(super) fn take(&mut self) -> Option<(usize, SlotHeader)> {
         if self.held == self.slots {
             return None;
         }
@@ -98,19 +99,15 @@ impl RingMemory {
         // SAFETY: the slot is ours by its status, the kernel does not write to it any more, and it
         // begins with this header of plain integers, aligned since slots are.
         let header = unsafe { header.read() };
-        Some(SlotHeader {
+        let number = self.held;
+        self.held += 1;
+        let header = SlotHeader {
             status,
             length: header.tp_len as usize,
             captured: header.tp_snaplen as usize,
             at: usize::from(header.tp_mac).saturating_sub(SLOT_HEAD),
-        })
-    }
-
-    /// Holds the slot that [`peek`](Self::peek) has shown; its number among those held.
-    pub(super) fn take(&mut self) -> Option<usize> {
-        self.peek()?;
-        self.held += 1;
-        Some(self.held - 1)
+        };
+        Some((number, header))
     }
 
     /// A slot that we hold, without its head.

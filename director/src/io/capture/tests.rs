@@ -174,7 +174,7 @@ fn run(capture: &Capture, frame: &[u8]) -> Option<i32> {
         [0x86, 0xdd] => ETHERNET + 40,
         _ => ETHERNET,
     };
-    (frame.len() >= shortest).then(|| capture.program.test_run(frame).unwrap().returned)
+    (frame.len() >= shortest).then(|| capture.program.test_run(frame).unwrap())
 }
 
 const ETHERNET: usize = 14;

@@ -1,5 +1,6 @@
 //! What the tests share: namespaces with veth devices between them, the director's side, frames.
 
+use std::ffi::CStr;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::process::Command;
@@ -37,7 +38,8 @@ pub(super) struct Port {
 
 impl Port {
     /// Must be called in the namespace of the interface.
-    pub(super) fn open(ifindex: u32, slots: usize, keys: &[CaptureKey]) -> Port {
+    pub(super) fn open(interface: &CStr, slots: usize, keys: &[CaptureKey]) -> Port {
+        let ifindex = ifindex(interface);
         let options = RingOptions {
             slots,
             ..RingOptions::new(1500, TAKEN_QUEUE)
@@ -64,6 +66,14 @@ impl Port {
     pub(super) fn readable(&self) -> bool {
         readable(&self.ring, Duration::ZERO)
     }
+}
+
+/// The index of an interface of this thread's namespace.
+pub(super) fn ifindex(interface: &CStr) -> u32 {
+    // SAFETY: if_nametoindex(3) reads a string that ends with a zero.
+    let ifindex = unsafe { libc::if_nametoindex(interface.as_ptr()) };
+    assert_ne!(ifindex, 0, "no {interface:?}");
+    ifindex
 }
 
 /// Whether something can be read within `timeout`.

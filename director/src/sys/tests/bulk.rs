@@ -9,14 +9,13 @@ use std::time::Duration;
 use shared::addr::Protocol;
 use shared::sys::namespace::Namespace;
 
-use super::bench::{Port, addr, namespace, readable, run, service};
+use super::bench::{Port, addr, ifindex, namespace, readable, run, service};
 use crate::core::capture::CaptureKey;
 use crate::sys::packet_socket::PacketSocket;
 
-const LEFT: u32 = 11;
-const RIGHT: u32 = 12;
 const CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 0x01];
 const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 0x04];
+const PATIENCE: Duration = Duration::from_secs(20);
 const BYTES: usize = 16 << 20;
 
 #[test]
@@ -42,7 +41,7 @@ fn transfer(director_script: &str) -> [usize; 2] {
     let client = namespace(
         Some(&director),
         "ip link add client address 02:00:00:00:00:01 type veth \
-             peer name left index 11 address 02:00:00:00:00:02 netns $peer
+             peer name left address 02:00:00:00:00:02 netns $peer
         ip address add 10.9.1.1/24 dev client
         ip link set client up
         ip route add default via 10.9.1.254",
@@ -50,7 +49,7 @@ fn transfer(director_script: &str) -> [usize; 2] {
     let server = namespace(
         Some(&director),
         "ip link add server address 02:00:00:00:00:04 type veth \
-             peer name right index 12 address 02:00:00:00:00:03 netns $peer
+             peer name right address 02:00:00:00:00:03 netns $peer
         ip address add 10.9.2.1/24 dev server
         ip link set server up
         ip route add default via 10.9.2.254",
@@ -86,7 +85,8 @@ fn transfer(director_script: &str) -> [usize; 2] {
 
 fn connect(client: &Namespace) -> Vec<u8> {
     let exchange = || {
-        let mut stream = TcpStream::connect("10.9.2.1:80").unwrap();
+        let server = "10.9.2.1:80".parse().unwrap();
+        let mut stream = TcpStream::connect_timeout(&server, PATIENCE).unwrap();
         stream.write_all(&pattern()).unwrap();
         read(&mut stream)
     };
@@ -94,6 +94,7 @@ fn connect(client: &Namespace) -> Vec<u8> {
 }
 
 fn serve(listener: &TcpListener) -> Vec<u8> {
+    assert!(readable(listener, PATIENCE), "no connection");
     let (mut stream, _) = listener.accept().unwrap();
     let received = read(&mut stream);
     stream.write_all(&received).unwrap();
@@ -101,9 +102,7 @@ fn serve(listener: &TcpListener) -> Vec<u8> {
 }
 
 fn read(stream: &mut TcpStream) -> Vec<u8> {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = vec![0; BYTES];
     stream.read_exact(&mut bytes).unwrap();
     bytes
@@ -122,8 +121,16 @@ fn forward(done: &AtomicBool) -> [usize; 2] {
         port: 80,
     };
     let mut sides = [
-        (Port::open(LEFT, 256, &[request]), RIGHT, SERVER),
-        (Port::open(RIGHT, 256, &[reply]), LEFT, CLIENT),
+        (
+            Port::open(c"left", 256, &[request]),
+            ifindex(c"right"),
+            SERVER,
+        ),
+        (
+            Port::open(c"right", 256, &[reply]),
+            ifindex(c"left"),
+            CLIENT,
+        ),
     ];
     let mut socket = PacketSocket::open().unwrap();
     let mut largest = [0; 2];

@@ -11,7 +11,6 @@ use socket2::{Domain, Socket, Type};
 use super::bench::{Port, namespace, run, service};
 use crate::core::capture::CaptureChange;
 
-const INSIDE: u32 = 12;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client, and the director with the VIP 192.0.2.1 on its interface.
@@ -20,7 +19,7 @@ fn client_and_director() -> (Namespace, Namespace) {
     let client = namespace(
         Some(&director),
         "ip link add client type veth \
-             peer name inside index 12 address 02:00:00:00:00:02 netns $peer
+             peer name inside address 02:00:00:00:00:02 netns $peer
         ip address add 192.0.2.7/24 dev client
         ip link set client up",
     );
@@ -47,7 +46,7 @@ fn the_host_is_silent_about_what_is_ours_and_answers_the_rest() {
     let tcp = service(Protocol::TCP, "192.0.2.1", 80);
     let udp = service(Protocol::UDP, "192.0.2.1", 5300);
     let mut port = director
-        .run(|| Port::open(INSIDE, 32, &[tcp, udp]))
+        .run(|| Port::open(c"inside", 32, &[tcp, udp]))
         .unwrap();
     let as_client = || {
         let ours = udp_to("192.0.2.1:5300");

@@ -5,20 +5,18 @@ use std::net::Ipv4Addr;
 use shared::addr::Protocol;
 use shared::sys::namespace::Namespace;
 
-use super::bench::{Port, Udp, namespace, service, wait_for};
+use super::bench::{Port, Udp, ifindex, namespace, service, wait_for};
 use crate::sys::packet_ring::HEADROOM;
 use crate::sys::packet_socket::PacketSocket;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const OUTSIDE: u32 = 11;
-const INSIDE: u32 = 12;
 const SLOTS: usize = 32;
 
 /// Both ends of a wire in one namespace: what goes in outside is received inside.
 fn wire() -> Namespace {
-    let script = "ip link add outside index 11 address 02:00:00:00:00:01 type veth \
-                  peer name inside index 12 address 02:00:00:00:00:02
+    let script = "ip link add outside address 02:00:00:00:00:01 type veth \
+                  peer name inside address 02:00:00:00:00:02
         sysctl -qw net.ipv6.conf.outside.disable_ipv6=1 net.ipv6.conf.inside.disable_ipv6=1
         ip link set outside up
         ip link set inside up";
@@ -38,11 +36,15 @@ fn datagram(payload: &[u8]) -> Udp {
 fn send(wire: &[u8]) {
     let mut socket = PacketSocket::open().unwrap();
     let lost = |_, error| panic!("{error}");
-    assert_eq!(socket.send_batch([(OUTSIDE, wire)], lost), 1);
+    assert_eq!(socket.send_batch([(ifindex(c"outside"), wire)], lost), 1);
 }
 
 fn open() -> Port {
-    Port::open(INSIDE, SLOTS, &[service(Protocol::UDP, "192.0.2.1", 5300)])
+    Port::open(
+        c"inside",
+        SLOTS,
+        &[service(Protocol::UDP, "192.0.2.1", 5300)],
+    )
 }
 
 #[test]
@@ -108,10 +110,14 @@ fn frames_that_the_program_did_not_take_do_not_arrive() {
         // the tag away before the ring could see it.
         let mut tagged = datagram(b"tagged").wire();
         tagged.splice(22..22, [0x81, 0, 0, 5]);
-        let mut plain_header = [0; 10];
-        plain_header[0] = 0;
-        tagged[..10].copy_from_slice(&plain_header);
+        tagged[..10].fill(0);
         send(&tagged);
+        // No whole IP header: nothing that the program reads of it is there.
+        for length in [14, 15, 33] {
+            let mut short = datagram(b"short").wire();
+            short[..10].fill(0);
+            send(&short[..10 + length]);
+        }
         send(&datagram(b"ours").wire());
         let frame = port.next();
         assert_eq!(&frame.buffer[frame.end - 4..frame.end], b"ours");

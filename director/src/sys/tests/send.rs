@@ -1,13 +1,13 @@
 //! What becomes of a batch in which some frames cannot be sent.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::bench::{Udp, namespace, run};
+use super::bench::{Udp, ifindex, namespace, run};
 use crate::sys::packet_socket::PacketSocket;
+use crate::sys::socket::{self, option};
 
-const UP: u32 = 11;
-const DOWN: u32 = 12;
 const MISSING: u32 = 99;
 
 #[test]
@@ -15,10 +15,10 @@ fn a_frame_that_cannot_be_sent_does_not_hold_up_the_others() {
     let host = namespace(None, "");
     let sender = namespace(
         Some(&host),
-        "ip link add up index 11 type veth \
+        "ip link add near type veth \
              peer name wire address 02:00:00:00:00:02 netns $peer
-        ip link add down index 12 type veth peer name silent
-        ip link set up up",
+        ip link add idle type veth peer name silent
+        ip link set near up",
     );
     run(
         &host,
@@ -27,7 +27,10 @@ fn a_frame_that_cannot_be_sent_does_not_hold_up_the_others() {
         ip link set wire up",
     );
     let receiver = host.run(|| UdpSocket::bind("192.0.2.1:5300").unwrap());
-    let receiver = receiver.unwrap();
+    let receiver = OwnedFd::from(receiver.unwrap());
+    // Room for them all: nobody reads before all are sent.
+    socket::set(&receiver, option!(SOL_SOCKET, SO_RCVBUFFORCE), 4 << 20).unwrap();
+    let receiver = UdpSocket::from(receiver);
     let patience = Some(Duration::from_secs(20));
     receiver.set_read_timeout(patience).unwrap();
 
@@ -42,12 +45,13 @@ fn a_frame_that_cannot_be_sent_does_not_hold_up_the_others() {
         .map(|number| datagram(&number.to_be_bytes()).wire())
         .collect();
     let too_large = datagram(&[0; 1500]).wire();
-    let mut frames: Vec<(u32, &[u8])> = good.iter().map(|frame| (UP, &frame[..])).collect();
+    let (near, idle) = sender.run(|| (ifindex(c"near"), ifindex(c"idle"))).unwrap();
+    let mut frames: Vec<(u32, &[u8])> = good.iter().map(|frame| (near, &frame[..])).collect();
     frames[0].0 = MISSING;
-    frames[1].0 = DOWN;
+    frames[1].0 = idle;
     frames[300].1 = &too_large;
     frames[301].1 = &too_large[..5];
-    frames[599].0 = DOWN;
+    frames[599].0 = idle;
 
     let (mut lost, mut sent) = (Vec::new(), 0);
     let send = || {

@@ -24,13 +24,6 @@ pub struct LoadError {
     pub source: SyscallError,
 }
 
-/// What came of running a program once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TestRun {
-    /// What the program returned.
-    pub returned: i32,
-}
-
 impl Program {
     /// Loads `code`. `maps` are what its [`MapIndex`](super::MapIndex)es mean.
     /// Needs Linux 5.14 when there are maps.
@@ -68,11 +61,13 @@ impl Program {
     }
 
     /// Runs the program on `frame`, as if the loopback device of this network namespace had
-    /// received it: a frame to the MAC 00:00:00:00:00:00 is `PACKET_HOST` there.
+    /// received it, and gives what it returned. A frame to the MAC 00:00:00:00:00:00 is
+    /// `PACKET_HOST` there.
     ///
     /// # Errors
-    /// EINVAL for a frame of less than 14 bytes, or none after the Ethernet header.
-    pub fn test_run(&self, frame: &[u8]) -> Result<TestRun, SyscallError> {
+    /// EINVAL for a frame of less than 14 bytes; newer kernels want a whole fixed header of frames
+    /// that call themselves IPv4 or IPv6.
+    pub fn test_run(&self, frame: &[u8]) -> Result<i32, SyscallError> {
         let mut attr = ProgTestRun {
             prog_fd: self.fd.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
@@ -80,9 +75,7 @@ impl Program {
             ..ProgTestRun::default()
         };
         bpf(&mut attr)?;
-        Ok(TestRun {
-            returned: attr.retval as i32,
-        })
+        Ok(attr.retval as i32)
     }
 }
 
@@ -132,8 +125,8 @@ mod tests {
         let program = Program::load("test", &code, &[map.as_fd()]).unwrap();
         map.insert(&64u32.to_ne_bytes(), &7u32.to_ne_bytes())
             .unwrap();
-        assert_eq!(program.test_run(&[0; 64]).unwrap().returned, 7);
-        assert_eq!(program.test_run(&[0; 65]).unwrap().returned, -1);
+        assert_eq!(program.test_run(&[0; 64]).unwrap(), 7);
+        assert_eq!(program.test_run(&[0; 65]).unwrap(), -1);
         assert!(program.test_run(&[0; 13]).is_err());
     }
 
