@@ -56,7 +56,7 @@ pub(super) fn reload(old: &Config, new: &Config, director: &mut Director, now: T
         warn!("[connections] and rules count from the next start on");
     }
     let running = director.balancer.services();
-    carry_out(&plan(old, new, &running), director, now);
+    carry_out(&plan::plan(old, new, &running), director, now);
 }
 
 /// The changes that a file of `ipvsadm -S` lines stands for. Lines that begin with `#` are passed
