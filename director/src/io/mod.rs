@@ -17,5 +17,8 @@ mod run;
 mod transmit;
 mod vips;
 
+#[cfg(test)]
+mod packet_tests;
+
 pub use launch::{Launch, LoadError, load};
 pub use run::{RunError, run};

@@ -12,6 +12,3 @@ pub mod packet_ring;
 pub mod packet_socket;
 mod ring_memory;
 mod socket;
-
-#[cfg(test)]
-mod tests;

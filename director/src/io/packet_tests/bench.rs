@@ -6,7 +6,9 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use mio::unix::SourceFd;
 use shared::addr::{Addr, Protocol};
+use shared::host::netlink::Netlink;
 use shared::sys::bpf::TcxLink;
 use shared::sys::namespace::Namespace;
 
@@ -70,22 +72,22 @@ impl Port {
 
 /// The index of an interface of this thread's namespace.
 pub(super) fn ifindex(interface: &CStr) -> u32 {
-    // SAFETY: if_nametoindex(3) reads a string that ends with a zero.
-    let ifindex = unsafe { libc::if_nametoindex(interface.as_ptr()) };
-    assert_ne!(ifindex, 0, "no {interface:?}");
-    ifindex
+    let name = interface.to_str().unwrap();
+    let link = Netlink::open().unwrap().link_by_name(name).unwrap();
+    link.unwrap_or_else(|| panic!("no {name}")).index
 }
 
 /// Whether something can be read within `timeout`.
 pub(super) fn readable(source: &impl AsRawFd, timeout: Duration) -> bool {
-    let mut poll = libc::pollfd {
-        fd: source.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: poll(2) reads and writes the one structure it is given.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as i32) };
-    ready == 1 && poll.revents & libc::POLLIN != 0
+    let mut poll = mio::Poll::new().unwrap();
+    let fd = source.as_raw_fd();
+    let token = mio::Token(0);
+    poll.registry()
+        .register(&mut SourceFd(&fd), token, mio::Interest::READABLE)
+        .unwrap();
+    let mut events = mio::Events::with_capacity(1);
+    poll.poll(&mut events, Some(timeout)).unwrap();
+    events.iter().any(mio::event::Event::is_readable)
 }
 
 pub(super) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
