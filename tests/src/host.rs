@@ -136,11 +136,8 @@ impl Host {
     /// # Panics
     /// When the kernel refuses.
     pub fn sysctl(&self, path: &str, value: &str) {
-        self.run(|| {
-            Sysctl::at(path)
-                .write(value)
-                .unwrap_or_else(|error| panic!("{error}"))
-        });
+        self.run(|| Sysctl::at(path).write(value))
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Turns checksum and segmentation offload of an interface off: what leaves is complete and in

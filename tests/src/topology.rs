@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use shared::host::netlink::Netlink;
+
 use crate::host::Host;
 use crate::link::{cable, plug, switch};
 
@@ -123,7 +125,7 @@ impl OneLan {
 
 /// A cable from the switch to a host.
 fn connect(lan: &Host, host: &Host, device: &str) {
-    let port = format!("p{}", lan.netlink(|netlink| netlink.links()).len());
+    let port = format!("p{}", lan.netlink(Netlink::links).len());
     cable((lan, &port), (host, device));
     plug(lan, &port, "br0");
 }

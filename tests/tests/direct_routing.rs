@@ -5,6 +5,7 @@ mod common;
 use common::{Transfers, compare_transfers};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
+use shared::host::netlink::Netlink;
 
 fn lab(servers: u8, bytes: Option<&std::path::Path>) -> (OneLan, Vec<Nginx>, Director) {
     let lab = OneLan::new(servers);
@@ -85,7 +86,7 @@ fn only_the_director_answers_for_the_vip() {
     };
     lab.client
         .succeed("curl", &["-sS", "-m", "10", "http://10.2.0.100/"]);
-    let neighbours = lab.client.netlink(|netlink| netlink.neighbours());
+    let neighbours = lab.client.netlink(Netlink::neighbours);
     let vip = neighbours
         .iter()
         .find(|known| known.address == OneLan::VIP)

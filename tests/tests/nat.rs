@@ -8,6 +8,7 @@ use common::{Transfers, compare_transfers};
 use laboratory::programs::{Director, Nginx};
 use laboratory::topology::Routed;
 use laboratory::wait::{SOON, wait_for};
+use shared::host::netlink::Netlink;
 
 fn lab(servers: u8, bytes: Option<&std::path::Path>) -> (Routed, Vec<Nginx>, Director) {
     let lab = Routed::new(servers);
@@ -135,7 +136,7 @@ fn killed_and_started_again_it_serves_at_once() {
     let (lab, _web, director) = lab(1, None);
     let devices = |host: &laboratory::host::Host| {
         let mut names: Vec<String> = host
-            .netlink(|netlink| netlink.links())
+            .netlink(Netlink::links)
             .into_iter()
             .map(|link| link.name)
             .collect();

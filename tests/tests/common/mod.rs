@@ -1,5 +1,6 @@
 //! What several end-to-end tests need.
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
 
 use std::fs;
 use std::net::Ipv4Addr;
