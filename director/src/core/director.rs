@@ -15,7 +15,7 @@ use super::balancer::{Balancer, Class, Direction, Segment, Settings};
 use super::capture::{self, CaptureKey};
 use super::fragments::{Fate, Fragments, Whole};
 use super::frame::Frame;
-use super::icmp::Limiter;
+use super::icmp::{Limiter, Limits};
 use super::net::{Mac, Network, NetworkEvent, PortId};
 use super::operation::{Operation, OperationError};
 use super::protocol::tcp::TcpFlags;
@@ -80,7 +80,7 @@ impl Director {
         Director {
             balancer: Balancer::new(settings, entropy.hash_key),
             network: Network::default(),
-            limiter: Limiter::default(),
+            limiter: Limiter::new(Limits::default(), u64::from(entropy.identification)),
             identification: entropy.identification,
             fragments: Fragments::default(),
             drops: Drops::default(),

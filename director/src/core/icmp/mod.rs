@@ -3,7 +3,7 @@
 
 mod limit;
 
-pub(super) use limit::Limiter;
+pub use limit::{Limiter, Limits};
 
 use shared::addr::{Addr, FlowKey, Protocol};
 use shared::wire::checksum;
