@@ -13,7 +13,7 @@ use shared::wire::{ethernet, transport};
 
 use super::balancer::{Balancer, Class, Direction, Segment, Settings};
 use super::capture::{self, CaptureKey};
-use super::fragments::{Fate, Fragments, Whole};
+use super::fragments::{Fate, Fragments, Part};
 use super::frame::Frame;
 use super::icmp::{Limiter, Limits};
 use super::net::{Mac, Network, NetworkEvent, PortId};
@@ -250,32 +250,35 @@ impl Director {
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
-        let whole = Whole::of(&packet);
-        if packet.fragment_offset() != 0 {
-            return match self.fragments.fate(whole) {
-                Some(fate) => self.follow(arrival, fate, frame, outbox),
-                None if self.fragments.hold(
-                    arrival.now,
-                    whole,
-                    arrival.port,
-                    frame.wire_bytes(),
-                ) =>
-                {
-                    Verdict::Consumed
-                }
-                None => Verdict::Drop(Reason::FragmentsFull),
+        let Some(part) = Part::of(&packet) else {
+            return Verdict::Drop(Reason::MalformedFragment);
+        };
+        if !part.is_first() {
+            if let Some(fate) = self.fragments.fate(part) {
+                return self.follow(arrival, fate, frame, outbox);
+            }
+            return if self
+                .fragments
+                .hold(arrival.now, part, arrival.port, frame.wire_bytes())
+            {
+                Verdict::Consumed
+            } else {
+                Verdict::Drop(Reason::FragmentsFull)
             };
         }
-        let Some(headers) = Headers::read(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedTransport);
+        let (verdict, flow) = match Headers::read(frame.packet()) {
+            Some(headers) => {
+                let verdict = self.balance(arrival, &headers, frame, outbox);
+                (verdict, Some(headers.flow))
+            }
+            None => (Verdict::Drop(Reason::MalformedTransport), None),
         };
-        let verdict = self.balance(arrival, &headers, frame, outbox);
-        let fate = match verdict {
-            Verdict::Local => Fate::Host,
-            Verdict::Forward(_) | Verdict::Consumed => Fate::Follow(headers.flow),
-            Verdict::Drop(reason) => Fate::Drop(reason),
+        let fate = match (verdict, flow) {
+            (Verdict::Drop(reason), _) => Fate::Drop(reason),
+            (Verdict::Forward(_) | Verdict::Consumed, Some(flow)) => Fate::Follow(flow),
+            _ => Fate::Host,
         };
-        let (waited, evicted) = self.fragments.decide(arrival.now, whole, fate);
+        let (waited, evicted) = self.fragments.decide(arrival.now, part, fate);
         self.drops.count(Reason::FragmentTimeout, evicted);
         for (port, mut bytes) in waited {
             let end = bytes.len();
@@ -314,9 +317,10 @@ impl Director {
             Fate::Host => return Verdict::Local,
             Fate::Drop(reason) => return Verdict::Drop(reason),
             Fate::Follow(flow) => flow,
+        // Never to the host, which would send a reply on as it is.
         };
         let Some((id, direction)) = self.balancer.find(&flow) else {
-            return Verdict::Local;
+            return Verdict::Drop(Reason::FragmentOrphan);
         };
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
