@@ -194,6 +194,9 @@ impl Director {
             Err(_) => return Verdict::Drop(Reason::MalformedIp),
         };
         let total = usize::from(packet.total_length());
+        if is_martian(packet.source()) {
+            return Verdict::Drop(Reason::MartianSource);
+        }
         let (fragment, protocol) = (packet.is_fragment(), Protocol(packet.protocol()));
         frame.trim(total);
         match protocol {
@@ -386,6 +389,11 @@ impl Headers {
                 offset.map_or(transport::TCP_HEADER, |byte| usize::from(byte >> 4) * 4)
             }
             _ => transport::UDP_HEADER,
+/// Whether no host can have sent from this address (`ip_route_input_slow`).
+fn is_martian(source: [u8; 4]) -> bool {
+    matches!(source[0], 0 | 127 | 224..=239) || source == [255; 4]
+}
+
         };
         usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
     }

@@ -139,6 +139,25 @@ fn a_partial_checksum_deeper_in_the_packet_is_not_this_ones() {
 }
 
 #[test]
+fn nobody_can_have_sent_from_these_addresses() {
+    let mut director = director(ForwardMethod::Nat);
+    for source in [
+        [0, 0, 0, 0],
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [255; 4],
+    ] {
+        let syn = tcp((source, 40001), (VIP, 80), SYN).packet();
+        let out = from_client(&mut director, &syn);
+        assert_eq!(out.verdict, Verdict::Drop(Reason::MartianSource));
+    }
+    let syn = tcp(([240, 0, 0, 1], 40001), (VIP, 80), SYN).packet();
+    let out = from_client(&mut director, &syn);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+}
+
+#[test]
 fn direct_routing_changes_only_the_ethernet_header_and_the_ttl() {
     let mut director = director(ForwardMethod::Direct);
     let sketch = tcp((CLIENT, 40001), (VIP, 80), SYN);
