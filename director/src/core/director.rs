@@ -1,8 +1,8 @@
 //! The director: what becomes of a frame.
 //!
-//! The order is the kernel's (`ip_vs_in`, `ip_vs_out`): read the headers, find or make the
-//! connection, count and move its state, then forward. What fails after the counting has been
-//! counted.
+//! The order is the kernel's. A request (`ip_vs_in`): read the headers, find or make the connection,
+//! count and move its state, then forward; what fails after the counting has been counted. A reply
+//! (`ip_forward`, then `ip_vs_out`) counts only when it can leave.
 
 use std::collections::BTreeSet;
 
@@ -65,7 +65,8 @@ impl Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Headers {
     pub(super) flow: FlowKey,
-    pub(super) segment: Segment,
+    /// None of a later fragment: the first one has moved the connection's state already.
+    pub(super) segment: Option<Segment>,
     /// Bytes of the IP header.
     pub(super) ip_header: usize,
     /// Bytes of the IP packet.
@@ -193,16 +194,16 @@ impl Director {
             Err(Malformed::Checksum) => return Verdict::Drop(Reason::IpChecksum),
             Err(_) => return Verdict::Drop(Reason::MalformedIp),
         };
-        let total = usize::from(packet.total_length());
         if is_martian(packet.source()) {
             return Verdict::Drop(Reason::MartianSource);
         }
+        let total = usize::from(packet.total_length());
         let (fragment, protocol) = (packet.is_fragment(), Protocol(packet.protocol()));
         frame.trim(total);
         match protocol {
             Protocol::TCP | Protocol::UDP if fragment => self.fragment(arrival, frame, outbox),
             Protocol::TCP | Protocol::UDP => self.whole(arrival, frame, outbox),
-            Protocol::ICMP if !fragment => self.icmp(arrival, frame),
+            Protocol::ICMP if !fragment => self.icmp(frame, outbox),
             _ => Verdict::Local,
         }
     }
@@ -222,12 +223,9 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Headers {
-            flow,
-            segment,
-            total,
-            ..
-        } = *headers;
+        let Headers { flow, segment, .. } = *headers;
+        // Only a later fragment has none.
+        let segment = segment.unwrap_or(Segment::UDP);
         let (id, direction) = match self.balancer.classify(arrival.now, &flow, segment) {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
@@ -238,8 +236,6 @@ impl Director {
                 return Verdict::Drop(Reason::NoServer);
             }
         };
-        self.balancer
-            .advance(arrival.now, id, direction, segment, u32::from(total));
         self.forward(arrival, id, direction, headers, frame, outbox)
     }
 
@@ -320,8 +316,8 @@ impl Director {
             Fate::Host => return Verdict::Local,
             Fate::Drop(reason) => return Verdict::Drop(reason),
             Fate::Follow(flow) => flow,
-        // Never to the host, which would send a reply on as it is.
         };
+        // Never to the host, which would send a reply on as it is.
         let Some((id, direction)) = self.balancer.find(&flow) else {
             return Verdict::Drop(Reason::FragmentOrphan);
         };
@@ -329,8 +325,6 @@ impl Director {
             return Verdict::Drop(Reason::MalformedIp);
         };
         let headers = Headers::of_fragment(&packet, flow);
-        self.balancer
-            .count_related(id, direction, u32::from(headers.total));
         self.forward(arrival, id, direction, &headers, frame, outbox)
     }
 }
@@ -360,7 +354,7 @@ impl Headers {
             destination_port,
         };
         Some(Headers {
-            segment,
+            segment: Some(segment),
             ..Headers::of_fragment(&packet, flow)
         })
     }
@@ -369,7 +363,7 @@ impl Headers {
     fn of_fragment(packet: &Packet<&[u8]>, flow: FlowKey) -> Headers {
         Headers {
             flow,
-            segment: Segment::UDP,
+            segment: None,
             ip_header: packet.header_length(),
             total: packet.total_length(),
             ttl: packet.ttl(),
@@ -389,14 +383,14 @@ impl Headers {
                 offset.map_or(transport::TCP_HEADER, |byte| usize::from(byte >> 4) * 4)
             }
             _ => transport::UDP_HEADER,
-/// Whether no host can have sent from this address (`ip_route_input_slow`).
-fn is_martian(source: [u8; 4]) -> bool {
-    matches!(source[0], 0 | 127 | 224..=239) || source == [255; 4]
-}
-
         };
         usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
     }
+}
+
+/// Whether no host can have sent from this address (`ip_route_input_slow`).
+fn is_martian(source: [u8; 4]) -> bool {
+    matches!(source[0], 0 | 127 | 224..=239) || source == [255; 4]
 }
 
 /// The smallest MTU that IPv4 knows, bytes (RFC 791 section 3.2).
