@@ -11,4 +11,4 @@
 pub mod packet_ring;
 pub mod packet_socket;
 mod ring_memory;
-pub(crate) mod socket;
+mod socket;
