@@ -208,7 +208,7 @@ impl EventLoop {
             .poll_at()
             .map_or(self.refresh_at, |at| at.min(self.refresh_at));
         // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
-        Some(next.since(self.clock.now()) + Duration::from_millis(1))
+        Some(next.since(self.now) + Duration::from_millis(1))
     }
 
     fn tick(&mut self) {
