@@ -4,11 +4,11 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shared::host::sysctl::Remembered;
+use shared::sys::namespace::identity;
 
 /// What is ours, and what was before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,16 +36,13 @@ pub struct StateError {
 impl Store {
     /// That of the calling thread's network namespace.
     pub fn open() -> Result<Store, StateError> {
-        let namespace = Path::new("/proc/thread-self/ns/net");
-        let inode = fs::metadata(namespace)
-            .map_err(|source| StateError {
-                path: namespace.to_owned(),
-                source,
-            })?
-            .ino();
-        Ok(Store {
-            path: Path::new(FOLDER).join(format!("rsagent-{inode}.json")),
-        })
+        let folder = Path::new(FOLDER);
+        let namespace = identity().map_err(|error| StateError {
+            path: folder.to_owned(),
+            source: error.source,
+        })?;
+        let path = folder.join(format!("rsagent-{namespace}.json"));
+        Ok(Store { path })
     }
 
     /// What is in it; nothing if there is no file.

@@ -2,13 +2,34 @@
 
 mod common;
 
+use std::ops::Deref;
+
 use common::{Transfers, compare_transfers};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
 use shared::host::netlink::Netlink;
 
-fn lab(servers: u8, bytes: Option<&std::path::Path>) -> (OneLan, Vec<Nginx>, Director) {
-    let lab = OneLan::new(servers);
+/// Servers that are set up, and put back at the end.
+struct Lab(OneLan);
+
+impl Deref for Lab {
+    type Target = OneLan;
+
+    fn deref(&self) -> &OneLan {
+        &self.0
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for server in &self.0.servers {
+            server.output(&ours("rsagent").display().to_string(), &["stop"]);
+        }
+    }
+}
+
+fn lab(servers: u8, bytes: Option<&std::path::Path>) -> (Lab, Vec<Nginx>, Director) {
+    let lab = Lab(OneLan::new(servers));
     let mut web = Vec::new();
     for server in &lab.servers {
         rsagent(server, "start");

@@ -3,11 +3,13 @@
 mod common;
 
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::{Transfers, compare_transfers};
 use laboratory::programs::{Director, Nginx};
 use laboratory::topology::Routed;
 use laboratory::wait::{SOON, wait_for};
+use laboratory::web::get;
 use shared::host::netlink::Netlink;
 
 fn lab(servers: u8, bytes: Option<&std::path::Path>) -> (Routed, Vec<Nginx>, Director) {
@@ -132,8 +134,32 @@ fn connections_outlive_their_service() {
 }
 
 #[test]
-fn killed_and_started_again_it_serves_at_once() {
+fn killed_under_load_and_started_again_it_serves_at_once() {
     let (lab, _web, director) = lab(1, None);
+    let served = AtomicUsize::new(0);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Requests without a pause, before, while and after it is gone.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    if get(&lab.client, (Routed::VIP, 80)).is_ok() {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let more = |than: usize| wait_for(SOON, || served.load(Ordering::Relaxed) > than + 50);
+        assert!(more(0), "no load");
+        let director = kill_and_start_again(&lab, director);
+        let before = served.load(Ordering::Relaxed);
+        assert!(more(before), "{}", director.admin("status"));
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The host in between is as it was before.
+fn kill_and_start_again(lab: &Routed, director: Director) -> Director {
     let devices = |host: &laboratory::host::Host| {
         let mut names: Vec<String> = host
             .netlink(Netlink::links)
@@ -143,19 +169,19 @@ fn killed_and_started_again_it_serves_at_once() {
         names.sort();
         names
     };
-    assert_eq!(text(&curl(&lab, &["http://10.0.0.100/"])), "server 1\n");
     director.process.signal("KILL");
     let control = director.control().to_owned();
     let gone = wait_for(SOON, || devices(&lab.director) == ["cl", "lo", "rs"]);
     assert!(gone, "{:?}", devices(&lab.director));
     // The host answers by itself: nothing is taken any more.
-    let refused = curl(&lab, &["http://10.0.0.100/"]);
+    let refused = curl(lab, &["http://10.0.0.100/"]);
     assert_eq!(refused.status.code(), Some(7));
     drop(director);
     let director = Director::start_at(&lab.director, control, &[]);
     director.admin("-A -t 10.0.0.100:80 -s rr");
     director.admin("-a -t 10.0.0.100:80 -r 10.1.0.11:8080 -m");
-    assert_eq!(text(&curl(&lab, &["http://10.0.0.100/"])), "server 1\n");
+    assert_eq!(text(&curl(lab, &["http://10.0.0.100/"])), "server 1\n");
+    director
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use laboratory::host::Host;
 use laboratory::link::cable;
 use laboratory::programs::ours;
+use shared::sys::namespace::identity;
 
 struct Server {
     host: Host,
@@ -151,11 +152,8 @@ fn nothing_is_done_by_halves() {
 #[test]
 fn no_state_is_left_behind() {
     let server = Server::new();
-    let file = server.host.run(|| {
-        use std::os::unix::fs::MetadataExt;
-        let inode = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
-        format!("/run/lvs/rsagent-{inode}.json")
-    });
+    let namespace = server.host.run(identity).unwrap();
+    let file = format!("/run/lvs/rsagent-{namespace}.json");
     server.rsagent("start --vip 10.2.0.100");
     assert!(Path::new(&file).exists());
     server.rsagent("stop");

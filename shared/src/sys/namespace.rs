@@ -1,9 +1,11 @@
 //! Network namespaces made by the program itself: where tests and the laboratory live.
 
 use std::fs::File;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::{io, process, thread};
+use std::{process, thread};
 
 use super::{SyscallError, check};
 
@@ -61,18 +63,64 @@ impl Namespace {
     }
 }
 
+/// What tells the network namespace of the calling thread from every other one since the machine was
+/// started: its cookie (Linux 5.14 and later), else its inode, which may be used again when the
+/// namespace is gone.
+///
+/// # Errors
+/// EMFILE and its like.
+pub fn identity() -> Result<String, SyscallError> {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).map_err(|source| SyscallError {
+        call: "socket",
+        source,
+    })?;
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    let to = (&raw mut cookie).cast();
+    let (fd, level, name) = (socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
+    // SAFETY: the kernel writes at most `size` bytes to `to`, which is `cookie`.
+    let returned = unsafe { libc::getsockopt(fd, level, name, to, &raw mut size) };
+    match check("getsockopt(SO_NETNS_COOKIE)", returned) {
+        Ok(_) => Ok(cookie.to_string()),
+        Err(_) => {
+            let metadata = File::open(OWN)
+                .and_then(|file| file.metadata())
+                .map_err(|source| SyscallError { call: OWN, source })?;
+            Ok(format!("inode-{}", metadata.ino()))
+        }
+    }
+}
+
 fn unshared() -> Result<Namespace, SyscallError> {
     // SAFETY: unshare(2) takes a plain number; with this flag it changes only the calling thread.
     let returned = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     check("unshare", returned)?;
-    let own = "/proc/thread-self/ns/net";
-    let file = File::open(own).map_err(|source: io::Error| SyscallError { call: own, source })?;
+    let file = File::open(OWN).map_err(|source| SyscallError { call: OWN, source })?;
     Ok(Namespace { fd: file.into() })
 }
+
+const OWN: &str = "/proc/thread-self/ns/net";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_namespace_has_an_identity_of_its_own() {
+        let here = identity().unwrap();
+        assert_eq!(identity().unwrap(), here);
+        let other = || {
+            Namespace::new()
+                .unwrap()
+                .run(|| identity().unwrap())
+                .unwrap()
+        };
+        let (one, two) = (other(), other());
+        assert!(
+            one != here && two != here && one != two,
+            "{here} {one} {two}"
+        );
+    }
 
     #[test]
     fn what_happens_inside_stays_inside() {
