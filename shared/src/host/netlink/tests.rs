@@ -2,27 +2,10 @@
 
 use std::net::IpAddr;
 use std::process::Command;
-use std::thread;
-
-use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 use crate::addr::Family;
-
-/// Runs a test in a thread with a fresh network namespace, which goes when the thread ends.
-fn in_namespace(test: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let outcome = scope
-            .spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-                test();
-            })
-            .join();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
+use crate::host::tests::in_namespace;
 
 fn ip(arguments: &str) -> String {
     let output = Command::new("ip")
