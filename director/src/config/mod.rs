@@ -1,1 +1,138 @@
 //! The configuration file: model, TOML, checks, difference between two of them.
+//!
+//! Reading never stops at the first fault: an administrator gets the whole list, each with its
+//! place and with what to write instead. Nothing here opens a file; the edge reads the text and
+//! does what the values say.
+
+mod fault;
+pub mod plan;
+mod read;
+mod section;
+mod words;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::core::operation::{Operation, ServerSpec, ServiceSpec};
+use crate::core::view::TimeoutsView;
+
+pub use fault::{Fault, Faults};
+
+/// What a configuration file says. [`Config::default`] is an empty file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Interfaces to take packets from; none means all that are up and not loopback.
+    pub interfaces: Vec<String>,
+    /// A file of `ipvsadm-save` text to load at start.
+    pub rules: Option<PathBuf>,
+    /// `ipvsadm --set`, seconds.
+    pub timeouts: TimeoutsView,
+    /// The connection table.
+    pub connections: Connections,
+    /// Addresses that the director adds at start and removes at the end.
+    pub vips: Vec<Vip>,
+    /// Virtual services, in the order of the file.
+    pub services: Vec<Service>,
+}
+
+impl Config {
+    /// Reads the text of a configuration file. `file` is only named in the faults.
+    ///
+    /// # Errors
+    /// Every fault of the text, in the order of their places.
+    pub fn parse(text: &str, file: &str) -> Result<Config, Faults> {
+        read::parse(text, file)
+    }
+
+    /// What brings an empty director to the state that the file describes.
+    pub fn operations(&self) -> Vec<Operation> {
+        plan::plan(&Config::default(), self, &[])
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            interfaces: Vec::new(),
+            rules: None,
+            timeouts: DEFAULT_TIMEOUTS,
+            connections: Connections::default(),
+            vips: Vec::new(),
+            services: Vec::new(),
+        }
+    }
+}
+
+/// `[connections]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// `conn_tab_bits`: what listings print as `size=`. The real table grows by itself.
+    pub table_bits: u8,
+    /// Connections beyond this number are refused.
+    pub max: u32,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections {
+            table_bits: 12,
+            max: 4_000_000,
+        }
+    }
+}
+
+/// `[[vip]]`: an address to put on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vip {
+    /// The virtual IP address.
+    pub address: IpAddr,
+    /// Prefix length, 1 to 32.
+    pub prefix: u8,
+    /// The interface it goes on.
+    pub interface: String,
+    /// The name `ifconfig` shows it by, such as `eth0:0`.
+    pub label: Option<String>,
+}
+
+/// `[[service]]` with its `[[service.server]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The service itself.
+    pub spec: ServiceSpec,
+    /// Its real servers, in the order of the file.
+    pub servers: Vec<ServerSpec>,
+}
+
+/// The kernel's, `ip_vs_proto_tcp.c` and `ip_vs_proto_udp.c`.
+const DEFAULT_TIMEOUTS: TimeoutsView = TimeoutsView {
+    tcp: 900,
+    tcp_fin: 120,
+    udp: 300,
+};
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever an editor leaves behind, reading it says so and does not panic.
+        #[test]
+        fn any_text_is_read(
+            text in prop::collection::vec(
+                prop::sample::select(vec![
+                    "[", "]", "[[service]]", "[[service.server]]", "[[vip]]", "[timeouts]", "\n",
+                    "=", "\"", "{", "}", ",", ".", "address", "weight", "tcp", "server", " = ",
+                    "\"192.0.2.1:80\"", "\"[::1]:80\"", "\":\"", "\"/\"", "\"\u{e9}:\"", "0x", "7",
+                    "99999999999", "'''", "#", "\u{0}", "1979-05-27", "1.5",
+                ]),
+                0..40,
+            )
+        ) {
+            if let Err(faults) = Config::parse(&text.concat(), "f") {
+                prop_assert!(!faults.faults.is_empty());
+            }
+        }
+    }
+}

@@ -1,5 +1,23 @@
 //! The pure heart: plain values and functions of `now`. No clock, no socket, no randomness.
 
+mod arena;
+pub mod balancer;
 pub mod capture;
+pub mod connection;
+pub mod director;
+pub mod forward;
+mod fragments;
+pub mod frame;
+mod icmp;
+pub mod net;
 pub mod operation;
+pub mod protocol;
+pub mod reason;
+pub mod scheduler;
+pub mod server;
+pub mod service;
+pub mod stats;
+pub mod timer;
+pub mod trash;
+pub mod verdict;
 pub mod view;

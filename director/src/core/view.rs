@@ -90,3 +90,62 @@ pub struct TimeoutsView {
     /// UDP.
     pub udp: u32,
 }
+
+/// What a client asks first: ipvsadm prints it above every listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfoView {
+    /// The director's version.
+    pub version: String,
+    /// What `size=` shows: 2 to the power of `table_bits`.
+    pub table_size: u32,
+}
+
+/// What the director says of itself. Packets are counted since its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The director's version.
+    pub version: String,
+    /// Seconds since its start.
+    pub uptime_secs: u64,
+    /// Interfaces whose packets are taken.
+    pub interfaces: Vec<InterfaceView>,
+    /// Connections and templates in the table.
+    pub connections: u64,
+    /// Keys by which the capture program knows what to take.
+    pub capture_keys: u64,
+    /// Packets that were taken and then given to the host after all.
+    pub given_back: u64,
+    /// Dropped packets by reason; reasons that never occurred may be missing.
+    pub drops: Vec<DropView>,
+}
+
+impl StatusView {
+    /// Packets that all rings together had no room for.
+    pub fn ring_losses(&self) -> u64 {
+        self.interfaces.iter().fold(0, |sum, interface| {
+            sum.saturating_add(interface.ring_losses)
+        })
+    }
+}
+
+/// An interface whose packets are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Its name.
+    pub name: String,
+    /// Packets that were taken.
+    pub received: u64,
+    /// Packets that were sent.
+    pub sent: u64,
+    /// Packets that the ring had no room for.
+    pub ring_losses: u64,
+}
+
+/// How many packets were dropped for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropView {
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+}

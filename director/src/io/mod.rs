@@ -1,1 +1,24 @@
 //! The event loop and everything with a file descriptor.
+//!
+//! Nothing here decides: frames, commands, timers and changes of the host's network are carried to
+//! the pure core, and what it says is carried out.
+
+mod announce;
+pub mod capture;
+mod clock;
+mod control;
+mod event_loop;
+mod give_back;
+mod host_network;
+mod intake;
+mod launch;
+mod reload;
+mod run;
+mod transmit;
+mod vips;
+
+#[cfg(test)]
+mod packet_tests;
+
+pub use launch::{Launch, LoadError, load};
+pub use run::{RunError, run};

@@ -1,2 +1,14 @@
 //! System calls that need `unsafe`, one kernel concept per file.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`packet_ring`] | frames in: the AF_PACKET receive ring of one interface |
+//! | [`packet_socket`] | frames out: one AF_PACKET socket for all interfaces |
+//! | `ring_memory` | the ring's shared memory, and whose each slot is |
+//! | `socket` | options and addresses that both sockets need |
 #![allow(unsafe_code)]
+
+pub mod packet_ring;
+pub mod packet_socket;
+mod ring_memory;
+mod socket;

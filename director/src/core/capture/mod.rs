@@ -1,9 +1,22 @@
-//! What the capture takes from the wire: the keys that the kernel's map and the pure
-//! [`takes`](CaptureSet::contains) share.
+//! What the capture takes from the wire.
+//!
+//! One description, two readers: [`takes()`] answers for a frame in hand (for `explain`, and for
+//! tests), [`program()`] is the same as a BPF program that the kernel runs for each frame, before
+//! its own stack sees it. Both ask the questions of `questions`, in order, of one set of
+//! [`CaptureKey`]s; a test runs both over random frames.
+
+mod layout;
+mod program;
+mod questions;
+mod takes;
+
+pub use program::{TAKEN_QUEUE, Taken, program};
+pub use takes::takes;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, Family, Protocol};
 
 /// One entry of the capture map. A frame is ours when one of its keys is in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +56,84 @@ pub enum CaptureKey {
         address: Addr,
     },
 }
+
+impl CaptureKey {
+    /// The key in the kernel's map: class, protocol, port in network order, address (IPv4 in its
+    /// mapped form). What a class has not is zero.
+    pub fn to_bytes(self) -> [u8; KEY_BYTES] {
+        let mut bytes = [0; KEY_BYTES];
+        let (protocol, port) = self.transport().unwrap_or((Protocol(0), 0));
+        bytes[layout::key::CLASS] = self.class() as u8;
+        bytes[layout::key::PROTOCOL] = protocol.0;
+        bytes[layout::key::PORT..][..2].copy_from_slice(&port.to_be_bytes());
+        bytes[layout::key::ADDRESS..][..16].copy_from_slice(&self.address().to_bytes());
+        bytes
+    }
+
+    /// The address, which every class has.
+    pub const fn address(self) -> Addr {
+        match self {
+            CaptureKey::Service { address, .. }
+            | CaptureKey::Reply { address, .. }
+            | CaptureKey::ServiceFragments { address }
+            | CaptureKey::ReplyFragments { address }
+            | CaptureKey::Local { address } => address,
+        }
+    }
+
+    const fn transport(self) -> Option<(Protocol, u16)> {
+        match self {
+            CaptureKey::Service { protocol, port, .. }
+            | CaptureKey::Reply { protocol, port, .. } => Some((protocol, port)),
+            _ => None,
+        }
+    }
+
+    const fn class(self) -> Class {
+        match self {
+            CaptureKey::Service { .. } => Class::Service,
+            CaptureKey::Reply { .. } => Class::Reply,
+            CaptureKey::ServiceFragments { .. } => Class::ServiceFragments,
+            CaptureKey::ReplyFragments { .. } => Class::ReplyFragments,
+            CaptureKey::Local { .. } => Class::Local,
+        }
+    }
+}
+
+/// `service TCP 192.0.2.1:80`, `local 192.0.2.1`: for messages.
+impl fmt::Display for CaptureKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address();
+        let name = match self.class() {
+            Class::Service => "service",
+            Class::Reply => "reply",
+            Class::ServiceFragments => "service fragments",
+            Class::ReplyFragments => "reply fragments",
+            Class::Local => "local",
+        };
+        match self.transport() {
+            Some((protocol, port)) if address.family() == Family::V4 => {
+                write!(f, "{name} {protocol} {address}:{port}")
+            }
+            Some((protocol, port)) => write!(f, "{name} {protocol} [{address}]:{port}"),
+            None => write!(f, "{name} {address}"),
+        }
+    }
+}
+
+/// First byte of a key in the kernel's map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Class {
+    Service = 1,
+    Reply = 2,
+    ServiceFragments = 3,
+    ReplyFragments = 4,
+    Local = 5,
+}
+
+/// Length of a key in the kernel's map.
+pub const KEY_BYTES: usize = 20;
 
 /// A change that the kernel's map has not seen yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +183,11 @@ impl CaptureSet {
         self.users.contains_key(&key)
     }
 
+    /// Every key in force.
+    pub fn keys(&self) -> impl Iterator<Item = CaptureKey> {
+        self.users.keys().copied()
+    }
+
     /// The changes since the last call, in order.
     pub fn take_changes(&mut self) -> Vec<CaptureChange> {
         std::mem::take(&mut self.changes)
@@ -110,6 +206,31 @@ fn companion(key: CaptureKey) -> Option<CaptureKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_have_a_place_for_both_families() {
+        let service = CaptureKey::Service {
+            protocol: Protocol::TCP,
+            address: Addr::from_v4_bytes([192, 0, 2, 1]),
+            port: 0x1234,
+        };
+        assert_eq!(
+            service.to_bytes(),
+            [
+                1, 6, 0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1
+            ]
+        );
+        assert_eq!(service.to_string(), "service TCP 192.0.2.1:4660");
+        let address = std::net::IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9]).into();
+        let local = CaptureKey::Local { address };
+        assert_eq!(
+            local.to_bytes(),
+            [
+                5, 0, 0, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9
+            ]
+        );
+        assert_eq!(local.to_string(), "local 2001:db8::9");
+    }
 
     #[test]
     fn a_key_stays_until_its_last_user_goes() {

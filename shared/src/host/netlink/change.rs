@@ -9,7 +9,7 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{
-    NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteVia};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
@@ -140,35 +140,6 @@ impl Netlink {
         self.ask_neighbour(message, link, address)
     }
 
-    /// Has the kernel keep a neighbour resolved by itself (`NTF_EXT_MANAGED`, Linux 5.16 and
-    /// later). Kernels that cannot are told that it is in use, as by [`Netlink::use_neighbour`],
-    /// and the caller must repeat that from time to time.
-    pub fn manage_neighbour(
-        &mut self,
-        link: u32,
-        address: IpAddr,
-    ) -> Result<NeighbourUpkeep, NetlinkError> {
-        let mut message = neighbour_message(link, address);
-        message
-            .attributes
-            .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
-        match self.ask_neighbour(message, link, address) {
-            Ok(()) => Ok(NeighbourUpkeep::Kernel),
-            Err(error) if error.errno() == Some(libc::EINVAL) => self
-                .use_neighbour(link, address)
-                .map(|()| NeighbourUpkeep::Caller),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Forgets a neighbour, managed or not.
-    pub fn delete_neighbour(&mut self, link: u32, address: IpAddr) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::DelNeighbour(neighbour_message(link, address));
-        self.request(message, 0, |host| {
-            format!("forget neighbour {address} on {}", host.link_name(link))
-        })
-    }
-
     fn ask_neighbour(
         &mut self,
         message: NeighbourMessage,
@@ -181,15 +152,6 @@ impl Netlink {
             |host| format!("resolve neighbour {address} on {}", host.link_name(link)),
         )
     }
-}
-
-/// Who keeps a neighbour resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NeighbourUpkeep {
-    /// The kernel, by itself.
-    Kernel,
-    /// The caller, with [`Netlink::use_neighbour`] from time to time.
-    Caller,
 }
 
 fn address_message(link: u32, prefix: Prefix) -> AddressMessage {

@@ -18,7 +18,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use change::{NeighbourUpkeep, NewAddress};
+pub use change::NewAddress;
 pub use monitor::{Event, Monitor};
 pub use request::{Netlink, NetlinkError};
 pub use types::{

@@ -1,0 +1,443 @@
+//! From the text of a configuration file to its values.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use shared::addr::Protocol;
+use toml::de::DeTable;
+
+use super::fault::{Broken, Faults, Notes};
+use super::section::{Placed, Section, word};
+use super::{Config, Connections, Service, Vip, words};
+use crate::core::operation::{ForwardMethod, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::view::TimeoutsView;
+
+/// The values of a text, or all its faults.
+pub(super) fn parse(text: &str, file: &str) -> Result<Config, Faults> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let broken = if errors.is_empty() {
+        Broken::No
+    } else {
+        Broken::Yes
+    };
+    let mut notes = Notes::new(text, broken);
+    for error in errors {
+        let at = error.span().map_or(0, |span| span.start);
+        notes.fault(at, format!("this is not TOML: {}", error.message()));
+    }
+    let root = Section::new(&mut notes, &words::FILE, document.get_ref(), 0);
+    let config = config(&mut notes, root);
+    let faults = notes.finish();
+    if faults.is_empty() {
+        return Ok(config);
+    }
+    Err(Faults {
+        file: file.to_owned(),
+        faults,
+    })
+}
+
+fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
+    let mut config = Config::default();
+    if let Some(section) = root.table(notes, "director", &words::DIRECTOR) {
+        config.interfaces = interfaces(notes, section);
+        config.rules = rules(notes, section);
+    }
+    if let Some(section) = root.table(notes, "timeouts", &words::TIMEOUTS) {
+        config.timeouts = timeouts(notes, section, config.timeouts);
+    }
+    if let Some(section) = root.table(notes, "connections", &words::CONNECTIONS) {
+        config.connections = connections(notes, section, config.connections);
+    }
+    let mut seen = Seen::default();
+    for section in root.tables(notes, "vip", &words::VIP) {
+        if let Some((at, vip)) = vip(notes, section)
+            && seen.first(notes, at, format_args!("VIP {}", vip.address), vip.address)
+        {
+            config.vips.push(vip);
+        }
+    }
+    let mut seen = Seen::default();
+    for section in root.tables(notes, "service", &words::SERVICE) {
+        if let Some((at, service)) = service(notes, section) {
+            let key = service.spec.key;
+            if seen.first(notes, at, format_args!("service {key}"), key) {
+                config.services.push(service);
+            }
+        }
+    }
+    config
+}
+
+fn interfaces(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Vec<String> {
+    let mut seen = Seen::default();
+    let mut interfaces = Vec::new();
+    for name in section.texts(notes, "interfaces") {
+        if is_interface(notes, name)
+            && seen.first(
+                notes,
+                name.at,
+                format_args!("interface {:?}", name.value),
+                name.value,
+            )
+        {
+            interfaces.push(name.value.to_owned());
+        }
+    }
+    interfaces
+}
+
+fn rules(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<PathBuf> {
+    let path = section.text(notes, "rules")?;
+    if path.value.starts_with('/') {
+        return Some(PathBuf::from(path.value));
+    }
+    notes.fault(
+        path.at,
+        format!(
+            "`rules' is {:?}, which depends on where the director is started; write a path from the \
+             root, such as \"/etc/lvs/rules\"",
+            path.value
+        ),
+    );
+    None
+}
+
+fn timeouts(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    default: TimeoutsView,
+) -> TimeoutsView {
+    let mut seconds = |key, default| {
+        section
+            .number(notes, key, 1..=MOST_TIMEOUT_SECS)
+            .map_or(default, |number| number.value)
+    };
+    TimeoutsView {
+        tcp: seconds("tcp", default.tcp),
+        tcp_fin: seconds("tcp_fin", default.tcp_fin),
+        udp: seconds("udp", default.udp),
+    }
+}
+
+fn connections(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    default: Connections,
+) -> Connections {
+    Connections {
+        table_bits: section
+            .number(notes, "table_bits", 8..=27)
+            .map_or(default.table_bits, |bits| bits.value as u8),
+        max: section
+            .number(notes, "max", 1..=MOST_CONNECTIONS)
+            .map_or(default.max, |max| max.value),
+    }
+}
+
+fn vip(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Vip)> {
+    let text = section.required_text(notes, "address", "\"192.168.100.240/32\"");
+    let interface = section
+        .required_text(notes, "interface", "\"eth0\"")
+        .filter(|&name| is_interface(notes, name));
+    let label = section.text(notes, "label");
+    if let (Some(label), Some(interface)) = (label, interface) {
+        check_label(notes, label, interface.value);
+    }
+    let text = text?;
+    let (address, prefix) = vip_address(notes, text)?;
+    let vip = Vip {
+        address,
+        prefix,
+        interface: interface?.value.to_owned(),
+        label: label.map(|label| label.value.to_owned()),
+    };
+    Some((text.at, vip))
+}
+
+/// `192.168.100.240/32`, or without a prefix length, which then is 32.
+fn vip_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = match text.value.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text.value, None),
+    };
+    let example = "\"192.168.100.240/32\"";
+    let address = ip_address(notes, text, address, example)?;
+    let Some(prefix) = prefix else {
+        return Some((address, 32));
+    };
+    if let Some(prefix) = decimal(prefix)
+        && (1..=32).contains(&prefix)
+    {
+        return Some((address, prefix as u8));
+    }
+    notes.fault(
+        text.at,
+        format!(
+            "prefix length `{prefix}' of {address} is not from 1 to 32; write \"{address}/32\""
+        ),
+    );
+    None
+}
+
+/// The kernel takes any label, but `ifconfig` and `ip` expect one that begins with the interface.
+fn check_label(notes: &mut Notes<'_>, label: Placed<&str>, interface: &str) {
+    let rest = label.value.strip_prefix(interface);
+    if rest.is_none_or(|rest| !rest.starts_with(':') || rest.len() == 1) {
+        notes.fault(
+            label.at,
+            format!(
+                "label {:?} does not begin with its interface; write \"{interface}:0\"",
+                label.value
+            ),
+        );
+    } else if label.value.len() > MOST_NAME_BYTES || label.value.contains(char::is_whitespace) {
+        notes.fault(
+            label.at,
+            format!(
+                "label {:?} is not a word of at most {MOST_NAME_BYTES} bytes; write \
+                 \"{interface}:0\"",
+                label.value
+            ),
+        );
+    }
+}
+
+fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Service)> {
+    let text = section.required_text(notes, "address", "\"192.168.100.240:80\"");
+    let protocol = section
+        .required_text(notes, "protocol", "\"tcp\" or \"udp\"")
+        .and_then(|given| word(notes, "protocol", given, &words::PROTOCOLS));
+    let scheduler = section
+        .text(notes, "scheduler")
+        .map_or(Some("wlc"), |given| {
+            word(notes, "scheduler", given, &words::SCHEDULERS)
+        });
+    for flag in section.texts(notes, "flags") {
+        word(notes, "flag", flag, &words::FLAGS);
+    }
+    let endpoint = text.and_then(|text| endpoint(notes, text));
+    let port = endpoint.and_then(|(address, port)| {
+        if port.is_none() {
+            notes.fault(
+                text.map_or(section.at, |text| text.at),
+                format!("service address {address} has no port; write \"{address}:80\""),
+            );
+        }
+        port
+    });
+    let servers = servers(notes, section, port);
+    let protocol = match protocol? {
+        "udp" => Protocol::UDP,
+        _ => Protocol::TCP,
+    };
+    let key = ServiceKey::new(protocol, endpoint?.0, port?);
+    let spec = ServiceSpec::new(key, scheduler?);
+    Some((text?.at, Service { spec, servers }))
+}
+
+/// The servers of a service. `port` is the service's, if it could be read.
+fn servers(notes: &mut Notes<'_>, service: Section<'_, '_>, port: Option<u16>) -> Vec<ServerSpec> {
+    let mut seen = Seen::default();
+    let mut servers = Vec::new();
+    for section in service.tables(notes, "server", &words::SERVER) {
+        if let Some((at, server)) = server(notes, section, port)
+            && seen.first(
+                notes,
+                at,
+                format_args!("real server {}", server.key),
+                server.key,
+            )
+        {
+            servers.push(server);
+        }
+    }
+    servers
+}
+
+fn server(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    service_port: Option<u16>,
+) -> Option<(usize, ServerSpec)> {
+    let text = section.required_text(notes, "address", "\"192.168.100.8:80\"");
+    let forward = section.text(notes, "forward").map_or(Some("dr"), |given| {
+        word(notes, "forward", given, &words::FORWARDS)
+    });
+    let weight = section
+        .number(notes, "weight", 0..=MOST_WEIGHT)
+        .map_or(1, |weight| weight.value as i32);
+    let upper = section.number(notes, "upper_threshold", 0..=MOST_THRESHOLD);
+    let lower = section.number(notes, "lower_threshold", 0..=MOST_THRESHOLD);
+    let upper_threshold = upper.map_or(0, |upper| upper.value);
+    if let Some(lower) = lower
+        && lower.value > upper_threshold
+    {
+        notes.fault(
+            lower.at,
+            format!(
+                "lower_threshold {} is above upper_threshold {upper_threshold}; write a number up \
+                 to the upper one, or 0 for three quarters of it",
+                lower.value
+            ),
+        );
+    }
+    let text = text?;
+    let (address, port) = endpoint(notes, text)?;
+    let port = port.or(service_port)?;
+    let forward = match forward? {
+        "nat" => ForwardMethod::Nat,
+        _ => ForwardMethod::Direct,
+    };
+    if forward == ForwardMethod::Direct
+        && let Some(service_port) = service_port
+        && port != service_port
+    {
+        notes.fault(
+            text.at,
+            format!(
+                "real server {address}:{port} has not the port of its service, and \"dr\" does not \
+                 change ports; write \"{address}:{service_port}\", or forward = \"nat\""
+            ),
+        );
+    }
+    let server = ServerSpec {
+        upper_threshold,
+        lower_threshold: lower.map_or(0, |lower| lower.value),
+        ..ServerSpec::new(address, port, forward, weight)
+    };
+    Some((text.at, server))
+}
+
+/// `192.168.100.240:80`, or without a port.
+fn endpoint(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, Option<u16>)> {
+    let (address, port) = match text.value.rsplit_once(':') {
+        // The last part of an IPv6 address without brackets is not a port.
+        Some((address, port)) if !address.contains(':') || address.ends_with(']') => {
+            (address, Some(port))
+        }
+        _ => (text.value, None),
+    };
+    let address = ip_address(notes, text, address, "\"192.168.100.240:80\"")?;
+    let Some(port) = port else {
+        return Some((address, None));
+    };
+    let fault = match decimal(port) {
+        Some(0) => format!(
+            "port 0 of {address}, which is all ports, is not there yet; write a port from 1 to \
+             65535"
+        ),
+        Some(port) if port <= u32::from(u16::MAX) => return Some((address, Some(port as u16))),
+        _ => format!(
+            "port `{port}' of {address} is not a number from 1 to 65535; write \"{address}:80\""
+        ),
+    };
+    notes.fault(text.at, fault);
+    None
+}
+
+/// A unicast address; `text` is where it stands, and `example` what such a value looks like.
+fn ip_address(
+    notes: &mut Notes<'_>,
+    text: Placed<&str>,
+    address: &str,
+    example: &str,
+) -> Option<IpAddr> {
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<Ipv6Addr>().is_ok() {
+        notes.fault(
+            text.at,
+            format!(
+                "IPv6, as in {:?}, is not there yet; write an IPv4 address",
+                text.value
+            ),
+        );
+        return None;
+    }
+    let Ok(v4) = address.parse::<Ipv4Addr>() else {
+        notes.fault(
+            text.at,
+            format!(
+                "{:?} is not an IPv4 address; write one, as in {example} (names are not looked up)",
+                text.value
+            ),
+        );
+        return None;
+    };
+    if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() {
+        notes.fault(
+            text.at,
+            format!("{v4} is not the address of one host; write one that is, as in {example}"),
+        );
+        return None;
+    }
+    Some(IpAddr::V4(v4))
+}
+
+/// A number in decimal digits and nothing else: the standard parser takes a sign.
+fn decimal(digits: &str) -> Option<u32> {
+    if digits.starts_with('+') {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// The kernel's rule for names, `dev_valid_name`.
+fn is_interface(notes: &mut Notes<'_>, name: Placed<&str>) -> bool {
+    let Placed { value, at } = name;
+    let wrong = value.is_empty()
+        || value.len() > MOST_NAME_BYTES
+        || value == "."
+        || value == ".."
+        || value.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    if wrong {
+        notes.fault(
+            at,
+            format!("{value:?} is not the name of an interface; write one, such as \"eth0\""),
+        );
+    }
+    !wrong
+}
+
+/// What was said already, and where.
+#[derive(Debug)]
+struct Seen<K>(BTreeMap<K, usize>);
+
+impl<K> Default for Seen<K> {
+    fn default() -> Seen<K> {
+        Seen(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Seen<K> {
+    /// Whether `key` is new; if it is not, that is a fault.
+    fn first(&mut self, notes: &mut Notes<'_>, at: usize, what: impl Display, key: K) -> bool {
+        let Some(&earlier) = self.0.get(&key) else {
+            self.0.insert(key, at);
+            return true;
+        };
+        let (line, _) = notes.place(earlier);
+        notes.fault(
+            at,
+            format!("{what} is in line {line} already; write it once"),
+        );
+        false
+    }
+}
+
+/// What `ipvsadm --set` takes: 31 days.
+const MOST_TIMEOUT_SECS: u32 = 31 * 24 * 3600;
+
+/// A connection takes well over a hundred bytes: nobody has the memory for more.
+const MOST_CONNECTIONS: u32 = 1 << 30;
+
+/// What `ipvsadm -w` and keepalived take.
+const MOST_WEIGHT: u32 = 65_535;
+
+/// The kernel's limit.
+const MOST_THRESHOLD: u32 = i32::MAX as u32;
+
+/// `IFNAMSIZ` without its terminator; labels have the same.
+const MOST_NAME_BYTES: usize = 15;

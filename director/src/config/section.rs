@@ -1,0 +1,262 @@
+//! One table of the file: its keys by name and type. Whatever is wrong becomes a fault, and reading
+//! goes on.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Notes, nearest, one_of};
+use super::words::{Keys, Words};
+
+/// A table whose keys are all known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Section<'a, 't> {
+    keys: &'static Keys,
+    table: &'a DeTable<'t>,
+    /// Where it begins.
+    pub(super) at: usize,
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) at: usize,
+}
+
+impl<'a, 't> Section<'a, 't> {
+    /// A table; each key that it should not have is a fault.
+    pub(super) fn new(
+        notes: &mut Notes<'_>,
+        keys: &'static Keys,
+        table: &'a DeTable<'t>,
+        at: usize,
+    ) -> Section<'a, 't> {
+        for key in table.keys() {
+            let name = key.get_ref().as_ref();
+            if !keys.known.contains(&name) {
+                notes.fault(key.span().start, strange_key(keys, name));
+            }
+        }
+        Section { keys, table, at }
+    }
+
+    /// `[key]`
+    pub(super) fn table(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        keys: &'static Keys,
+    ) -> Option<Section<'a, 't>> {
+        let value = self.table.get(key)?;
+        let at = value.span().start;
+        if let DeValue::Table(table) = value.get_ref() {
+            return Some(Section::new(notes, keys, table, at));
+        }
+        notes.fault(
+            at,
+            format!(
+                "`{key}' is {}; write a section {}",
+                a_kind(value.get_ref()),
+                keys.table
+            ),
+        );
+        None
+    }
+
+    /// All of `[[key]]`
+    pub(super) fn tables(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        keys: &'static Keys,
+    ) -> Vec<Section<'a, 't>> {
+        let Some(value) = self.table.get(key) else {
+            return Vec::new();
+        };
+        let elements: Vec<&'a Spanned<DeValue<'t>>> = match value.get_ref() {
+            DeValue::Array(array) => array.iter().collect(),
+            _ => vec![value],
+        };
+        let mut sections = Vec::new();
+        for element in elements {
+            let at = element.span().start;
+            match (element.get_ref(), value.get_ref()) {
+                (DeValue::Table(table), DeValue::Array(_)) => {
+                    sections.push(Section::new(notes, keys, table, at));
+                }
+                (DeValue::Table(_), _) => notes.fault(
+                    at,
+                    format!("there can be more than one `{key}'; write {}", keys.table),
+                ),
+                (other, _) => notes.fault(
+                    at,
+                    format!(
+                        "`{key}' is {}; write a section {}",
+                        a_kind(other),
+                        keys.table
+                    ),
+                ),
+            }
+        }
+        sections
+    }
+
+    /// A string.
+    pub(super) fn text(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<&'a str>> {
+        text_of(notes, key, self.table.get(key)?)
+    }
+
+    /// A string that must be there; `example` is what to write if it is not.
+    pub(super) fn required_text(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        example: &str,
+    ) -> Option<Placed<&'a str>> {
+        if !self.table.contains_key(key) {
+            let table = self.keys.table;
+            notes.missing(
+                self.at,
+                format!("{table} has no `{key}'; write {key} = {example}"),
+            );
+        }
+        self.text(notes, key)
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(self, notes: &mut Notes<'_>, key: &str) -> Vec<Placed<&'a str>> {
+        let Some(value) = self.table.get(key) else {
+            return Vec::new();
+        };
+        if let DeValue::Array(array) = value.get_ref() {
+            return array
+                .iter()
+                .filter_map(|element| text_of(notes, key, element))
+                .collect();
+        }
+        let instead = match value.get_ref() {
+            DeValue::String(text) => format!("[{text:?}]"),
+            _ => "a list of strings in [ ]".to_owned(),
+        };
+        notes.fault(
+            value.span().start,
+            format!("`{key}' is {}; write {instead}", a_kind(value.get_ref())),
+        );
+        Vec::new()
+    }
+
+    /// A whole number within a range.
+    pub(super) fn number(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Option<Placed<u32>> {
+        let value = self.table.get(key)?;
+        let at = value.span().start;
+        let instead = format!("a whole number from {} to {}", range.start(), range.end());
+        let DeValue::Integer(integer) = value.get_ref() else {
+            let kind = a_kind(value.get_ref());
+            notes.fault(at, format!("`{key}' is {kind}; write {instead}"));
+            return None;
+        };
+        match u32::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) if range.contains(&number) => Some(Placed { value: number, at }),
+            _ => {
+                notes.fault(
+                    at,
+                    format!("`{key}' is {integer}, out of range; write {instead}"),
+                );
+                None
+            }
+        }
+    }
+}
+
+/// One of the words; or a fault, with the one that was most likely meant.
+pub(super) fn word<'w>(
+    notes: &mut Notes<'_>,
+    key: impl Display,
+    given: Placed<&'w str>,
+    words: &Words,
+) -> Option<&'w str> {
+    let Placed { value, at } = given;
+    if words.known.contains(&value) {
+        return Some(value);
+    }
+    let instead = match words.known {
+        [] => "leave it out".to_owned(),
+        known => format!("write {}", one_of(known)),
+    };
+    let all = words.known.iter().chain(words.later).copied();
+    let fault = match nearest(value, all) {
+        Some(near) if words.known.contains(&near) => {
+            format!("{key} {value:?} is unknown; write {near:?}")
+        }
+        Some(near) if near == value => format!("{key} {value:?} is not there yet; {instead}"),
+        Some(near) => {
+            format!("{key} {value:?} is unknown, and {near:?} is not there yet; {instead}")
+        }
+        None => format!("{key} {value:?} is unknown; {instead}"),
+    };
+    notes.fault(at, fault);
+    None
+}
+
+fn text_of<'a>(
+    notes: &mut Notes<'_>,
+    key: &str,
+    value: &'a Spanned<DeValue<'_>>,
+) -> Option<Placed<&'a str>> {
+    let at = value.span().start;
+    if let DeValue::String(text) = value.get_ref() {
+        return Some(Placed { value: text, at });
+    }
+    let instead = match value.get_ref() {
+        DeValue::Integer(integer) => format!("\"{integer}\""),
+        _ => "a string in quotes".to_owned(),
+    };
+    notes.fault(
+        at,
+        format!(
+            "`{key}' takes a string, not {}; write {instead}",
+            a_kind(value.get_ref())
+        ),
+    );
+    None
+}
+
+fn strange_key(keys: &Keys, name: &str) -> String {
+    let table = keys.table;
+    let all = keys.known.iter().chain(keys.later).copied();
+    match nearest(name, all) {
+        Some(near) if keys.known.contains(&near) => {
+            format!("{table} has no key `{name}'; write `{near}'")
+        }
+        Some(near) if near == name => {
+            format!("`{name}' of {table} is not there yet; leave it out")
+        }
+        Some(near) => {
+            format!("{table} has no key `{name}', and `{near}' is not there yet; leave it out")
+        }
+        None => format!(
+            "{table} has no key `{name}'; it has {}",
+            keys.known.join(", ")
+        ),
+    }
+}
+
+fn a_kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

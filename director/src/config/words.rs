@@ -1,0 +1,130 @@
+//! The words of the file: what each section has, and what comes later.
+
+/// The keys of a table.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// How the table is named in messages.
+    pub(super) table: &'static str,
+    /// Those that are there.
+    pub(super) known: &'static [&'static str],
+    /// Those that are promised.
+    pub(super) later: &'static [&'static str],
+}
+
+pub(super) const FILE: Keys = Keys {
+    table: "the file",
+    known: &["director", "timeouts", "connections", "vip", "service"],
+    later: &[
+        "sysctl", "metrics", "agents", "fullnat", "deny", "vrrp", "sync",
+    ],
+};
+
+pub(super) const DIRECTOR: Keys = Keys {
+    table: "[director]",
+    known: &["interfaces", "rules"],
+    later: &[],
+};
+
+pub(super) const TIMEOUTS: Keys = Keys {
+    table: "[timeouts]",
+    known: &["tcp", "tcp_fin", "udp"],
+    later: &[],
+};
+
+pub(super) const CONNECTIONS: Keys = Keys {
+    table: "[connections]",
+    known: &["table_bits", "max"],
+    later: &[],
+};
+
+pub(super) const VIP: Keys = Keys {
+    table: "[[vip]]",
+    known: &["address", "interface", "label"],
+    later: &[],
+};
+
+pub(super) const SERVICE: Keys = Keys {
+    table: "[[service]]",
+    known: &["address", "protocol", "scheduler", "flags", "server"],
+    later: &[
+        "fwmark",
+        "persistence",
+        "netmask",
+        "sorry_server",
+        "quorum",
+        "hysteresis",
+        "check",
+    ],
+};
+
+pub(super) const SERVER: Keys = Keys {
+    table: "[[service.server]]",
+    known: &[
+        "address",
+        "forward",
+        "weight",
+        "upper_threshold",
+        "lower_threshold",
+    ],
+    later: &["check"],
+};
+
+/// The values of a key.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// Those that are there.
+    pub(super) known: &'static [&'static str],
+    /// Those that are promised.
+    pub(super) later: &'static [&'static str],
+}
+
+pub(super) const SCHEDULERS: Words = Words {
+    known: &["rr", "wrr", "wlc"],
+    later: &[
+        "lc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "fo", "ovf", "twos", "none",
+    ],
+};
+
+pub(super) const PROTOCOLS: Words = Words {
+    known: &["tcp", "udp"],
+    later: &["sctp"],
+};
+
+pub(super) const FORWARDS: Words = Words {
+    known: &["dr", "nat"],
+    later: &["tun", "fullnat", "local"],
+};
+
+pub(super) const FLAGS: Words = Words {
+    known: &[],
+    later: &[
+        "sh-fallback",
+        "sh-port",
+        "mh-fallback",
+        "mh-port",
+        "flag-1",
+        "flag-2",
+        "flag-3",
+        "ops",
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::operation::OperationError;
+    use crate::core::scheduler::by_name;
+
+    #[test]
+    fn the_core_has_the_schedulers_that_the_file_may_name() {
+        for name in SCHEDULERS.known {
+            assert!(by_name(name).is_ok(), "{name}");
+        }
+        for name in SCHEDULERS.later {
+            assert!(
+                matches!(by_name(name), Err(OperationError::NotYet(_))),
+                "{name}"
+            );
+        }
+    }
+}

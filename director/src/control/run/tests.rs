@@ -1,0 +1,402 @@
+//! How a run ends, and what comes of saved rules; the texts are in the recorded transcripts.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+use shared::addr::{Family, Protocol};
+
+use super::*;
+use crate::core::operation::{
+    ForwardMethod, Netmask, OperationError, Persistence, SchedulerFlags, ServerSpec, ServiceSpec,
+    Tunnel, TunnelChecksum,
+};
+use crate::core::view::{
+    ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, TimeoutsView,
+};
+
+struct Nameless;
+
+impl Names for Nameless {
+    fn host_by_name(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn host_by_address(&self, _: IpAddr) -> Option<String> {
+        None
+    }
+
+    fn port_by_service(&self, _: &str, _: Protocol) -> Option<u16> {
+        None
+    }
+
+    fn service_by_port(&self, _: u16, _: Protocol) -> Option<String> {
+        None
+    }
+}
+
+/// Notes what is applied; refuses or goes away as told.
+#[derive(Default)]
+struct Fake {
+    applied: Vec<Operation>,
+    services: Vec<ServiceView>,
+    fails: Option<ApiError>,
+}
+
+impl Fake {
+    fn failing(error: ApiError) -> Fake {
+        Fake {
+            fails: Some(error),
+            ..Fake::default()
+        }
+    }
+
+    fn fail<T>(&self, value: T) -> Result<T, ApiError> {
+        self.fails.clone().map_or(Ok(value), Err)
+    }
+}
+
+impl Api for Fake {
+    fn apply(&mut self, operation: &Operation) -> Result<(), ApiError> {
+        self.applied.push(operation.clone());
+        self.fail(())
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceView>, ApiError> {
+        self.fail(self.services.clone())
+    }
+
+    fn service(&mut self, _: &ServiceKey) -> Result<Option<ServiceView>, ApiError> {
+        self.fail(None)
+    }
+
+    fn connections(&mut self, each: &mut dyn FnMut(ConnectionView)) -> Result<(), ApiError> {
+        for protocol in [Protocol::TCP, Protocol(0)] {
+            each(ConnectionView {
+                protocol,
+                expires_ms: 7_260_999,
+                state: "NONE".to_owned(),
+                client: Ipv4Addr::new(10, 0, 0, 2).into(),
+                client_port: 0,
+                virtual_address: Ipv4Addr::new(0, 0, 0, 7).into(),
+                virtual_port: 0,
+                destination: "2001:db8::1".parse::<IpAddr>().expect("an address"),
+                destination_port: 80,
+            });
+        }
+        self.fail(())
+    }
+
+    fn timeouts(&mut self) -> Result<TimeoutsView, ApiError> {
+        self.fail(TimeoutsView {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        })
+    }
+
+    fn info(&mut self) -> Result<InfoView, ApiError> {
+        self.fail(InfoView {
+            version: "0".to_owned(),
+            table_size: 4096,
+        })
+    }
+
+    fn status(&mut self) -> Result<StatusView, ApiError> {
+        self.fail(StatusView {
+            version: "0.1.0".to_owned(),
+            uptime_secs: 5,
+            interfaces: Vec::new(),
+            connections: 0,
+            capture_keys: 0,
+            given_back: 0,
+            drops: Vec::new(),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Screen {
+    out: String,
+    err: String,
+    input: Vec<String>,
+}
+
+impl Terminal for Screen {
+    fn out(&mut self, text: &str) {
+        self.out += text;
+    }
+
+    fn err(&mut self, text: &str) {
+        self.err += text;
+    }
+
+    fn line(&mut self) -> Option<String> {
+        (!self.input.is_empty()).then(|| self.input.remove(0))
+    }
+}
+
+fn run_with(api: &mut Fake, line: &str, input: &[&str]) -> (String, String, u8) {
+    let mut words = line.split(' ').map(str::to_owned);
+    let program = words.next().expect("a program");
+    let args: Vec<String> = words.collect();
+    let mut screen = Screen {
+        input: input.iter().copied().map(str::to_owned).collect(),
+        ..Screen::default()
+    };
+    let exit = run(&program, &args, &mut screen, api, &Nameless);
+    (screen.out, screen.err, exit)
+}
+
+fn gone() -> ApiError {
+    ApiError::Unreachable(Unreachable {
+        reason: "Connection refused".to_owned(),
+        advice: "The director is not running.".to_owned(),
+    })
+}
+
+#[test]
+fn without_a_director_the_first_request_ends_the_run() {
+    let message = "Can't initialize ipvs: Connection refused\nThe director is not running.\n";
+    for line in [
+        "lvsadm",
+        "lvsadm -Ln",
+        "lvsadm -C",
+        "lvsadm -S",
+        "lvsadm -L --daemon",
+        "lvsadm status",
+    ] {
+        let (out, err, exit) = run_with(&mut Fake::failing(gone()), line, &[]);
+        assert_eq!(
+            (out.as_str(), err.as_str(), exit),
+            ("", message, 2),
+            "{line}"
+        );
+    }
+    for line in ["lvsadm -R", "ipvsadm-restore"] {
+        let mut api = Fake::failing(gone());
+        let (_, err, exit) = run_with(&mut api, line, &["-C", "-C", "-C"]);
+        assert_eq!(
+            (err.as_str(), exit, api.applied.len()),
+            (message, 2, 1),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn help_and_usage_errors_need_no_director() {
+    let mut api = Fake::failing(gone());
+    assert_eq!(run_with(&mut api, "lvsadm -v", &[]).2, 0);
+    let (out, _, exit) = run_with(&mut api, "/sbin/lvsadm -h", &[]);
+    assert_eq!(exit, 0);
+    assert!(
+        out.contains("\n  /sbin/lvsadm -A|E virtual-service"),
+        "{out}"
+    );
+    let (_, err, exit) = run_with(&mut api, "lvsadm -q", &[]);
+    let expected = "Try `lvsadm -h' or 'lvsadm --help' for more information.\n";
+    assert_eq!((err.as_str(), exit), (expected, 255));
+}
+
+#[test]
+fn status_is_a_word_of_lvsadm_alone() {
+    let (out, _, exit) = run_with(&mut Fake::default(), "/usr/sbin/lvsadm status", &[]);
+    assert!(out.starts_with("director 0.1.0, up 5 s\n"), "{out}");
+    assert_eq!(exit, 0);
+    assert_eq!(run_with(&mut Fake::default(), "ipvsadm status", &[]).2, 255);
+    assert_eq!(run_with(&mut Fake::default(), "lvsadm drain", &[]).2, 255);
+}
+
+#[test]
+fn what_the_director_cannot_do_yet_is_said() {
+    let refused = OperationError::NotYet("services by firewall mark".to_owned());
+    let mut api = Fake::failing(ApiError::Refused(refused));
+    let (_, err, exit) = run_with(&mut api, "lvsadm -A -f 7", &[]);
+    let expected = "Operation not supported by this director yet: services by firewall mark\n";
+    assert_eq!((err.as_str(), exit), (expected, 255));
+}
+
+#[test]
+fn a_restore_script_reads_all_and_clears_before_it_adds() {
+    let mut api = Fake::default();
+    let input = ["# a comment\n", "-D -f 1\r\n", "ipvsadm -D -f 2\n"];
+    assert_eq!(run_with(&mut api, "/sbin/lvsadm-restore", &input).2, 0);
+    let delete = |mark| {
+        Operation::DeleteService(ServiceKey::Mark {
+            mark,
+            family: Family::V4,
+        })
+    };
+    assert_eq!(api.applied, [Operation::Flush, delete(1), delete(2)]);
+}
+
+#[test]
+fn connections_are_printed_as_they_come() {
+    let (out, _, _) = run_with(&mut Fake::default(), "lvsadm -Lnc", &[]);
+    let expected = "\
+IPVS connection entries
+pro expire state       source             virtual            destination
+TCP 121:00 NONE        10.0.0.2:0         0.0.0.7:0          [2001:db8::1]:80
+IP  121:00 NONE        10.0.0.2:0         0.0.0.7:0          [2001:db8::1]:80
+";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn what_cannot_be_saved_is_told() {
+    let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(10, 0, 0, 1), 80);
+    let server = ServerSpec::new(Ipv4Addr::new(10, 1, 0, 1), 80, ForwardMethod::FullNat, 1);
+    let mut api = Fake {
+        services: vec![view(ServiceSpec::new(key, "rr"), vec![server])],
+        ..Fake::default()
+    };
+    let (out, err, exit) = run_with(&mut api, "lvsadm -Sn", &[]);
+    assert_eq!(out, "-A -t 10.0.0.1:80 -s rr\n");
+    assert!(
+        err.contains("10.1.0.1:80 of TCP 10.0.0.1:80 is not saved"),
+        "{err}"
+    );
+    assert_eq!(exit, 0);
+}
+
+fn view(spec: ServiceSpec, servers: Vec<ServerSpec>) -> ServiceView {
+    let server = |spec| ServerView {
+        spec,
+        active: 0,
+        inactive: 0,
+        persistent: 0,
+        stats: StatsView::default(),
+    };
+    ServiceView {
+        spec,
+        stats: StatsView::default(),
+        servers: servers.into_iter().map(server).collect(),
+    }
+}
+
+fn service_key() -> impl Strategy<Value = ServiceKey> {
+    let protocol = prop::sample::select(vec![Protocol::TCP, Protocol::UDP, Protocol::SCTP]);
+    let family = prop::sample::select(vec![Family::V4, Family::V6]);
+    prop_oneof![
+        3 => (protocol, any::<IpAddr>(), 1u16..)
+            .prop_map(|(protocol, address, port)| ServiceKey::new(protocol, address, port)),
+        // Marks from 2^31 on are saved as negative numbers, which cannot be read again.
+        1 => (1..=i32::MAX.unsigned_abs(), family)
+            .prop_map(|(mark, family)| ServiceKey::Mark { mark, family }),
+    ]
+}
+
+fn service_spec() -> impl Strategy<Value = ServiceSpec> {
+    let scheduler = prop::sample::select(vec!["rr", "wlc", "sh", "mh"]);
+    let engine = prop::option::of(Just("sip".to_owned()));
+    let persistence = prop::option::of((1u32..=2_678_400, any::<u32>(), 1u8..=128));
+    (service_key(), scheduler, 0u8..4, persistence, engine, any::<bool>()).prop_map(
+        |(key, scheduler, flags, persistence, persistence_engine, one_packet)| {
+            let family = key.family();
+            let udp = !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::UDP);
+            ServiceSpec {
+                flags: SchedulerFlags(flags),
+                persistence: persistence.map(|(timeout_secs, mask, bits)| Persistence {
+                    timeout_secs,
+                    netmask: match family {
+                        Family::V4 => Netmask::V4(mask),
+                        Family::V6 => Netmask::V6(bits),
+                    },
+                }),
+                persistence_engine,
+                one_packet: one_packet && udp,
+                ..ServiceSpec::new(key, scheduler)
+            }
+        },
+    )
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    use TunnelChecksum::{Full, None, Remote};
+    let any_checksum = prop::sample::select(vec![None, Full, Remote]);
+    let gre_checksum = prop::sample::select(vec![None, Full]);
+    prop_oneof![
+        Just(Tunnel::Ipip),
+        (1u16.., any_checksum).prop_map(|(port, checksum)| Tunnel::Gue { port, checksum }),
+        gre_checksum.prop_map(|checksum| Tunnel::Gre { checksum }),
+    ]
+}
+
+/// Real servers that can be made with ipvsadm: the port of all but NAT is the service's.
+fn server_spec(key: ServiceKey) -> impl Strategy<Value = ServerSpec> {
+    let method = prop::sample::select(vec![
+        ForwardMethod::Nat,
+        ForwardMethod::Direct,
+        ForwardMethod::Tunnel,
+    ]);
+    (
+        any::<[u8; 4]>(),
+        any::<[u8; 16]>(),
+        any::<u16>(),
+        method,
+        0..=i32::MAX,
+        tunnel(),
+    )
+        .prop_map(move |(v4, v6, port, forward, weight, tunnel)| {
+            let address = match key.family() {
+                Family::V4 => IpAddr::from(v4),
+                Family::V6 => IpAddr::from(v6),
+            };
+            let port = match key {
+                ServiceKey::Address { port, .. } if forward != ForwardMethod::Nat => port,
+                _ => port,
+            };
+            let mut spec = ServerSpec::new(address, port, forward, weight);
+            if forward == ForwardMethod::Tunnel {
+                spec.tunnel = tunnel;
+            }
+            spec
+        })
+}
+
+fn service_with_server() -> impl Strategy<Value = (ServiceSpec, ServerSpec)> {
+    service_spec().prop_flat_map(|spec| {
+        let key = spec.key;
+        (Just(spec), server_spec(key))
+    })
+}
+
+proptest! {
+    /// What is saved makes the same again.
+    #[test]
+    fn saved_rules_restore((spec, server) in service_with_server()) {
+        let mut api = Fake {
+            services: vec![view(spec.clone(), vec![server.clone()])],
+            ..Fake::default()
+        };
+        let (rules, err, _) = run_with(&mut api, "lvsadm-save -n", &[]);
+        prop_assert_eq!(err, "");
+        let lines: Vec<&str> = rules.lines().collect();
+        let (_, err, exit) = run_with(&mut api, "lvsadm -R", &lines);
+        prop_assert_eq!((err.as_str(), exit), ("", 0));
+        let key = spec.key;
+        let expected = [Operation::AddService(spec), Operation::AddServer(key, server)];
+        prop_assert_eq!(api.applied, expected);
+    }
+
+    /// Whatever stands on stdin, a restore ends.
+    #[test]
+    fn garbage_restores_nothing_and_does_no_harm(lines in prop::collection::vec("\\PC{0,30}", 0..10)) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        run_with(&mut Fake::default(), "lvsadm -R", &lines);
+    }
+
+    /// Every operation survives the control protocol.
+    #[test]
+    fn operations_survive_the_protocol((spec, server) in service_with_server()) {
+        use crate::control::protocol::{Answer, Piece, Request, decode_answer, decode_request, encode_answer, encode_request};
+        let key = spec.key;
+        for operation in [Operation::EditService(spec.clone()), Operation::EditServer(key, server.clone())] {
+            let request = Request::Apply(operation);
+            prop_assert_eq!(decode_request(encode_request(&request).as_bytes()), Ok(request));
+        }
+        let items = vec![view(spec, vec![server])];
+        let answer = Answer::Services(Piece { items, more: true });
+        prop_assert_eq!(decode_answer(&encode_answer(&answer)), Ok(answer));
+    }
+}

@@ -1,0 +1,11 @@
+//! What ipvsadm prints: listings, saved rules, help, and its sentences for errors.
+
+pub mod connections;
+pub mod errors;
+pub mod help;
+pub mod listing;
+mod name;
+mod number;
+mod order;
+pub mod save;
+pub mod status;

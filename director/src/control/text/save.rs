@@ -1,0 +1,111 @@
+//! `-S`: the rules as commands that make them again.
+//!
+//! As with ipvsadm, thresholds, timeouts and statistics are not saved.
+
+use std::fmt::{self, Write};
+
+use super::listing::partial_mask;
+use super::name::{Namer, protocol_of};
+use super::order;
+use crate::control::command::{Addresses, flags};
+use crate::control::names::Names;
+use crate::core::operation::{ForwardMethod, ServerSpec, ServiceSpec, Tunnel, TunnelChecksum};
+use crate::core::view::ServiceView;
+
+/// The rules, one command a line, in the order of a listing.
+pub fn rules(views: &[ServiceView], addresses: Addresses, names: &dyn Names) -> String {
+    let namer = Namer { addresses, names };
+    let mut text = String::new();
+    for view in order::services(views) {
+        // Writing to a string cannot fail.
+        let _ = service(&mut text, view, namer);
+    }
+    text
+}
+
+/// Real servers that the grammar has no words for and that the rules therefore leave out.
+pub fn left_out(views: &[ServiceView]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for view in views {
+        for server in &view.servers {
+            if method(server.spec.forward).is_none() {
+                faults.push(format!(
+                    "real server {} of {} is not saved: ipvsadm has no option for FULLNAT",
+                    server.spec.key, view.spec.key
+                ));
+            }
+        }
+    }
+    faults
+}
+
+fn service(text: &mut String, view: &ServiceView, namer: Namer<'_>) -> fmt::Result {
+    let name = namer.rule(&view.spec.key);
+    write!(text, "-A {name}")?;
+    properties(text, &view.spec)?;
+    text.push('\n');
+    let protocol = protocol_of(&view.spec.key);
+    for server in order::servers(&view.servers) {
+        let spec = &server.spec;
+        let Some(method) = method(spec.forward) else {
+            continue;
+        };
+        let endpoint = namer.endpoint(spec.key.address, spec.key.port, protocol);
+        write!(text, "-a {name} -r {endpoint} {method} -w {}", spec.weight)?;
+        tunnel(text, spec)?;
+        text.push('\n');
+    }
+    Ok(())
+}
+
+fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
+    write!(text, " -s {}", spec.scheduler)?;
+    if let Some(persistence) = spec.persistence {
+        write!(text, " -p {}", persistence.timeout_secs)?;
+        if let Some(mask) = partial_mask(persistence.netmask) {
+            write!(text, " -M {mask}")?;
+        }
+    }
+    if let Some(engine) = &spec.persistence_engine {
+        write!(text, " --pe {engine}")?;
+    }
+    if spec.one_packet {
+        text.push_str(" -o");
+    }
+    let flags = flags::names(spec.flags, &spec.scheduler);
+    if !flags.is_empty() {
+        write!(text, " -b {flags}")?;
+    }
+    Ok(())
+}
+
+/// The option for a forwarding method. Packets for the director itself are found out when they are
+/// forwarded, so it has none of its own.
+fn method(forward: ForwardMethod) -> Option<&'static str> {
+    match forward {
+        ForwardMethod::Nat => Some("-m"),
+        ForwardMethod::Direct | ForwardMethod::Local => Some("-g"),
+        ForwardMethod::Tunnel => Some("-i"),
+        ForwardMethod::FullNat => None,
+    }
+}
+
+fn tunnel(text: &mut String, spec: &ServerSpec) -> fmt::Result {
+    if spec.forward != ForwardMethod::Tunnel {
+        return Ok(());
+    }
+    let option = |checksum| match checksum {
+        TunnelChecksum::None => "--tun-nocsum",
+        TunnelChecksum::Full => "--tun-csum",
+        TunnelChecksum::Remote => "--tun-remcsum",
+    };
+    match spec.tunnel {
+        Tunnel::Ipip => write!(text, " --tun-type ipip"),
+        Tunnel::Gue { port, checksum } => write!(
+            text,
+            " --tun-type gue --tun-port {port} {}",
+            option(checksum)
+        ),
+        Tunnel::Gre { checksum } => write!(text, " --tun-type gre {}", option(checksum)),
+    }
+}

@@ -1,0 +1,96 @@
+//! `lvsadm status`: what the director says of itself, in words.
+
+use std::fmt::{self, Write};
+
+use crate::core::view::StatusView;
+
+/// The whole report.
+pub fn report(view: &StatusView) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_report(&mut text, view);
+    text
+}
+
+fn write_report(text: &mut String, view: &StatusView) -> fmt::Result {
+    writeln!(
+        text,
+        "director {}, up {}",
+        view.version,
+        uptime(view.uptime_secs)
+    )?;
+    writeln!(text, "connections         {}", view.connections)?;
+    writeln!(text, "capture keys        {}", view.capture_keys)?;
+    writeln!(text, "given back to host  {} packets", view.given_back)?;
+    writeln!(text, "lost by the rings   {} packets", view.ring_losses())?;
+
+    writeln!(text, "interfaces")?;
+    if view.interfaces.is_empty() {
+        writeln!(text, "  none")?;
+    }
+    for interface in &view.interfaces {
+        writeln!(
+            text,
+            "  {:<15} {} packets taken, {} sent, {} lost by the ring",
+            interface.name, interface.received, interface.sent, interface.ring_losses
+        )?;
+    }
+
+    writeln!(text, "dropped packets")?;
+    if view.drops.is_empty() {
+        writeln!(text, "  none")?;
+    }
+    for drop in &view.drops {
+        writeln!(text, "  {:<32} {}", drop.reason, drop.packets)?;
+    }
+    Ok(())
+}
+
+fn uptime(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::view::{DropView, InterfaceView};
+
+    #[test]
+    fn a_report_has_everything_in_words() {
+        let view = StatusView {
+            version: "0.1.0".to_owned(),
+            uptime_secs: 93_784,
+            interfaces: vec![InterfaceView {
+                name: "eth0".to_owned(),
+                received: 10,
+                sent: 9,
+                ring_losses: 2,
+            }],
+            connections: 7,
+            capture_keys: 3,
+            given_back: 4,
+            drops: vec![DropView {
+                reason: "ttl exceeded".to_owned(),
+                packets: 1,
+            }],
+        };
+        let expected = "\
+director 0.1.0, up 1 d 2 h
+connections         7
+capture keys        3
+given back to host  4 packets
+lost by the rings   2 packets
+interfaces
+  eth0            10 packets taken, 9 sent, 2 lost by the ring
+dropped packets
+  ttl exceeded                     1
+";
+        assert_eq!(report(&view), expected);
+    }
+}

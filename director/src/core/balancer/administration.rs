@@ -1,0 +1,253 @@
+//! What an administrator changes. The checks and their order are the kernel's (`ip_vs_ctl.c`): an
+//! operation that fails has changed nothing.
+
+use std::net::IpAddr;
+
+use shared::time::Time;
+
+use super::Balancer;
+use crate::core::operation::{
+    ForwardMethod, Operation, OperationError, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
+    TimeoutChange,
+};
+use crate::core::protocol::tcp::TcpState;
+use crate::core::scheduler::Pool;
+use crate::core::server::{self, Server, ServerId};
+use crate::core::service::{self, Presence, Service, ServiceId};
+use crate::core::stats;
+
+impl Balancer {
+    /// Does what the administrator asks, or says why not.
+    pub fn apply(&mut self, now: Time, operation: &Operation) -> Result<(), OperationError> {
+        match operation {
+            Operation::AddService(spec) => self.add_service(now, spec),
+            Operation::EditService(spec) => self.edit_service(spec),
+            Operation::DeleteService(key) => self.delete_service(now, key),
+            Operation::Flush => {
+                while let Some(key) = self.by_key.keys().next().copied() {
+                    self.delete_service(now, &key)?;
+                }
+                Ok(())
+            }
+            Operation::AddServer(key, spec) => self.add_server(key, spec),
+            Operation::EditServer(key, spec) => self.edit_server(key, spec),
+            Operation::DeleteServer(key, server) => self.delete_server(now, key, server),
+            Operation::Zero(Some(key)) => {
+                let id = self.id_of(key)?;
+                self.zero_service(id);
+                Ok(())
+            }
+            Operation::Zero(None) => {
+                let ids: Vec<ServiceId> = self.by_key.values().copied().collect();
+                for id in ids {
+                    self.zero_service(id);
+                }
+                self.estimator.zero(&self.traffic);
+                Ok(())
+            }
+            Operation::SetTimeouts(change) => self.set_timeouts(change),
+        }
+    }
+
+    fn add_service(&mut self, now: Time, spec: &ServiceSpec) -> Result<(), OperationError> {
+        if self.by_key.contains_key(&spec.key) {
+            return Err(OperationError::ServiceExists(spec.key));
+        }
+        let mut scheduler = service::check(spec)?;
+        scheduler.init(&Pool::new(&[], &self.servers));
+        self.services_added += 1;
+        let service = Service::new(spec.clone(), scheduler, self.services_added);
+        let id = self.services.insert(service);
+        self.by_key.insert(spec.key, id);
+        self.settle_service(id);
+        self.estimate_at.get_or_insert(now + stats::PERIOD);
+        Ok(())
+    }
+
+    fn edit_service(&mut self, spec: &ServiceSpec) -> Result<(), OperationError> {
+        let id = self.id_of(&spec.key)?;
+        let mut scheduler = service::check(spec)?;
+        let service = &mut self.services[id];
+        // With the same scheduler its state stays.
+        if service.spec.scheduler != spec.scheduler {
+            scheduler.init(&Pool::new(&service.servers, &self.servers));
+            service.scheduler = scheduler;
+        }
+        service.spec = spec.clone();
+        Ok(())
+    }
+
+    fn delete_service(&mut self, now: Time, key: &ServiceKey) -> Result<(), OperationError> {
+        let id = self.id_of(key)?;
+        for server in std::mem::take(&mut self.services[id].servers) {
+            self.withdraw(now, server);
+        }
+        self.by_key.remove(key);
+        self.services[id].presence = Presence::Deleted;
+        self.settle_service(id);
+        Ok(())
+    }
+
+    fn add_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
+        let service_id = self.id_of(key)?;
+        check_families(key, spec)?;
+        server::check_numbers(spec)?;
+        if self.position_of(service_id, &spec.key).is_some() {
+            return Err(OperationError::ServerExists(*key, spec.key));
+        }
+        server::check_address(spec)?;
+        server::check_known(spec)?;
+        let id = match self.take_from_trash(key, &spec.key) {
+            Some(id) => {
+                self.bring_back(id, service_id, spec);
+                id
+            }
+            None => {
+                self.services[service_id].server_objects += 1;
+                self.servers.insert(Server::new(service_id, spec.clone()))
+            }
+        };
+        let service = &mut self.services[service_id];
+        service.servers.insert(0, id);
+        let pool = Pool::new(&service.servers, &self.servers);
+        service.scheduler.added(&pool);
+        self.settle_server(id);
+        Ok(())
+    }
+
+    fn edit_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
+        let service_id = self.id_of(key)?;
+        check_families(key, spec)?;
+        server::check_numbers(spec)?;
+        let Some(position) = self.position_of(service_id, &spec.key) else {
+            return Err(OperationError::NoSuchServer(*key, spec.key));
+        };
+        server::check_known(spec)?;
+        let service = &mut self.services[service_id];
+        let id = service.servers[position];
+        self.servers[id].restate(spec.clone());
+        let pool = Pool::new(&service.servers, &self.servers);
+        service.scheduler.updated(&pool);
+        self.settle_server(id);
+        Ok(())
+    }
+
+    fn delete_server(
+        &mut self,
+        now: Time,
+        key: &ServiceKey,
+        server: &ServerKey,
+    ) -> Result<(), OperationError> {
+        let service_id = self.id_of(key)?;
+        let Some(position) = self.position_of(service_id, server) else {
+            return Err(OperationError::NoSuchServer(*key, *server));
+        };
+        let service = &mut self.services[service_id];
+        let id = service.servers.remove(position);
+        let pool = Pool::new(&service.servers, &self.servers);
+        service.scheduler.deleted(&pool, position);
+        self.withdraw(now, id);
+        Ok(())
+    }
+
+    fn zero_service(&mut self, id: ServiceId) {
+        let service = &mut self.services[id];
+        service.estimator.zero(&service.traffic);
+        for &server in &service.servers {
+            let server = &mut self.servers[server];
+            server.estimator.zero(&server.traffic);
+        }
+    }
+
+    fn set_timeouts(&mut self, change: &TimeoutChange) -> Result<(), OperationError> {
+        let TimeoutChange { tcp, tcp_fin, udp } = *change;
+        if let Some(secs) = [tcp, tcp_fin, udp]
+            .into_iter()
+            .find(|&s| s > MOST_TIMEOUT_SECS)
+        {
+            return Err(OperationError::Invalid(format!(
+                "timeout {secs} is above {MOST_TIMEOUT_SECS} seconds"
+            )));
+        }
+        let timeouts = &mut self.settings.timeouts;
+        if tcp != 0 {
+            timeouts.tcp.set(TcpState::Established, tcp);
+        }
+        if tcp_fin != 0 {
+            timeouts.tcp.set(TcpState::FinWait, tcp_fin);
+        }
+        if udp != 0 {
+            timeouts.udp_secs = udp;
+        }
+        Ok(())
+    }
+
+    /// A server that has left its service's list. Its connections stay, and with them its key.
+    fn withdraw(&mut self, now: Time, id: ServerId) {
+        self.servers[id].withdraw();
+        self.trash.put(now, id);
+        self.settle_server(id);
+        if self.settings.sysctl.expire_nodest_conn {
+            self.orphans = Some(0);
+        }
+    }
+
+    /// The removed server of this name, if it waits for the service of this name.
+    fn take_from_trash(&mut self, key: &ServiceKey, server: &ServerKey) -> Option<ServerId> {
+        let (servers, services) = (&self.servers, &self.services);
+        self.trash.take(|id| {
+            let waiting = &servers[id];
+            waiting.spec().key == *server && services[waiting.service].spec.key == *key
+        })
+    }
+
+    /// Makes a removed server one of this service, with its connections. Its counters stay only if
+    /// the service is the one it was removed from, and not another of the same name.
+    fn bring_back(&mut self, id: ServerId, service_id: ServiceId, spec: &ServerSpec) {
+        let server = &mut self.servers[id];
+        let before = server.service;
+        if before != service_id {
+            server.estimator.zero(&server.traffic);
+            server.service = service_id;
+            let moved = server.total();
+            let former = &mut self.services[before];
+            former.server_objects -= 1;
+            former.connections -= moved;
+            let service = &mut self.services[service_id];
+            service.server_objects += 1;
+            service.connections += moved;
+            self.settle_service(before);
+        }
+        self.servers[id].restate(spec.clone());
+    }
+
+    pub(super) fn id_of(&self, key: &ServiceKey) -> Result<ServiceId, OperationError> {
+        let id = self.by_key.get(key).copied();
+        id.ok_or(OperationError::NoSuchService(*key))
+    }
+
+    fn position_of(&self, service: ServiceId, key: &ServerKey) -> Option<usize> {
+        let servers = &self.services[service].servers;
+        servers
+            .iter()
+            .position(|&id| self.servers[id].spec().key == *key)
+    }
+}
+
+/// Only a tunnel leads from one family to the other.
+fn check_families(key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
+    let same = match spec.key.address {
+        IpAddr::V4(_) => key.family() == shared::addr::Family::V4,
+        IpAddr::V6(_) => key.family() == shared::addr::Family::V6,
+    };
+    if same || spec.forward == ForwardMethod::Tunnel {
+        return Ok(());
+    }
+    Err(OperationError::Invalid(format!(
+        "real server {} of service {key} is of another address family and needs a tunnel",
+        spec.key
+    )))
+}
+
+/// The kernel's limit with 250 ticks per second, 99 days; what the timer wheel reaches is more.
+const MOST_TIMEOUT_SECS: u32 = i32::MAX as u32 / 250;

@@ -1,0 +1,284 @@
+//! The balancer: services, real servers and connections, and what becomes of a packet.
+//!
+//! [`classify`](Balancer::classify) says whose packet it is (an existing connection's, a new one's,
+//! nobody's), [`advance`](Balancer::advance) counts it and moves its connection on. Both follow
+//! `ip_vs_in` and `ip_vs_out` of the kernel step by step. Neither allocates for a packet of an
+//! existing connection; it touches a line of the index, the two of the connection, and the first
+//! line each of its server, its service and the totals.
+
+mod administration;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod views;
+
+use std::collections::BTreeMap;
+
+use shared::addr::FlowKey;
+use shared::time::Time;
+
+use super::arena::Arena;
+use super::capture::CaptureSet;
+use super::connection::{Connection, ConnectionTable, Endpoint};
+use super::net::CachedHop;
+use super::operation::{ForwardMethod, ServiceKey};
+use super::protocol::State;
+use super::protocol::tcp::{Seen, TcpState};
+use super::reason::Reason;
+use super::scheduler::Pool;
+use super::server::{Activity, Server, ServerId};
+use super::service::{Service, ServiceId};
+use super::stats::{Counters, Estimator};
+use super::timer::Wheel;
+use super::trash::Trash;
+
+pub use self::settings::{Settings, Sysctl};
+pub use super::connection::{ConnectionId, Direction};
+pub use super::protocol::Segment;
+
+/// Whose packet it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// From the client of this connection.
+    Request(ConnectionId),
+    /// From the real server of this connection.
+    Reply(ConnectionId),
+    /// The host's.
+    NotOurs,
+    /// A service's, but no real server can take it: the client is told that the port is unreachable.
+    NoServer,
+    /// A service's, and it is dropped.
+    Drop(Reason),
+}
+
+/// The tables. See the [module](self).
+#[derive(Debug)]
+pub struct Balancer {
+    settings: Settings,
+    connections: ConnectionTable,
+    wheel: Wheel,
+    servers: Arena<ServerId, Server>,
+    services: Arena<ServiceId, Service>,
+    by_key: BTreeMap<ServiceKey, ServiceId>,
+    services_added: u64,
+    trash: Trash,
+    traffic: Counters,
+    estimator: Estimator,
+    /// Next tick of the estimators; they start with the first service.
+    estimate_at: Option<Time>,
+    /// Where the search for connections of removed servers goes on, while there is one.
+    orphans: Option<usize>,
+    captures: CaptureSet,
+}
+
+impl Balancer {
+    /// Empty tables. `hash_key` is two random words: without them a client could choose its ports so
+    /// that all its connections lie in one place of the table.
+    pub fn new(settings: Settings, hash_key: [u64; 2]) -> Balancer {
+        Balancer {
+            settings,
+            connections: ConnectionTable::new(settings.most_connections, hash_key),
+            wheel: Wheel::new(),
+            servers: Arena::new(),
+            services: Arena::new(),
+            by_key: BTreeMap::new(),
+            services_added: 0,
+            trash: Trash::default(),
+            traffic: Counters::default(),
+            estimator: Estimator::default(),
+            estimate_at: None,
+            orphans: None,
+            captures: CaptureSet::default(),
+        }
+    }
+
+    /// Finds the connection of a packet, or makes it one if a service takes it.
+    pub fn classify(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
+        match self.find(flow) {
+            // Replies of a removed server still reach their clients.
+            Some((id, Direction::Reply)) => Class::Reply(id),
+            Some((id, Direction::Request)) => self.resume(now, id, flow, segment),
+            None => self.schedule(now, flow, segment),
+        }
+    }
+
+    /// The connection of a packet and which way the packet goes. Changes nothing: for the packets
+    /// embedded in ICMP errors.
+    pub fn find(&self, flow: &FlowKey) -> Option<(ConnectionId, Direction)> {
+        self.connections.find(flow)
+    }
+
+    /// Counts a packet of a connection, moves the protocol's state and restarts the timer. To be
+    /// called before the packet is sent: what happens to it then changes nothing of this.
+    pub fn advance(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        direction: Direction,
+        segment: Segment,
+        ip_bytes: u32,
+    ) {
+        self.count_related(id, direction, ip_bytes);
+        let connection = self.connections.get_mut(id).expect(IN_TABLE);
+        let seen = match (direction, connection.forward()) {
+            (Direction::Reply, _) => Seen::Output,
+            (Direction::Request, ForwardMethod::Nat) => Seen::Input,
+            (Direction::Request, _) => Seen::InputOnly,
+        };
+        let before = connection.state();
+        let after = before.after(segment, seen);
+        connection.set_state(after);
+        connection.last_seen = now;
+        connection.timeout_secs = self.settings.timeouts.secs(after);
+        if Activity::of(before) != Activity::of(after) {
+            self.servers[connection.server()].recount(Activity::of(after));
+        }
+        let deadline = connection.deadline();
+        self.wheel
+            .bring_forward(self.connections.slab_mut(), id.0, deadline);
+    }
+
+    /// Counts a packet about a connection (an ICMP error) and leaves its timer alone. Nothing is
+    /// counted for a server that was removed.
+    pub fn count_related(&mut self, id: ConnectionId, direction: Direction, ip_bytes: u32) {
+        let server = &mut self.servers[self.connections.get(id).expect(IN_TABLE).server()];
+        if server.is_available() {
+            server.traffic.count(direction, ip_bytes);
+            self.services[server.service]
+                .traffic
+                .count(direction, ip_bytes);
+            self.traffic.count(direction, ip_bytes);
+        }
+    }
+
+    /// A connection that was just found.
+    pub fn connection(&self, id: ConnectionId) -> &Connection {
+        self.connections.get(id).expect(IN_TABLE)
+    }
+
+    /// A connection that was just found, to remember the next hop towards its client.
+    pub fn connection_mut(&mut self, id: ConnectionId) -> &mut Connection {
+        self.connections.get_mut(id).expect(IN_TABLE)
+    }
+
+    /// The next hop to the real server of a connection that was just found.
+    pub fn server_hop_mut(&mut self, id: ConnectionId) -> &mut CachedHop {
+        &mut self.servers[self.connections.get(id).expect(IN_TABLE).server()].hop
+    }
+
+    /// The switches of `net.ipv4.vs`. A change counts from the next packet on.
+    pub fn sysctl_mut(&mut self) -> &mut Sysctl {
+        &mut self.settings.sysctl
+    }
+
+    /// The keys of what is to be taken from the wire. A key stays as long as a service or a
+    /// connection uses it.
+    pub fn captures(&mut self) -> &mut CaptureSet {
+        &mut self.captures
+    }
+
+    /// A client's packet of a connection that exists.
+    fn resume(&mut self, now: Time, id: ConnectionId, flow: &FlowKey, segment: Segment) -> Class {
+        let Sysctl {
+            expire_nodest_conn,
+            conn_reuse_mode,
+            ..
+        } = self.settings.sysctl;
+        let connection = self.connection(id);
+        let server = &self.servers[connection.server()];
+        let quiescent = expire_nodest_conn && server.weight() == 0;
+        let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
+        let removed = !server.is_available();
+        if is_new || removed && expire_nodest_conn {
+            self.end(id);
+            return self.schedule(now, flow, segment);
+        }
+        if removed {
+            return Class::Drop(Reason::ServerRemoved);
+        }
+        Class::Request(id)
+    }
+
+    /// A packet of no connection: a service's, or not ours.
+    fn schedule(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
+        if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp) {
+            return Class::NotOurs;
+        }
+        let Some(service_id) = self.service_of(flow) else {
+            return Class::NotOurs;
+        };
+        // The data connection of active FTP is opened by the server, and known before it comes.
+        if flow.source_port == FTP_DATA {
+            return Class::NotOurs;
+        }
+        let service = &mut self.services[service_id];
+        // Only persistence, which will be decided here, makes sense of a service for all ports.
+        if matches!(service.spec.key, ServiceKey::Address { port, .. } if port != flow.destination_port)
+        {
+            return Class::NoServer;
+        }
+        let pool = Pool::new(&service.servers, &self.servers);
+        let Some(position) = service.scheduler.pick(&pool, flow) else {
+            return Class::NoServer;
+        };
+        let server_id = service.servers[position];
+        if self.connections.is_full() {
+            return Class::Drop(Reason::TableFull);
+        }
+        Class::Request(self.begin(now, flow, server_id))
+    }
+
+    /// The service for packets of this flow.
+    fn service_of(&self, flow: &FlowKey) -> Option<ServiceId> {
+        let with_port = |port| {
+            let key = ServiceKey::new(flow.protocol, flow.destination.ip(), port);
+            self.by_key.get(&key).copied()
+        };
+        // A mark would come before these, and between them the FTP service of the address, which
+        // without persistence takes no packet of another port.
+        with_port(flow.destination_port).or_else(|| with_port(0))
+    }
+
+    fn begin(&mut self, now: Time, flow: &FlowKey, server_id: ServerId) -> ConnectionId {
+        let server = &mut self.servers[server_id];
+        let service = &mut self.services[server.service];
+        let key = server.spec().key;
+        let destination = Endpoint {
+            address: key.address.into(),
+            port: if key.port == 0 {
+                flow.destination_port
+            } else {
+                key.port
+            },
+        };
+        let forward = server.spec().forward;
+        server.bind();
+        service.connections += 1;
+        for traffic in [&mut server.traffic, &mut service.traffic, &mut self.traffic] {
+            traffic.connections += 1;
+        }
+        let connection = Connection::new(flow, server_id, forward, destination, now);
+        let deadline = connection.deadline();
+        let id = self.connections.insert(connection);
+        self.wheel.set(self.connections.slab_mut(), id.0, deadline);
+        id
+    }
+}
+
+/// Whether a SYN on this connection makes a new one (`is_new_conn_expected`).
+fn is_reused(connection: &Connection, conn_reuse_mode: u8) -> bool {
+    match connection.state() {
+        _ if conn_reuse_mode == 0 => false,
+        State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
+        State::Tcp(TcpState::FinWait) => {
+            conn_reuse_mode & 2 != 0 && connection.forward() != ForwardMethod::Nat
+        }
+        State::Tcp(_) | State::Udp => false,
+    }
+}
+
+const IN_TABLE: &str = "an id from classify or find is used before connections end";
+
+/// Source port of the data connections of active FTP.
+const FTP_DATA: u16 = 20;

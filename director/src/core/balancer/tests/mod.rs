@@ -1,0 +1,188 @@
+//! The balancer as a whole.
+
+mod administration;
+mod history;
+mod picks;
+mod states;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use shared::addr::{Addr, Protocol};
+
+use super::*;
+use crate::core::operation::{
+    Operation, OperationError, ServerKey, ServerSpec, ServiceSpec, TimeoutChange,
+};
+use crate::core::protocol::tcp::TcpFlags;
+use crate::core::view::{ConnectionView, ServerView};
+
+/// A balancer with a clock, told what to do in the words of transcripts.
+struct Laboratory {
+    balancer: Balancer,
+    now: Time,
+}
+
+impl Laboratory {
+    fn new() -> Laboratory {
+        Laboratory::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Laboratory {
+        Laboratory {
+            balancer: Balancer::new(settings, [0x5eed, 0xf00d]),
+            now: Time::from_secs(1000),
+        }
+    }
+
+    /// Lets time pass, calling `expire` whenever it is due.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(at) = self.balancer.poll_at().filter(|&at| at <= end) {
+            self.now = self.now.max(at);
+            self.balancer.expire(self.now);
+        }
+        self.now = end;
+    }
+
+    fn secs(&mut self, secs: u64) {
+        self.pass(Duration::from_secs(secs));
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
+        self.balancer.apply(self.now, operation)
+    }
+
+    /// An ipvsadm command that is understood and succeeds.
+    fn ipvsadm(&mut self, command: &str) {
+        self.apply(&operation(command)).expect(command);
+    }
+
+    /// A packet on its way through the director.
+    fn packet(&mut self, flow: &FlowKey, segment: Segment, ip_bytes: u32) -> Class {
+        let class = self.balancer.classify(self.now, flow, segment);
+        let (id, direction) = match class {
+            Class::Request(id) => (id, Direction::Request),
+            Class::Reply(id) => (id, Direction::Reply),
+            _ => return class,
+        };
+        self.balancer
+            .advance(self.now, id, direction, segment, ip_bytes);
+        class
+    }
+
+    /// A TCP segment with flags like `SA`.
+    fn tcp(&mut self, flags: &str, from: &str, to: &str) -> Class {
+        self.packet(&flow(Protocol::TCP, from, to), segment(flags), 40)
+    }
+
+    fn udp(&mut self, from: &str, to: &str) -> Class {
+        self.packet(&flow(Protocol::UDP, from, to), Segment::UDP, 29)
+    }
+
+    fn connections(&self) -> Vec<ConnectionView> {
+        self.balancer.connections(self.now, 0, usize::MAX).0
+    }
+
+    fn server(&self, service: ServiceKey, address: &str) -> ServerView {
+        let view = self.balancer.service(&service).expect(address);
+        let key = server_key(address);
+        let server = view.servers.into_iter().find(|s| s.spec.key == key);
+        server.expect(address)
+    }
+}
+
+fn endpoint(text: &str) -> SocketAddrV4 {
+    text.parse().expect(text)
+}
+
+fn flow(protocol: Protocol, from: &str, to: &str) -> FlowKey {
+    let (from, to) = (endpoint(from), endpoint(to));
+    FlowKey {
+        protocol,
+        source: Addr::v4(*from.ip()),
+        source_port: from.port(),
+        destination: Addr::v4(*to.ip()),
+        destination_port: to.port(),
+    }
+}
+
+fn segment(flags: &str) -> Segment {
+    Segment::tcp(
+        flags
+            .chars()
+            .map(|flag| match flag {
+                'S' => TcpFlags::SYN,
+                'A' => TcpFlags::ACK,
+                'F' => TcpFlags::FIN,
+                'R' => TcpFlags::RST,
+                'P' => TcpFlags::PSH,
+                other => panic!("flag {other}"),
+            })
+            .collect(),
+    )
+}
+
+fn server_key(text: &str) -> ServerKey {
+    let at = endpoint(text);
+    ServerKey {
+        address: (*at.ip()).into(),
+        port: at.port(),
+    }
+}
+
+fn tcp_service(text: &str) -> ServiceKey {
+    let at = endpoint(text);
+    ServiceKey::new(Protocol::TCP, *at.ip(), at.port())
+}
+
+/// As much of ipvsadm's grammar as the transcripts use.
+fn operation(command: &str) -> Operation {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let after = |option: &str| {
+        let at = words.iter().position(|word| *word == option)?;
+        words.get(at + 1).copied()
+    };
+    let number = |option: &str, default: u32| after(option).map_or(default, |n| n.parse().unwrap());
+    let service = || {
+        let (protocol, text) = match after("-t") {
+            Some(text) => (Protocol::TCP, text),
+            None => (Protocol::UDP, after("-u").expect(command)),
+        };
+        let at = endpoint(text);
+        ServiceKey::new(protocol, *at.ip(), at.port())
+    };
+    let server = || {
+        let forward = if words.contains(&"-m") {
+            ForwardMethod::Nat
+        } else {
+            ForwardMethod::Direct
+        };
+        let at = endpoint(after("-r").expect(command));
+        let weight = after("-w").map_or(1, |n| n.parse().unwrap());
+        ServerSpec {
+            upper_threshold: number("-x", 0),
+            lower_threshold: number("-y", 0),
+            ..ServerSpec::new(*at.ip(), at.port(), forward, weight)
+        }
+    };
+    let scheduler = || after("-s").unwrap_or("wlc");
+    match words[0] {
+        "-A" => Operation::AddService(ServiceSpec::new(service(), scheduler())),
+        "-E" => Operation::EditService(ServiceSpec::new(service(), scheduler())),
+        "-D" => Operation::DeleteService(service()),
+        "-C" => Operation::Flush,
+        "-a" => Operation::AddServer(service(), server()),
+        "-e" => Operation::EditServer(service(), server()),
+        "-d" => Operation::DeleteServer(service(), server().key),
+        "-Z" => Operation::Zero((words.len() > 1).then(service)),
+        "--set" => Operation::SetTimeouts(TimeoutChange {
+            tcp: words[1].parse().unwrap(),
+            tcp_fin: words[2].parse().unwrap(),
+            udp: words[3].parse().unwrap(),
+        }),
+        other => panic!("{other}"),
+    }
+}
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);

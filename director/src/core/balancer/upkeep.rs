@@ -1,0 +1,169 @@
+//! What happens without a packet: connections end, rates are estimated, removed servers are forgotten,
+//! and the keys of the capture follow.
+
+use shared::time::Time;
+
+use super::Balancer;
+use crate::core::capture::CaptureKey;
+use crate::core::connection::ConnectionId;
+use crate::core::operation::ServiceKey;
+use crate::core::server::{Activity, ServerId};
+use crate::core::service::ServiceId;
+use crate::core::stats;
+
+impl Balancer {
+    /// What time brings: connections end, rates are estimated, removed servers are forgotten. Does a
+    /// bounded amount of work; if more is due, [`poll_at`](Self::poll_at) is not after `now`.
+    pub fn expire(&mut self, now: Time) {
+        for _ in 0..EXPIRE_BUDGET {
+            let Some(slot) = self.wheel.due(self.connections.slab_mut(), now) else {
+                break;
+            };
+            let id = ConnectionId(slot);
+            let deadline = self.connection(id).deadline();
+            if deadline <= now {
+                self.end(id);
+            } else {
+                self.wheel.set(self.connections.slab_mut(), slot, deadline);
+            }
+        }
+        self.end_orphans();
+        self.empty_trash(now);
+        self.estimate(now);
+    }
+
+    /// When [`expire`](Self::expire) is to be called next.
+    pub fn poll_at(&self) -> Option<Time> {
+        [
+            self.wheel.poll_at(),
+            self.orphans.map(|_| Time::ZERO),
+            self.trash.poll_at(),
+            self.estimate_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Ends a connection.
+    pub(super) fn end(&mut self, id: ConnectionId) {
+        self.wheel.clear(self.connections.slab_mut(), id.0);
+        let Some(connection) = self.connections.remove(id) else {
+            return;
+        };
+        let server = &mut self.servers[connection.server()];
+        server.unbind(Activity::of(connection.state()), connection.forward());
+        let service_id = server.service;
+        self.services[service_id].connections -= 1;
+        self.settle_server(connection.server());
+        self.settle_service(service_id);
+    }
+
+    /// With `expire_nodest_conn`, connections do not outlive their server.
+    fn end_orphans(&mut self) {
+        let Some(cursor) = self.orphans else {
+            return;
+        };
+        let (connections, rest) = self.connections.piece(cursor, ORPHAN_BUDGET);
+        let orphans: Vec<ConnectionId> = connections
+            .filter(|(_, connection)| !self.servers[connection.server()].is_available())
+            .map(|(id, _)| id)
+            .collect();
+        self.orphans = rest;
+        for id in orphans {
+            self.end(id);
+        }
+    }
+
+    fn empty_trash(&mut self, now: Time) {
+        let servers = &self.servers;
+        for id in self.trash.sweep(now, |id| servers[id].total() == 0) {
+            let service_id = self.servers[id].service;
+            self.servers.remove(id);
+            self.services[service_id].server_objects -= 1;
+            self.settle_service(service_id);
+        }
+    }
+
+    fn estimate(&mut self, now: Time) {
+        let Some(at) = self.estimate_at.filter(|&at| at <= now) else {
+            return;
+        };
+        // A tick that was missed is gone, as a late timer of the kernel's.
+        let next = at + stats::PERIOD;
+        self.estimate_at = Some(if next > now {
+            next
+        } else {
+            now + stats::PERIOD
+        });
+        self.estimator.tick(&self.traffic);
+        for service in self.services.values_mut() {
+            service.estimator.tick(&service.traffic);
+        }
+        for server in self.servers.values_mut() {
+            server.estimator.tick(&server.traffic);
+        }
+    }
+
+    /// Holds or lets go the key of a server's replies.
+    pub(super) fn settle_server(&mut self, id: ServerId) {
+        let server = &mut self.servers[id];
+        if server.wants_reply_key() == server.holds_reply_key {
+            return;
+        }
+        server.holds_reply_key = !server.holds_reply_key;
+        let ServiceKey::Address { protocol, port, .. } = self.services[server.service].spec.key
+        else {
+            return;
+        };
+        let server_key = server.spec().key;
+        let key = CaptureKey::Reply {
+            protocol,
+            address: server_key.address.into(),
+            port: if server_key.port == 0 {
+                port
+            } else {
+                server_key.port
+            },
+        };
+        if server.holds_reply_key {
+            self.captures.acquire(key);
+        } else {
+            self.captures.release(key);
+        }
+    }
+
+    /// Holds or lets go the key of a service's packets, and forgets a deleted service that nobody
+    /// needs any more.
+    pub(super) fn settle_service(&mut self, id: ServiceId) {
+        let service = &mut self.services[id];
+        if service.wants_key() != service.holds_key
+            && let ServiceKey::Address {
+                protocol,
+                address,
+                port,
+            } = service.spec.key
+        {
+            let key = CaptureKey::Service {
+                protocol,
+                address: address.into(),
+                port,
+            };
+            service.holds_key = !service.holds_key;
+            if service.holds_key {
+                self.captures.acquire(key);
+            } else {
+                self.captures.release(key);
+            }
+        }
+        if !service.is_configured() && service.server_objects == 0 {
+            self.services.remove(id);
+        }
+    }
+}
+
+/// Timers handled in one call of [`Balancer::expire`]: some tens of microseconds.
+const EXPIRE_BUDGET: usize = 256;
+
+/// Slots searched in one call of [`Balancer::expire`] for connections of removed servers.
+const ORPHAN_BUDGET: usize = 4096;

@@ -1,0 +1,258 @@
+//! The same as [`takes()`](super::takes()), as a program for the kernel (tcx ingress).
+//!
+//! Registers: `R6` the frame (`struct __sk_buff`), `R7` the protocol, `R8` and `R9` first an
+//! offset, then the addresses of the two endpoints. What is read of the frame is copied to the
+//! stack by `bpf_skb_load_bytes`, which checks the bounds, and reads frames that are not linear.
+
+use shared::sys::bpf::Reg::{R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
+use shared::sys::bpf::tcx::TCX_NEXT;
+use shared::sys::bpf::{
+    Alu, AssembleError, Assembler, Cond, Helper, Insn, Label, MapIndex, Reg, Size,
+};
+
+use super::layout::{ethernet, icmp, ipv4, key, ports};
+use super::questions::{Found, LATER_FRAGMENT, Question, Transport, WITH_PORTS, Whose};
+
+/// What becomes of a frame that is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is marked `PACKET_OTHERHOST`, with queue number [`TAKEN_QUEUE`], and passed on: the ring
+    /// takes it, the host discards it.
+    ToRing,
+    /// The program returns 1, for tests: a test run does not show the packet type.
+    Report,
+}
+
+/// The queue number (`skb->queue_mapping`) of frames that the program has taken. The packet type
+/// alone does not tell them apart: the kernel itself gives it to frames for other stations, when
+/// the device is promiscuous, and to those of a VLAN that it has no device for, which by then
+/// look untagged. Nothing else uses a received frame's queue number after tcx.
+pub const TAKEN_QUEUE: u16 = 0x4c56;
+
+/// The program. Its one map holds the keys ([`CaptureKey::to_bytes`](super::CaptureKey::to_bytes))
+/// of what is ours.
+///
+/// It returns `TCX_NEXT` for every frame (but see [`Taken::Report`]), so that the administrator's
+/// own programs see them too.
+///
+/// # Errors
+/// None: the program is always the same. A test holds that.
+pub fn program(taken: Taken) -> Result<Vec<Insn>, AssembleError> {
+    let mut asm = Assembler::new();
+    let take = asm.label("take");
+    let leave = asm.label("leave");
+
+    asm.mov(R6, R1);
+    asm.load(Size::Word, R1, R6, SKB_PKT_TYPE);
+    asm.jump_if(R1, Cond::Ne, PACKET_HOST, leave);
+    asm.load(Size::Word, R1, R6, SKB_VLAN_PRESENT);
+    asm.jump_if(R1, Cond::Ne, 0, leave);
+    asm.load(Size::Word, R1, R6, SKB_PROTOCOL);
+    // IPv6 will branch off here.
+    asm.jump_if(R1, Cond::Ne, network(ethernet::TYPE_IPV4), leave);
+    ipv4(&mut asm, take, leave);
+
+    asm.bind(take);
+    match taken {
+        Taken::ToRing => {
+            asm.mov(R1, R6);
+            asm.mov(R2, PACKET_OTHERHOST);
+            asm.call(Helper::SkbChangeType);
+            asm.mov(R1, i32::from(TAKEN_QUEUE));
+            asm.store(Size::Word, R6, SKB_QUEUE_MAPPING, R1);
+        }
+        Taken::Report => {
+            asm.mov(R0, 1);
+            asm.exit();
+        }
+    }
+    asm.bind(leave);
+    asm.mov(R0, TCX_NEXT);
+    asm.exit();
+    asm.finish()
+}
+
+/// Ends in `take` or `leave`.
+fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
+    let later_fragment = asm.label("later fragment");
+    let icmp_message = asm.label("ICMP message");
+    let with_ports = asm.label("with ports");
+
+    load_frame(asm, ethernet::HEADER as i32, IPV4, ipv4::HEADER, leave);
+    header_length(asm, R8, IPV4, leave);
+    asm.alu(Alu::Add, R8, ethernet::HEADER as i32);
+    asm.load(Size::Word, R1, R6, SKB_LEN);
+    asm.jump_if(R1, Cond::Lt, R8, leave);
+    asm.load(Size::Half, R1, R10, IPV4 + ipv4::FRAGMENT as i16);
+    asm.jump_if(
+        R1,
+        Cond::AnyBit,
+        network(ipv4::FRAGMENT_OFFSET),
+        later_fragment,
+    );
+    asm.load(Size::Byte, R7, R10, IPV4 + ipv4::PROTOCOL as i16);
+    asm.jump_if(R7, Cond::Eq, IPPROTO_ICMP, icmp_message);
+
+    // A whole packet, or the first fragment: to its destination, from its source.
+    load_frame(asm, R8, PORTS, ports::LENGTH, leave);
+    asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
+    asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
+    asm.load(Size::Half, R1, R10, PORTS + ports::DESTINATION as i16);
+    asm.load(Size::Half, R2, R10, PORTS + ports::SOURCE as i16);
+    asm.jump(with_ports);
+
+    // An ICMP error: to its embedded source, from its embedded destination.
+    asm.bind(icmp_message);
+    asm.jump_if(R1, Cond::AnyBit, network(ipv4::MORE_FRAGMENTS), leave);
+    load_frame(asm, R8, ICMP, icmp::HEADER + ipv4::HEADER, leave);
+    let error = asm.label("ICMP error");
+    asm.load(Size::Byte, R1, R10, ICMP);
+    for kind in icmp::ERRORS {
+        asm.jump_if(R1, Cond::Eq, i32::from(kind), error);
+    }
+    asm.jump(leave);
+    asm.bind(error);
+    header_length(asm, R9, EMBEDDED, leave);
+    asm.load(Size::Half, R1, R10, EMBEDDED + ipv4::FRAGMENT as i16);
+    asm.jump_if(R1, Cond::AnyBit, network(ipv4::FRAGMENT_OFFSET), leave);
+    asm.alu(Alu::Add, R8, R9);
+    asm.alu(Alu::Add, R8, icmp::HEADER as i32);
+    load_frame(asm, R8, PORTS, ports::LENGTH, leave);
+    asm.load(Size::Byte, R7, R10, EMBEDDED + ipv4::PROTOCOL as i16);
+    asm.load(Size::Word, TO, R10, EMBEDDED + ipv4::SOURCE as i16);
+    asm.load(Size::Word, FROM, R10, EMBEDDED + ipv4::DESTINATION as i16);
+    asm.load(Size::Half, R1, R10, PORTS + ports::SOURCE as i16);
+    asm.load(Size::Half, R2, R10, PORTS + ports::DESTINATION as i16);
+
+    asm.bind(with_ports);
+    asm.store(Size::Half, R10, TO_PORT, R1);
+    asm.store(Size::Half, R10, FROM_PORT, R2);
+    ask_ipv4(asm, &WITH_PORTS, take, leave);
+
+    asm.bind(later_fragment);
+    asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
+    asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
+    ask_ipv4(asm, &LATER_FRAGMENT, take, leave);
+}
+
+/// Looks into the map for each question in order; ends in `take` or `leave`.
+fn ask_ipv4(asm: &mut Assembler, questions: &[Question], take: Label, leave: Label) {
+    // The address in its mapped form: ten zeros, two 0xff, and the four bytes.
+    let address = KEY + key::ADDRESS as i16;
+    asm.store(Size::Word, R10, address, 0);
+    asm.store(Size::Word, R10, address + 4, 0);
+    asm.store(Size::Word, R10, address + 8, 0x0000_ffff_u32.to_be() as i32);
+    for question in questions {
+        match question.address {
+            Whose::To => asm.mov(R3, TO),
+            Whose::From => asm.mov(R3, FROM),
+            Whose::Host => asm.load(Size::Word, R3, R10, IPV4 + ipv4::DESTINATION as i16),
+        }
+        asm.store(Size::Word, R10, address + 12, R3);
+
+        asm.store(
+            Size::Byte,
+            R10,
+            KEY + key::CLASS as i16,
+            question.class as i32,
+        );
+        match question.transport {
+            Transport::None => asm.store(Size::Byte, R10, KEY + key::PROTOCOL as i16, 0),
+            _ => asm.store(Size::Byte, R10, KEY + key::PROTOCOL as i16, R7),
+        }
+        match question.transport {
+            Transport::None | Transport::AnyPort => asm.mov(R3, 0),
+            Transport::ToPort => asm.load(Size::Half, R3, R10, TO_PORT),
+            Transport::FromPort => asm.load(Size::Half, R3, R10, FROM_PORT),
+        }
+        asm.store(Size::Half, R10, KEY + key::PORT as i16, R3);
+
+        asm.load_map(R1, KEYS);
+        stack_address(asm, R2, KEY);
+        asm.call(Helper::MapLookup);
+        let found = match question.found {
+            Found::Take => take,
+            Found::Leave => leave,
+        };
+        asm.jump_if(R0, Cond::Ne, 0, found);
+    }
+    asm.jump(leave);
+}
+
+/// Copies `length` bytes of the frame at `offset` to the stack; to `leave` if it is too short.
+fn load_frame(
+    asm: &mut Assembler,
+    offset: impl Into<shared::sys::bpf::Operand>,
+    to: i16,
+    length: usize,
+    leave: Label,
+) {
+    asm.mov(R1, R6);
+    asm.mov(R2, offset);
+    stack_address(asm, R3, to);
+    asm.mov(R4, length as i32);
+    asm.call(Helper::SkbLoadBytes);
+    asm.jump_if(R0, Cond::Ne, 0, leave);
+}
+
+/// The length in bytes that the IPv4 header on the stack claims; to `leave` if it is none.
+fn header_length(asm: &mut Assembler, length: Reg, header: i16, leave: Label) {
+    asm.load(Size::Byte, length, R10, header);
+    asm.jump_if(
+        length,
+        Cond::Lt,
+        i32::from(*ipv4::FIRST_BYTE.start()),
+        leave,
+    );
+    asm.jump_if(length, Cond::Gt, i32::from(*ipv4::FIRST_BYTE.end()), leave);
+    asm.alu(Alu::And, length, 0x0f);
+    asm.alu(Alu::Shl, length, 2);
+}
+
+fn stack_address(asm: &mut Assembler, register: Reg, at: i16) {
+    asm.mov(register, R10);
+    asm.alu(Alu::Add, register, i32::from(at));
+}
+
+/// A value as a load of two bytes in network order gives it.
+fn network(value: u16) -> i32 {
+    i32::from(value.to_be())
+}
+
+const TO: Reg = R8;
+const FROM: Reg = R9;
+
+// The stack, downwards from R10.
+const KEY: i16 = -24;
+const IPV4: i16 = KEY - 24;
+const ICMP: i16 = IPV4 - 32;
+const EMBEDDED: i16 = ICMP + icmp::HEADER as i16;
+const PORTS: i16 = ICMP - 4;
+const TO_PORT: i16 = PORTS - 2;
+const FROM_PORT: i16 = PORTS - 4;
+
+const KEYS: MapIndex = MapIndex(0);
+
+// `struct __sk_buff` (include/uapi/linux/bpf.h).
+const SKB_LEN: i16 = 0;
+const SKB_PKT_TYPE: i16 = 4;
+const SKB_QUEUE_MAPPING: i16 = 12;
+const SKB_PROTOCOL: i16 = 16;
+const SKB_VLAN_PRESENT: i16 = 20;
+// include/uapi/linux/if_packet.h
+const PACKET_HOST: i32 = 0;
+const PACKET_OTHERHOST: i32 = 3;
+
+const IPPROTO_ICMP: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_assembles() {
+        for taken in [Taken::ToRing, Taken::Report] {
+            assert!(program(taken).is_ok());
+        }
+    }
+}

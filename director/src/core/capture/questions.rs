@@ -1,0 +1,101 @@
+//! What is asked about a frame.
+//!
+//! A frame is seen as something *to* an endpoint and *from* another one. An ICMP error carries
+//! the beginning of a packet on its way back, so it is about what its embedded header calls the
+//! other way round: an error about a packet that a VIP sent is *to* that VIP, one about a packet
+//! to a real server is *from* that real server. Then both are asked the same.
+
+use super::Class;
+
+/// One look into the map, and what follows when the key is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    pub(super) class: Class,
+    pub(super) address: Whose,
+    pub(super) transport: Transport,
+    pub(super) found: Found,
+}
+
+/// Which address the key has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    To,
+    From,
+    /// The destination of the frame itself, also when it is an ICMP error.
+    Host,
+}
+
+/// Which protocol and port the key has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Transport {
+    /// Neither.
+    None,
+    /// The protocol, and port 0.
+    AnyPort,
+    /// The protocol, and the port of [`Whose::To`].
+    ToPort,
+    /// The protocol, and the port of [`Whose::From`].
+    FromPort,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The frame is ours.
+    Take,
+    /// The frame is the host's.
+    Leave,
+}
+
+/// Asked in order, when the ports are known: whole packets, first fragments, and ICMP errors
+/// about these. When no question decides, the frame is the host's.
+pub(super) const WITH_PORTS: [Question; 4] = [
+    Question {
+        class: Class::Service,
+        address: Whose::To,
+        transport: Transport::ToPort,
+        found: Found::Take,
+    },
+    Question {
+        class: Class::Service,
+        address: Whose::To,
+        transport: Transport::AnyPort,
+        found: Found::Take,
+    },
+    // What a real server sends to the host itself (answers to health checks) is not a reply to
+    // a client.
+    Question {
+        class: Class::Local,
+        address: Whose::Host,
+        transport: Transport::None,
+        found: Found::Leave,
+    },
+    Question {
+        class: Class::Reply,
+        address: Whose::From,
+        transport: Transport::FromPort,
+        found: Found::Take,
+    },
+];
+
+/// Asked in order about later fragments, of whatever protocol.
+pub(super) const LATER_FRAGMENT: [Question; 3] = [
+    Question {
+        class: Class::ServiceFragments,
+        address: Whose::To,
+        transport: Transport::None,
+        found: Found::Take,
+    },
+    Question {
+        class: Class::Local,
+        address: Whose::Host,
+        transport: Transport::None,
+        found: Found::Leave,
+    },
+    Question {
+        class: Class::ReplyFragments,
+        address: Whose::From,
+        transport: Transport::None,
+        found: Found::Take,
+    },
+];

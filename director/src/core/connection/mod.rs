@@ -1,0 +1,296 @@
+//! Connections: the entry, and the table that finds it from a packet of either direction.
+//!
+//! The table is a [slab](Slab) of entries, an [index](Index) from the hash of a flow to a slot, and a
+//! [keyed hash](HashKey). A NAT connection is in the index twice, by what its client sends and by what
+//! its real server answers; with the other methods the answers do not pass the director.
+
+mod hash;
+mod index;
+mod slab;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use shared::addr::{Addr, FlowKey, Protocol};
+use shared::time::Time;
+
+use self::hash::HashKey;
+use self::index::{Entry, Index};
+use self::slab::Slab;
+use super::net::CachedHop;
+use super::operation::ForwardMethod;
+use super::protocol::State;
+use super::server::ServerId;
+use super::timer::Link;
+
+/// A connection's slot in the table. Good until the connection expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub(super) u32);
+
+/// Which way a packet of a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the client.
+    Request,
+    /// From the real server, through the director.
+    Reply,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Address.
+    pub address: Addr,
+    /// Host order.
+    pub port: u16,
+}
+
+/// A connection. What a lookup compares and a forwarder needs is in the first cache line, what a
+/// packet changes is in the second.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Connection {
+    client: Addr,
+    virtual_address: Addr,
+    destination: Addr,
+    client_port: u16,
+    virtual_port: u16,
+    destination_port: u16,
+    protocol: Protocol,
+    forward: ForwardMethod,
+    server: ServerId,
+    state: State,
+    /// When its last packet passed.
+    pub(super) last_seen: Time,
+    /// How long it may be idle after that, seconds.
+    pub(super) timeout_secs: u32,
+    /// Next hop towards the client.
+    pub client_hop: CachedHop,
+    pub(super) timer: Link,
+}
+
+impl Connection {
+    /// A connection of no packets yet, for the flow of a client's packet.
+    pub fn new(
+        flow: &FlowKey,
+        server: ServerId,
+        forward: ForwardMethod,
+        destination: Endpoint,
+        now: Time,
+    ) -> Connection {
+        Connection {
+            client: flow.source,
+            virtual_address: flow.destination,
+            destination: destination.address,
+            client_port: flow.source_port,
+            virtual_port: flow.destination_port,
+            destination_port: destination.port,
+            protocol: flow.protocol,
+            forward,
+            server,
+            state: State::new(flow.protocol),
+            last_seen: now,
+            timeout_secs: NEW_TIMEOUT_SECS,
+            client_hop: CachedHop::default(),
+            timer: Link::default(),
+        }
+    }
+
+    /// Transport protocol.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The client (CIP and its port).
+    pub fn client(&self) -> Endpoint {
+        Endpoint {
+            address: self.client,
+            port: self.client_port,
+        }
+    }
+
+    /// Whom the client believes to talk to (VIP and its port).
+    pub fn virtual_endpoint(&self) -> Endpoint {
+        Endpoint {
+            address: self.virtual_address,
+            port: self.virtual_port,
+        }
+    }
+
+    /// Whom it talks to (RIP and its port).
+    pub fn destination(&self) -> Endpoint {
+        Endpoint {
+            address: self.destination,
+            port: self.destination_port,
+        }
+    }
+
+    /// How its packets get there: what its server had when the connection was made.
+    pub fn forward(&self) -> ForwardMethod {
+        self.forward
+    }
+
+    /// Its real server.
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// The state of its protocol.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) fn set_state(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// When it ends, should no packet come.
+    pub fn deadline(&self) -> Time {
+        self.last_seen + Duration::from_secs(u64::from(self.timeout_secs))
+    }
+
+    /// The flow of the packets of one direction, as they reach the director; none if that direction
+    /// does not pass it.
+    fn key(&self, direction: Direction) -> Option<FlowKey> {
+        match (direction, self.forward) {
+            (Direction::Request, _) => Some(FlowKey {
+                protocol: self.protocol,
+                source: self.client,
+                source_port: self.client_port,
+                destination: self.virtual_address,
+                destination_port: self.virtual_port,
+            }),
+            (Direction::Reply, ForwardMethod::Nat) => Some(FlowKey {
+                protocol: self.protocol,
+                source: self.destination,
+                source_port: self.destination_port,
+                destination: self.client,
+                destination_port: self.client_port,
+            }),
+            (Direction::Reply, _) => None,
+        }
+    }
+}
+
+/// All connections. See the [module](self).
+#[derive(Debug)]
+pub struct ConnectionTable {
+    index: Index,
+    slab: Slab,
+    key: HashKey,
+    most: usize,
+}
+
+impl ConnectionTable {
+    /// An empty table for at most `most` connections; `hash_key` is two random words.
+    pub fn new(most: u32, hash_key: [u64; 2]) -> ConnectionTable {
+        ConnectionTable {
+            index: Index::new(),
+            slab: Slab::default(),
+            key: HashKey::new(hash_key),
+            most: most.min(MOST_SLOTS) as usize,
+        }
+    }
+
+    /// The connection that a packet belongs to, and which way the packet goes.
+    pub fn find(&self, flow: &FlowKey) -> Option<(ConnectionId, Direction)> {
+        self.index
+            .find(self.key.hash(flow), |entry| self.has_key(entry, flow))
+            .map(|entry| (ConnectionId(entry.slot), entry.direction))
+    }
+
+    /// Whether there is no room for one more.
+    pub fn is_full(&self) -> bool {
+        self.slab.len() >= self.most
+    }
+
+    /// Adds a connection.
+    pub fn insert(&mut self, connection: Connection) -> ConnectionId {
+        let slot = self.slab.insert(connection);
+        for direction in DIRECTIONS {
+            if let Some(key) = self.slab.get(slot).and_then(|c| c.key(direction)) {
+                let (slab, entry) = (&self.slab, Entry { slot, direction });
+                self.index.insert(self.key.hash(&key), entry, |other| {
+                    slab_has_key(slab, other, &key)
+                });
+            }
+        }
+        ConnectionId(slot)
+    }
+
+    /// Takes a connection out. It must not be on a timer wheel any more.
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let slot = id.0;
+        let connection = self.slab.remove(slot)?;
+        for direction in DIRECTIONS {
+            if let Some(key) = connection.key(direction) {
+                self.index
+                    .remove(self.key.hash(&key), Entry { slot, direction });
+            }
+        }
+        Some(connection)
+    }
+
+    /// A connection that is in the table.
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slab.get(id.0)
+    }
+
+    /// A connection that is in the table.
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slab.get_mut(id.0)
+    }
+
+    /// The entries, as the timer wheel sees them.
+    pub(super) fn slab_mut(&mut self) -> &mut Slab {
+        &mut self.slab
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The connections in the next `most` slots from `cursor` on, and where to go on after them.
+    pub fn piece(
+        &self,
+        cursor: usize,
+        most: usize,
+    ) -> (
+        impl Iterator<Item = (ConnectionId, &Connection)>,
+        Option<usize>,
+    ) {
+        let end = cursor.saturating_add(most).min(self.slab.slots());
+        let connections = (cursor..end).filter_map(|slot| {
+            let id = ConnectionId(slot as u32);
+            Some((id, self.get(id)?))
+        });
+        (
+            connections,
+            Some(end).filter(|&end| end < self.slab.slots()),
+        )
+    }
+
+    fn has_key(&self, entry: Entry, flow: &FlowKey) -> bool {
+        slab_has_key(&self.slab, entry, flow)
+    }
+}
+
+fn slab_has_key(slab: &Slab, entry: Entry, flow: &FlowKey) -> bool {
+    slab.get(entry.slot)
+        .is_some_and(|connection| connection.key(entry.direction).as_ref() == Some(flow))
+}
+
+const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Reply];
+
+/// Timeout of a connection before its first packet has moved its state (`ip_vs_conn_new`).
+const NEW_TIMEOUT_SECS: u32 = 3;
+
+/// What the words of the index can name.
+const MOST_SLOTS: u32 = (1 << 31) - 2;

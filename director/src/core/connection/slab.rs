@@ -1,0 +1,125 @@
+//! Where the connections live: chunks of slots that never move.
+//!
+//! The slab grows by a chunk at a time, so growing costs the same at a thousand and at a million
+//! connections. Freed slots are used again, last freed first: that one is still in the cache.
+
+use super::Connection;
+use crate::core::timer::{Link, Timed};
+
+/// Connections by slot.
+#[derive(Debug, Default)]
+pub(in crate::core) struct Slab {
+    chunks: Vec<Box<[Slot]>>,
+    /// First of the chain of vacant slots.
+    vacant: Option<u32>,
+    used: usize,
+}
+
+impl Slab {
+    /// Puts a connection into a vacant slot.
+    pub(super) fn insert(&mut self, connection: Connection) -> u32 {
+        let slot = match self.vacant {
+            Some(slot) => slot,
+            None => self.add_chunk(),
+        };
+        let place = self.place_mut(slot);
+        let Slot::Vacant { next } = *place else {
+            unreachable!("the chain of vacant slots holds only vacant slots");
+        };
+        *place = Slot::Used(connection);
+        self.vacant = next;
+        self.used += 1;
+        slot
+    }
+
+    /// Takes a connection out; its slot is vacant then.
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
+        let next = self.vacant;
+        let place = self.place_mut(slot);
+        if matches!(place, Slot::Vacant { .. }) {
+            return None;
+        }
+        let Slot::Used(connection) = std::mem::replace(place, Slot::Vacant { next }) else {
+            return None;
+        };
+        self.vacant = Some(slot);
+        self.used -= 1;
+        Some(connection)
+    }
+
+    /// The connection in a slot, if there is one.
+    pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
+        let chunk = self.chunks.get(slot as usize / CHUNK)?;
+        match &chunk[slot as usize % CHUNK] {
+            Slot::Used(connection) => Some(connection),
+            Slot::Vacant { .. } => None,
+        }
+    }
+
+    /// The connection in a slot, if there is one.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        let chunk = self.chunks.get_mut(slot as usize / CHUNK)?;
+        match &mut chunk[slot as usize % CHUNK] {
+            Slot::Used(connection) => Some(connection),
+            Slot::Vacant { .. } => None,
+        }
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        self.used
+    }
+
+    /// How many slots there are, used or not.
+    pub(super) fn slots(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
+    fn place_mut(&mut self, slot: u32) -> &mut Slot {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    /// Adds a chunk, chains its slots and returns the first.
+    fn add_chunk(&mut self) -> u32 {
+        let first = self.slots() as u32;
+        let end = first + CHUNK as u32;
+        self.chunks.push(
+            (first..end)
+                .map(|slot| Slot::Vacant {
+                    next: Some(slot + 1).filter(|&next| next < end),
+                })
+                .collect(),
+        );
+        first
+    }
+}
+
+impl Timed for Slab {
+    fn link(&mut self, slot: u32) -> &mut Link {
+        &mut self
+            .get_mut(slot)
+            .expect("only connections are linked to the wheel, and unlinked before they go")
+            .timer
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    Vacant { next: Option<u32> },
+    Used(Connection),
+}
+
+/// 1024 slots, 128 KiB: small enough not to be felt when it is added.
+const CHUNK: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hit of either direction touches these two lines and the index, nothing else of the table.
+    #[test]
+    fn a_slot_is_two_cache_lines() {
+        assert_eq!(size_of::<Slot>(), 128);
+        assert_eq!(align_of::<Slot>(), 64);
+    }
+}

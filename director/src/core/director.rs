@@ -1,0 +1,404 @@
+//! The director: what becomes of a frame.
+//!
+//! The order is the kernel's (`ip_vs_in`, `ip_vs_out`): read the headers, find or make the
+//! connection, count and move its state, then forward. What fails after the counting has been
+//! counted.
+
+use std::collections::BTreeSet;
+
+use shared::addr::{Addr, FlowKey, Protocol};
+use shared::time::Time;
+use shared::wire::ipv4::{self, Malformed, Packet};
+use shared::wire::{ethernet, transport};
+
+use super::balancer::{Balancer, Class, Direction, Segment, Settings};
+use super::capture::{self, CaptureKey};
+use super::fragments::{Fate, Fragments, Whole};
+use super::frame::Frame;
+use super::icmp::Limiter;
+use super::net::{Mac, Network, NetworkEvent, PortId};
+use super::operation::{Operation, OperationError};
+use super::protocol::tcp::TcpFlags;
+use super::reason::{Drops, Reason};
+use super::verdict::{Outbox, Outgoing, Verdict};
+
+/// Random words that nobody outside may know.
+#[derive(Debug, Clone, Copy)]
+pub struct Entropy {
+    /// For the connection table.
+    pub hash_key: [u64; 2],
+    /// Where the identification of packets of our own begins.
+    pub identification: u16,
+}
+
+/// Tables, network and everything else that a frame's fate depends on.
+#[derive(Debug)]
+pub struct Director {
+    /// Services, real servers, connections.
+    pub balancer: Balancer,
+    /// Ports, routes, neighbours.
+    pub network: Network,
+    pub(super) limiter: Limiter,
+    pub(super) identification: u16,
+    fragments: Fragments,
+    drops: Drops,
+    local: BTreeSet<Addr>,
+}
+
+/// What every step of a frame's way needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) now: Time,
+    pub(super) port: PortId,
+    /// Who sent the frame, on the link.
+    pub(super) sender: Mac,
+}
+
+impl Arrival {
+    /// The way back to whoever sent the frame, should it be on the link.
+    pub(super) fn seen(self) -> Option<(PortId, Mac)> {
+        Some((self.port, self.sender))
+    }
+}
+
+/// The headers of a packet, read once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Headers {
+    pub(super) flow: FlowKey,
+    pub(super) segment: Segment,
+    /// Bytes of the IP header.
+    pub(super) ip_header: usize,
+    /// Bytes of the IP packet.
+    pub(super) total: u16,
+    pub(super) ttl: u8,
+    pub(super) dont_fragment: bool,
+}
+
+impl Director {
+    /// A director without services, on a host without a network.
+    pub fn new(settings: Settings, entropy: Entropy) -> Director {
+        Director {
+            balancer: Balancer::new(settings, entropy.hash_key),
+            network: Network::default(),
+            limiter: Limiter::default(),
+            identification: entropy.identification,
+            fragments: Fragments::default(),
+            drops: Drops::default(),
+            local: BTreeSet::new(),
+        }
+    }
+
+    /// Decides about a frame that came in at a port. With [`Verdict::Forward`] it has been
+    /// rewritten.
+    pub fn handle_frame(
+        &mut self,
+        now: Time,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let verdict = self.decide(now, port, frame, outbox);
+        if let Verdict::Drop(reason) = verdict {
+            self.drops.count(reason, 1);
+        }
+        verdict
+    }
+
+    /// Whether the capture would hand over this Ethernet frame, received by this port.
+    pub fn takes(&mut self, port: PortId, frame: &[u8]) -> bool {
+        let Some(mac) = self.network.port(port).map(|port| port.mac) else {
+            return false;
+        };
+        capture::takes(frame, mac.0, self.balancer.captures())
+    }
+
+    /// Changes services, servers or settings.
+    ///
+    /// # Errors
+    /// Why the change was refused; then nothing of it was made.
+    pub fn apply(&mut self, now: Time, operation: &Operation) -> Result<(), OperationError> {
+        self.balancer.apply(now, operation)
+    }
+
+    /// Takes note of a change of the host's network. Frames that waited for it go to the outbox.
+    pub fn network_changed(&mut self, event: NetworkEvent, outbox: &mut Outbox) {
+        self.network.apply(event);
+        let local: BTreeSet<Addr> = self.network.local_addresses().collect();
+        if local != self.local {
+            let captures = self.balancer.captures();
+            for &address in local.difference(&self.local) {
+                captures.acquire(CaptureKey::Local { address });
+            }
+            for &address in self.local.difference(&local) {
+                captures.release(CaptureKey::Local { address });
+            }
+            self.local = local;
+        }
+        self.collect_held(outbox);
+    }
+
+    /// What time brings.
+    pub fn handle_timeout(&mut self, now: Time, outbox: &mut Outbox) {
+        self.balancer.expire(now);
+        let lost = self.fragments.expire(now);
+        self.drops.count(Reason::FragmentTimeout, lost);
+        self.collect_held(outbox);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn poll_at(&self) -> Option<Time> {
+        [self.balancer.poll_at(), self.fragments.poll_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// How many keys the capture looks frames up in.
+    pub fn capture_keys(&mut self) -> usize {
+        self.balancer.captures().keys().count()
+    }
+
+    /// Counts a packet that was lost on its way out.
+    pub fn count_drop(&mut self, reason: Reason) {
+        self.drops.count(reason, 1);
+    }
+
+    /// Why packets were dropped.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    fn collect_held(&mut self, outbox: &mut Outbox) {
+        for (port, frame) in self.network.take_ready() {
+            outbox.push(Outgoing::Transmit(port, frame));
+        }
+        self.drops
+            .count(Reason::NeighbourSilent, u64::from(self.network.take_lost()));
+    }
+
+    fn decide(
+        &mut self,
+        now: Time,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let ethernet = frame.ethernet();
+        let Some(own) = self.network.port(port).map(|port| port.mac) else {
+            return Verdict::Drop(Reason::UnknownPort);
+        };
+        if ethernet.destination != own.0 {
+            return Verdict::Drop(Reason::OtherHost);
+        }
+        if ethernet.ethertype != ethernet::IPV4 {
+            return Verdict::Local;
+        }
+        let arrival = Arrival {
+            now,
+            port,
+            sender: Mac(ethernet.source),
+        };
+        let packet = match Packet::new_checked(frame.packet()) {
+            Ok(packet) => packet,
+            Err(Malformed::Checksum) => return Verdict::Drop(Reason::IpChecksum),
+            Err(_) => return Verdict::Drop(Reason::MalformedIp),
+        };
+        let total = usize::from(packet.total_length());
+        let (fragment, protocol) = (packet.is_fragment(), Protocol(packet.protocol()));
+        frame.trim(total);
+        match protocol {
+            Protocol::TCP | Protocol::UDP if fragment => self.fragment(arrival, frame, outbox),
+            Protocol::TCP | Protocol::UDP => self.whole(arrival, frame, outbox),
+            Protocol::ICMP if !fragment => self.icmp(arrival, frame),
+            _ => Verdict::Local,
+        }
+    }
+
+    /// A packet that is no fragment, or the first fragment of one.
+    fn whole(&mut self, arrival: Arrival, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+        let Some(headers) = Headers::read(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedTransport);
+        };
+        self.balance(arrival, &headers, frame, outbox)
+    }
+
+    fn balance(
+        &mut self,
+        arrival: Arrival,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let Headers {
+            flow,
+            segment,
+            total,
+            ..
+        } = *headers;
+        let (id, direction) = match self.balancer.classify(arrival.now, &flow, segment) {
+            Class::Request(id) => (id, Direction::Request),
+            Class::Reply(id) => (id, Direction::Reply),
+            Class::NotOurs => return Verdict::Local,
+            Class::Drop(reason) => return Verdict::Drop(reason),
+            Class::NoServer => {
+                self.refuse(arrival, &flow, frame, outbox);
+                return Verdict::Drop(Reason::NoServer);
+            }
+        };
+        self.balancer
+            .advance(arrival.now, id, direction, segment, u32::from(total));
+        self.forward(arrival, id, direction, headers, frame, outbox)
+    }
+
+    /// A part of a datagram: the first one has the ports, the others follow it.
+    fn fragment(
+        &mut self,
+        arrival: Arrival,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedIp);
+        };
+        let whole = Whole::of(&packet);
+        if packet.fragment_offset() != 0 {
+            return match self.fragments.fate(whole) {
+                Some(fate) => self.follow(arrival, fate, frame, outbox),
+                None if self.fragments.hold(
+                    arrival.now,
+                    whole,
+                    arrival.port,
+                    frame.wire_bytes(),
+                ) =>
+                {
+                    Verdict::Consumed
+                }
+                None => Verdict::Drop(Reason::FragmentsFull),
+            };
+        }
+        let Some(headers) = Headers::read(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedTransport);
+        };
+        let verdict = self.balance(arrival, &headers, frame, outbox);
+        let fate = match verdict {
+            Verdict::Local => Fate::Host,
+            Verdict::Forward(_) | Verdict::Consumed => Fate::Follow(headers.flow),
+            Verdict::Drop(reason) => Fate::Drop(reason),
+        };
+        let (waited, evicted) = self.fragments.decide(arrival.now, whole, fate);
+        self.drops.count(Reason::FragmentTimeout, evicted);
+        for (port, mut bytes) in waited {
+            let end = bytes.len();
+            let Some(mut late) = Frame::new(&mut bytes, 0, end) else {
+                continue;
+            };
+            let sender = Mac(late.ethernet().source);
+            match self.follow(
+                Arrival {
+                    port,
+                    sender,
+                    ..arrival
+                },
+                fate,
+                &mut late,
+                outbox,
+            ) {
+                Verdict::Forward(out) => outbox.push(Outgoing::Transmit(out, bytes)),
+                Verdict::Local => outbox.push(Outgoing::Local(bytes)),
+                Verdict::Drop(reason) => self.drops.count(reason, 1),
+                Verdict::Consumed => {}
+            }
+        }
+        verdict
+    }
+
+    /// A later fragment, whose first one has been decided about.
+    fn follow(
+        &mut self,
+        arrival: Arrival,
+        fate: Fate,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let flow = match fate {
+            Fate::Host => return Verdict::Local,
+            Fate::Drop(reason) => return Verdict::Drop(reason),
+            Fate::Follow(flow) => flow,
+        };
+        let Some((id, direction)) = self.balancer.find(&flow) else {
+            return Verdict::Local;
+        };
+        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedIp);
+        };
+        let headers = Headers::of_fragment(&packet, flow);
+        self.balancer
+            .count_related(id, direction, u32::from(headers.total));
+        self.forward(arrival, id, direction, &headers, frame, outbox)
+    }
+}
+
+impl Headers {
+    /// Of a whole packet or a first fragment, already checked as an IPv4 packet. None if the
+    /// transport header is not whole.
+    fn read(bytes: &[u8]) -> Option<Headers> {
+        let packet = Packet::new_lenient(bytes).ok()?;
+        let payload = packet.payload();
+        let segment = match Protocol(packet.protocol()) {
+            Protocol::TCP => {
+                Segment::tcp(TcpFlags::from_bits_retain(transport::tcp_flags(payload)?))
+            }
+            _ if packet.is_fragment() => {
+                payload.get(..transport::UDP_HEADER)?;
+                Segment::UDP
+            }
+            _ => transport::udp_is_whole(payload).then_some(Segment::UDP)?,
+        };
+        let (source_port, destination_port) = transport::ports(payload)?;
+        let flow = FlowKey {
+            protocol: Protocol(packet.protocol()),
+            source: Addr::from_v4_bytes(packet.source()),
+            source_port,
+            destination: Addr::from_v4_bytes(packet.destination()),
+            destination_port,
+        };
+        Some(Headers {
+            segment,
+            ..Headers::of_fragment(&packet, flow)
+        })
+    }
+
+    /// Of a packet whose ports are known from elsewhere.
+    fn of_fragment(packet: &Packet<&[u8]>, flow: FlowKey) -> Headers {
+        Headers {
+            flow,
+            segment: Segment::UDP,
+            ip_header: packet.header_length(),
+            total: packet.total_length(),
+            ttl: packet.ttl(),
+            dont_fragment: packet.dont_fragment(),
+        }
+    }
+
+    /// Bytes of the largest packet that the frame is or will be cut into.
+    pub(super) fn largest(&self, frame: &Frame<'_>) -> usize {
+        let vnet = frame.vnet();
+        if !vnet.is_gso() {
+            return usize::from(self.total);
+        }
+        let transport = match self.flow.protocol {
+            Protocol::TCP => {
+                let offset = frame.packet().get(self.ip_header + 12);
+                offset.map_or(transport::TCP_HEADER, |byte| usize::from(byte >> 4) * 4)
+            }
+            _ => transport::UDP_HEADER,
+        };
+        usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
+    }
+}
+
+/// The smallest MTU that IPv4 knows, bytes (RFC 791 section 3.2).
+pub(super) const MIN_MTU: u32 = ipv4::MIN_HEADER as u32 + 48;
+
+#[cfg(test)]
+mod tests;

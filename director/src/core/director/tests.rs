@@ -1,0 +1,7 @@
+//! Packet in; verdict, packet out.
+
+mod connections;
+mod errors;
+mod fragments;
+mod garbage;
+mod laboratory;

@@ -1,0 +1,234 @@
+//! ICMP: of our own, and about connections.
+
+use shared::wire::icmpv4::{self, Error};
+use shared::wire::ipv4::{self, Packet};
+use shared::wire::{checksum, transport};
+
+use super::laboratory::*;
+use crate::core::director::Director;
+use crate::core::net::PortId;
+use crate::core::operation::{ForwardMethod, Operation, ServerKey, ServiceKey};
+use crate::core::reason::Reason;
+use crate::core::verdict::{Outgoing, Verdict};
+use shared::addr::Protocol;
+
+/// The one ICMP error that was sent: port, sender, receiver, message.
+fn error_sent(outcome: &Outcome) -> (PortId, [u8; 4], [u8; 4], Vec<u8>) {
+    let [Outgoing::Transmit(port, frame)] = &outcome.outbox[..] else {
+        panic!("{outcome:?}")
+    };
+    let packet = Packet::new_checked(&frame[24..]).unwrap();
+    assert_eq!(
+        (packet.protocol(), packet.ttl(), packet.tos()),
+        (1, 64, 0xc0)
+    );
+    assert!(checksum::verifies(packet.payload()));
+    (
+        *port,
+        packet.source(),
+        packet.destination(),
+        packet.payload().to_vec(),
+    )
+}
+
+fn remove_server(director: &mut Director) {
+    let key = ServiceKey::new(Protocol::TCP, std::net::Ipv4Addr::from(VIP), 80);
+    let server = ServerKey {
+        address: std::net::Ipv4Addr::from(SERVER).into(),
+        port: 8080,
+    };
+    director
+        .apply(NOW, &Operation::DeleteServer(key, server))
+        .unwrap();
+}
+
+#[test]
+fn no_server_is_port_unreachable_from_the_vip() {
+    let mut director = director(ForwardMethod::Nat);
+    remove_server(&mut director);
+    let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
+    let out = from_client(&mut director, &syn);
+    assert_eq!(out.verdict, Verdict::Drop(Reason::NoServer));
+    let (port, from, to, message) = error_sent(&out);
+    assert_eq!((port, from, to), (OUTSIDE, VIP, CLIENT));
+    assert_eq!(
+        message[..2],
+        [icmpv4::UNREACHABLE, icmpv4::PORT_UNREACHABLE]
+    );
+    assert_eq!(message[8..], syn);
+    // As often as the kernel: six at once, and then one a second.
+    let more = (0..20)
+        .filter(|_| !from_client(&mut director, &syn).outbox.is_empty())
+        .count();
+    assert_eq!(more, 5);
+}
+
+#[test]
+fn as_much_is_quoted_as_fits_in_576_bytes() {
+    let mut director = director(ForwardMethod::Nat);
+    remove_server(&mut director);
+    let sketch = Sketch {
+        payload: vec![7; 1400],
+        ..tcp((CLIENT, 40001), (VIP, 80), SYN)
+    };
+    let (_, _, _, message) = error_sent(&from_client(&mut director, &sketch.packet()));
+    assert_eq!(message.len() + ipv4::MIN_HEADER, 576);
+}
+
+#[test]
+fn the_last_hop_is_told() {
+    let mut director = director(ForwardMethod::Nat);
+    let sketch = Sketch {
+        ttl: 1,
+        ..tcp((CLIENT, 40001), (VIP, 80), SYN)
+    };
+    let out = from_client(&mut director, &sketch.packet());
+    assert_eq!(out.verdict, Verdict::Drop(Reason::TtlExceeded));
+    let (_, from, to, message) = error_sent(&out);
+    assert_eq!((from, to, message[0]), (VIP, CLIENT, icmpv4::TIME_EXCEEDED));
+    // To a server it is the director's own address on its link that speaks.
+    let sketch = Sketch {
+        ttl: 1,
+        ..tcp((SERVER, 8080), (CLIENT, 40001), SYN_ACK)
+    };
+    let (port, from, to, _) = error_sent(&from_server(&mut director, &sketch.packet()));
+    assert_eq!((port, from, to), (INSIDE, INNER, SERVER));
+}
+
+#[test]
+fn too_big_and_not_to_be_fragmented() {
+    for method in [ForwardMethod::Nat, ForwardMethod::Direct] {
+        let mut director = director(method);
+        set_mtu(&mut director, 1, INSIDE_MAC, 1400);
+        let sketch = Sketch {
+            payload: vec![7; 1400],
+            ..tcp((CLIENT, 40001), (VIP, 80), SYN)
+        };
+        let out = from_client(&mut director, &sketch.packet());
+        assert_eq!(out.verdict, Verdict::Drop(Reason::TooBig));
+        let (_, from, to, message) = error_sent(&out);
+        assert_eq!(
+            (from, to, icmpv4::next_mtu(&message)),
+            (VIP, CLIENT, Some(1400))
+        );
+        // A frame of many segments is judged by the segment.
+        let large = Sketch {
+            payload: vec![7; 20_000],
+            ..sketch
+        };
+        for (gso_size, verdict) in [
+            (1360, Verdict::Forward(INSIDE)),
+            (1361, Verdict::Drop(Reason::TooBig)),
+        ] {
+            let (vnet, packet) = large.partial(gso_size);
+            let out = send(
+                &mut director,
+                OUTSIDE,
+                CLIENT_MAC,
+                OUTSIDE_MAC,
+                vnet,
+                &packet,
+            );
+            assert_eq!(out.verdict, verdict);
+        }
+    }
+}
+
+/// An ICMP message from somebody about a packet.
+fn about(quoted: &[u8], error: Error, from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
+    let message = error.message(quoted);
+    let header = ipv4::Header {
+        tos: 0,
+        identification: 9,
+        fragment: 0,
+        ttl: 64,
+        protocol: 1,
+        source: from,
+        destination: to,
+    };
+    [&header.to_bytes(message.len())[..], &message].concat()
+}
+
+#[test]
+fn errors_from_behind_never_show_the_server() {
+    let mut director = director(ForwardMethod::Nat);
+    let sent = from_client(
+        &mut director,
+        &tcp((CLIENT, 40001), (VIP, 80), SYN).packet(),
+    )
+    .packet;
+    // Of the server itself, and of a router behind the director.
+    for from in [SERVER, [10, 1, 0, 254]] {
+        let error = about(
+            &sent[..28],
+            Error::FragmentationNeeded { mtu: 1300 },
+            from,
+            CLIENT,
+        );
+        let out = from_server(&mut director, &error);
+        assert_eq!(out.verdict, Verdict::Forward(OUTSIDE));
+        let packet = Packet::new_checked(&out.packet).unwrap();
+        assert_eq!(
+            (packet.source(), packet.destination(), packet.ttl()),
+            (VIP, CLIENT, 63)
+        );
+        assert!(checksum::verifies(packet.payload()));
+        assert_eq!(icmpv4::next_mtu(packet.payload()), Some(1300));
+        let quoted = Packet::new_lenient(&packet.payload()[8..]).unwrap();
+        assert!(checksum::verifies(quoted.header()));
+        assert_eq!((quoted.source(), quoted.destination()), (CLIENT, VIP));
+        assert_eq!(transport::ports(quoted.payload()), Some((40001, 80)));
+        assert!(!out.packet.windows(4).any(|four| four == SERVER));
+    }
+}
+
+#[test]
+fn errors_of_the_client_reach_the_server() {
+    let mut director = director(ForwardMethod::Nat);
+    from_client(&mut director, &udp((CLIENT, 40001), (VIP, 53)).packet());
+    let answer = udp((VIP, 53), (CLIENT, 40001)).packet();
+    let error = about(&answer, Error::PortUnreachable, CLIENT, VIP);
+    let out = from_client(&mut director, &error);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    assert_eq!(out.ethernet, (SERVER_MAC, INSIDE_MAC));
+    let packet = Packet::new_checked(&out.packet).unwrap();
+    assert_eq!((packet.source(), packet.destination()), (CLIENT, SERVER));
+    assert!(checksum::verifies(packet.payload()));
+    let quoted = Packet::new_checked(&packet.payload()[8..]).unwrap();
+    assert_eq!((quoted.source(), quoted.destination()), (SERVER, CLIENT));
+    assert_eq!(transport::ports(quoted.payload()), Some((5353, 40001)));
+}
+
+#[test]
+fn with_direct_routing_errors_go_to_the_server_as_they_are() {
+    let mut director = director(ForwardMethod::Direct);
+    from_client(&mut director, &udp((CLIENT, 40001), (VIP, 53)).packet());
+    let answer = udp((VIP, 53), (CLIENT, 40001)).packet();
+    let error = about(&answer, Error::PortUnreachable, CLIENT, VIP);
+    let out = from_client(&mut director, &error);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    assert_eq!(out.packet[12..], error[12..]);
+}
+
+#[test]
+fn other_messages_are_the_hosts() {
+    let mut director = director(ForwardMethod::Nat);
+    from_client(
+        &mut director,
+        &tcp((CLIENT, 40001), (VIP, 80), SYN).packet(),
+    );
+    let answer = tcp((VIP, 80), (CLIENT, 40001), SYN_ACK).packet();
+    let mut redirect = about(&answer, Error::PortUnreachable, CLIENT, VIP);
+    redirect[20] = 5;
+    assert_eq!(
+        from_client(&mut director, &redirect).verdict,
+        Verdict::Local
+    );
+    let stranger = tcp((VIP, 80), (CLIENT, 9), SYN_ACK).packet();
+    let error = about(&stranger, Error::PortUnreachable, CLIENT, VIP);
+    assert_eq!(from_client(&mut director, &error).verdict, Verdict::Local);
+    let mut broken = about(&answer, Error::PortUnreachable, CLIENT, VIP);
+    broken[24] ^= 1;
+    let out = from_client(&mut director, &broken);
+    assert_eq!(out.verdict, Verdict::Drop(Reason::IcmpChecksum));
+}

@@ -1,0 +1,328 @@
+//! A client, a director and servers made of values, and packets that can be read.
+
+use shared::addr::{Addr, Protocol};
+use shared::time::Time;
+use shared::wire::checksum;
+use shared::wire::ipv4::{self, Packet};
+use shared::wire::transport;
+use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
+
+use crate::core::balancer::Settings;
+use crate::core::director::{Director, Entropy};
+use crate::core::frame::{self, Frame};
+use crate::core::net::{Mac, NetworkEvent, Port, PortId, Prefix, RouteInfo, RouteKind};
+use crate::core::operation::{ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::verdict::{Outbox, Outgoing, Verdict};
+
+pub(super) const CLIENT: [u8; 4] = [10, 0, 0, 10];
+pub(super) const FAR_CLIENT: [u8; 4] = [192, 0, 2, 7];
+pub(super) const VIP: [u8; 4] = [10, 0, 0, 100];
+pub(super) const SERVER: [u8; 4] = [10, 1, 0, 11];
+pub(super) const INNER: [u8; 4] = [10, 1, 0, 1];
+
+pub(super) const OUTSIDE: PortId = PortId(0);
+pub(super) const INSIDE: PortId = PortId(1);
+
+pub(super) const OUTSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub(super) const INSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+pub(super) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 10]);
+pub(super) const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0, 254]);
+pub(super) const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
+
+/// The director with one service of each protocol, ports 80 and 53, mapped to 8080 and 5353 with
+/// NAT.
+pub(super) fn director(method: ForwardMethod) -> Director {
+    let entropy = Entropy {
+        hash_key: [3, 5],
+        identification: 100,
+    };
+    let mut director = Director::new(Settings::default(), entropy);
+    let mut outbox = Outbox::default();
+    let port = |ifindex, mac| {
+        let name = format!("eth{ifindex}");
+        NetworkEvent::Link(Port {
+            ifindex,
+            name,
+            mac,
+            mtu: 1500,
+            up: true,
+        })
+    };
+    let address = |ifindex, address, length| {
+        let prefix = Prefix::new(Addr::from_v4_bytes(address), length);
+        NetworkEvent::Address { ifindex, prefix }
+    };
+    let neighbour = |ifindex, address, mac| {
+        let address = Addr::from_v4_bytes(address);
+        NetworkEvent::Neighbour {
+            ifindex,
+            address,
+            mac,
+        }
+    };
+    for event in [
+        port(0, OUTSIDE_MAC),
+        port(1, INSIDE_MAC),
+        address(0, [10, 0, 0, 1], 24),
+        address(0, VIP, 32),
+        address(1, INNER, 24),
+        route([10, 0, 0, 0], 24, 0, None),
+        route([10, 1, 0, 0], 24, 1, None),
+        route([0; 4], 0, 0, Some([10, 0, 0, 254])),
+        neighbour(0, [10, 0, 0, 254], GATEWAY_MAC),
+        neighbour(1, SERVER, SERVER_MAC),
+    ] {
+        director.network_changed(event, &mut outbox);
+    }
+    for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
+        let key = ServiceKey::new(protocol, std::net::Ipv4Addr::from(VIP), port);
+        let inner = if method == ForwardMethod::Nat {
+            inner
+        } else {
+            port
+        };
+        let server = ServerSpec::new(std::net::Ipv4Addr::from(SERVER), inner, method, 1);
+        for operation in [
+            Operation::AddService(ServiceSpec::new(key, "rr")),
+            Operation::AddServer(key, server),
+        ] {
+            director.apply(NOW, &operation).unwrap();
+        }
+    }
+    director
+}
+
+pub(super) fn route(
+    destination: [u8; 4],
+    length: u8,
+    ifindex: u32,
+    gateway: Option<[u8; 4]>,
+) -> NetworkEvent {
+    NetworkEvent::Route(RouteInfo {
+        destination: Prefix::new(Addr::from_v4_bytes(destination), length),
+        table: 254,
+        metric: 0,
+        kind: RouteKind::Unicast {
+            ifindex,
+            gateway: gateway.map(Addr::from_v4_bytes),
+        },
+        mtu: None,
+    })
+}
+
+pub(super) fn set_mtu(director: &mut Director, ifindex: u32, mac: Mac, mtu: u32) {
+    let name = format!("eth{ifindex}");
+    let event = NetworkEvent::Link(Port {
+        ifindex,
+        name,
+        mac,
+        mtu,
+        up: true,
+    });
+    director.network_changed(event, &mut Outbox::default());
+}
+
+/// A packet to be built.
+#[derive(Debug, Clone)]
+pub(super) struct Sketch {
+    pub(super) source: ([u8; 4], u16),
+    pub(super) destination: ([u8; 4], u16),
+    pub(super) kind: Kind,
+    pub(super) ttl: u8,
+    pub(super) fragment: u16,
+    pub(super) payload: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tcp(u8),
+    Udp,
+    UdpWithoutChecksum,
+}
+
+pub(super) const SYN: u8 = 0x02;
+pub(super) const ACK: u8 = 0x10;
+pub(super) const SYN_ACK: u8 = 0x12;
+
+pub(super) fn tcp(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> Sketch {
+    let fragment = ipv4::DF;
+    let kind = Kind::Tcp(flags);
+    Sketch {
+        source,
+        destination,
+        kind,
+        ttl: 64,
+        fragment,
+        payload: b"hello".to_vec(),
+    }
+}
+
+pub(super) fn udp(source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Sketch {
+    Sketch {
+        kind: Kind::Udp,
+        fragment: 0,
+        ..tcp(source, destination, 0)
+    }
+}
+
+impl Sketch {
+    /// The IP packet, its checksums complete.
+    pub(super) fn packet(&self) -> Vec<u8> {
+        let mut segment = self.header();
+        segment.extend(&self.payload);
+        let (protocol, at) = match self.kind {
+            Kind::Tcp(_) => (Protocol::TCP, transport::TCP_CHECKSUM),
+            _ => (Protocol::UDP, transport::UDP_CHECKSUM),
+        };
+        if self.kind != Kind::UdpWithoutChecksum {
+            let sum = self.pseudo(protocol, segment.len());
+            let sum = !checksum::fold(checksum::sum(&segment, sum));
+            transport::set_field(&mut segment, at, sum);
+        }
+        let mut packet = self.ip(protocol, segment.len());
+        packet.extend(segment);
+        packet
+    }
+
+    /// The IP packet and its virtio header, the checksum left to whoever sends it on.
+    pub(super) fn partial(&self, gso_size: u16) -> (VnetHeader, Vec<u8>) {
+        let mut packet = self.packet();
+        let (protocol, at, gso_type, length) = match self.kind {
+            Kind::Tcp(_) => (Protocol::TCP, transport::TCP_CHECKSUM, 1, 20),
+            _ => (Protocol::UDP, transport::UDP_CHECKSUM, 5, 8),
+        };
+        let pseudo = checksum::fold(self.pseudo(protocol, packet.len() - 20));
+        transport::set_field(&mut packet, 20 + at, pseudo);
+        let gso = gso_size != 0;
+        let header = VnetHeader {
+            flags: NEEDS_CSUM,
+            gso_type: if gso { gso_type } else { 0 },
+            hdr_len: if gso { 34 + length } else { 0 },
+            gso_size,
+            csum_start: 34,
+            csum_offset: at as u16,
+        };
+        (header, packet)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut header = Vec::new();
+        header.extend(self.source.1.to_be_bytes());
+        header.extend(self.destination.1.to_be_bytes());
+        match self.kind {
+            Kind::Tcp(flags) => {
+                header.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+            }
+            _ => {
+                header.extend((8 + self.payload.len() as u16).to_be_bytes());
+                header.extend([0, 0]);
+            }
+        }
+        header
+    }
+
+    fn pseudo(&self, protocol: Protocol, length: usize) -> u32 {
+        checksum::pseudo_v4(self.source.0, self.destination.0, protocol.0, length as u16)
+    }
+
+    fn ip(&self, protocol: Protocol, payload: usize) -> Vec<u8> {
+        let header = ipv4::Header {
+            tos: 0,
+            identification: 77,
+            fragment: self.fragment,
+            ttl: self.ttl,
+            protocol: protocol.0,
+            source: self.source.0,
+            destination: self.destination.0,
+        };
+        header.to_bytes(payload).to_vec()
+    }
+}
+
+/// What came of a frame.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) verdict: Verdict,
+    pub(super) ethernet: (Mac, Mac),
+    pub(super) vnet: VnetHeader,
+    pub(super) packet: Vec<u8>,
+    pub(super) outbox: Vec<Outgoing>,
+}
+
+pub(super) fn from_client(director: &mut Director, packet: &[u8]) -> Outcome {
+    send(
+        director,
+        OUTSIDE,
+        CLIENT_MAC,
+        OUTSIDE_MAC,
+        VnetHeader::default(),
+        packet,
+    )
+}
+
+pub(super) fn from_server(director: &mut Director, packet: &[u8]) -> Outcome {
+    send(
+        director,
+        INSIDE,
+        SERVER_MAC,
+        INSIDE_MAC,
+        VnetHeader::default(),
+        packet,
+    )
+}
+
+pub(super) fn send(
+    director: &mut Director,
+    port: PortId,
+    source: Mac,
+    destination: Mac,
+    vnet: VnetHeader,
+    packet: &[u8],
+) -> Outcome {
+    let mut buffer = vec![0xaa; 64];
+    buffer.extend(frame::compose(destination, source, vnet, &[packet]));
+    let end = buffer.len();
+    let mut outbox = Outbox::default();
+    let mut frame = Frame::new(&mut buffer, 64, end).unwrap();
+    let verdict = director.handle_frame(NOW, port, &mut frame, &mut outbox);
+    let ethernet = frame.ethernet();
+    Outcome {
+        verdict,
+        ethernet: (Mac(ethernet.destination), Mac(ethernet.source)),
+        vnet: frame.vnet(),
+        packet: frame.packet().to_vec(),
+        outbox: outbox.drain().collect(),
+    }
+}
+
+/// Ports and addresses of a packet, after all its checksums were verified.
+pub(super) fn read(packet: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16)) {
+    let ip = Packet::new_checked(packet).unwrap();
+    let segment = ip.payload();
+    let pseudo = checksum::pseudo_v4(
+        ip.source(),
+        ip.destination(),
+        ip.protocol(),
+        segment.len() as u16,
+    );
+    assert_eq!(
+        checksum::fold(checksum::sum(segment, pseudo)),
+        0xffff,
+        "transport checksum"
+    );
+    let (source, destination) = transport::ports(segment).unwrap();
+    ((ip.source(), source), (ip.destination(), destination))
+}
+
+/// Does what a network card does to a partial checksum.
+pub(super) fn completed(vnet: VnetHeader, packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if vnet.is_partial() {
+        let start = usize::from(vnet.csum_start) - 14;
+        let sum = !checksum::fold(checksum::sum(&packet[start..], 0));
+        transport::set_field(&mut packet[start..], usize::from(vnet.csum_offset), sum);
+    }
+    packet
+}
+
+pub(super) const NOW: Time = Time::from_secs(1000);

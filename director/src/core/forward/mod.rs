@@ -1,0 +1,173 @@
+//! The way out: next hop, time to live, size, rewriting, Ethernet header (`ip_vs_xmit.c`).
+
+mod cut;
+mod nat;
+
+use shared::addr::Addr;
+use shared::wire::icmpv4::Error;
+use shared::wire::ipv4::Packet;
+
+use super::balancer::{ConnectionId, Direction};
+use super::director::{Arrival, Director, Headers, MIN_MTU};
+use super::frame::{self, Frame};
+use super::net::{CachedHop, Hop, Mac, Route};
+use super::operation::ForwardMethod;
+use super::reason::Reason;
+use super::verdict::{Outbox, Outgoing, Verdict};
+
+impl Director {
+    /// Sends a packet of a connection on its way.
+    pub(super) fn forward(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        direction: Direction,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let connection = self.balancer.connection(id);
+        let method = connection.forward();
+        let (client, virtual_end, destination) = (
+            connection.client(),
+            connection.virtual_endpoint(),
+            connection.destination(),
+        );
+        let hop = match self.hop(arrival, id, direction) {
+            Ok(hop) => hop,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        // Whom the sender believes to talk to answers it: the VIP to clients, the director's own
+        // address on that link to real servers.
+        let speaker = match direction {
+            Direction::Request => Some(virtual_end.address),
+            Direction::Reply => self.network.source_for(arrival.port, destination.address),
+        };
+        if headers.ttl <= 1 {
+            self.complain(arrival, Error::TimeExceeded, speaker, frame, outbox);
+            return Verdict::Drop(Reason::TtlExceeded);
+        }
+        let mtu = hop.mtu.max(MIN_MTU);
+        let too_big = headers.largest(frame) > mtu as usize;
+        if too_big && (headers.dont_fragment || frame.vnet().is_gso()) {
+            let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+            self.complain(
+                arrival,
+                Error::FragmentationNeeded { mtu },
+                speaker,
+                frame,
+                outbox,
+            );
+            return Verdict::Drop(Reason::TooBig);
+        }
+        match (method, direction) {
+            (ForwardMethod::Nat, Direction::Request) => nat::to_server(frame, headers, destination),
+            (ForwardMethod::Nat, Direction::Reply) => nat::to_client(frame, headers, virtual_end),
+            (ForwardMethod::Direct, Direction::Request) => {}
+            _ => return Verdict::Drop(Reason::NoMethod),
+        }
+        debug_assert!(
+            direction == Direction::Request || client.address == headers.flow.destination
+        );
+        decrement_ttl(frame);
+        if too_big {
+            return self.send_in_pieces(&hop, frame, outbox);
+        }
+        self.send(&hop, frame)
+    }
+
+    /// The next hop of a packet of a connection.
+    pub(super) fn hop(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        direction: Direction,
+    ) -> Result<Hop, Reason> {
+        match direction {
+            Direction::Request => {
+                let server = self.balancer.connection(id).destination().address;
+                let connection = self.balancer.connection_mut(id);
+                if connection.forward() == ForwardMethod::Nat
+                    && !self.network.is_current(&connection.client_hop)
+                {
+                    // Now that the client's own frame is at hand.
+                    let client = connection.client().address;
+                    self.network
+                        .resolve(&mut connection.client_hop, client, arrival.seen());
+                }
+                let route = self
+                    .network
+                    .resolve(self.balancer.server_hop_mut(id), server, None);
+                taken(route)
+            }
+            Direction::Reply => {
+                let connection = self.balancer.connection_mut(id);
+                let client = connection.client().address;
+                taken(
+                    self.network
+                        .resolve(&mut connection.client_hop, client, None),
+                )
+            }
+        }
+    }
+
+    /// Sends a packet that is ready but for its Ethernet addresses.
+    pub(super) fn send(&mut self, hop: &Hop, frame: &mut Frame<'_>) -> Verdict {
+        let Some(destination) = hop.destination else {
+            self.network.hold(hop.id, frame.wire_bytes().to_vec());
+            return Verdict::Consumed;
+        };
+        frame.set_addresses(destination, hop.source);
+        Verdict::Forward(hop.port)
+    }
+
+    /// Sends a packet of our own: an IP header and what is behind it.
+    pub(super) fn send_own(
+        &mut self,
+        to: Addr,
+        seen: Option<(super::net::PortId, Mac)>,
+        packet: &[&[u8]],
+        outbox: &mut Outbox,
+    ) {
+        let Ok(hop) = taken(self.network.resolve(&mut CachedHop::default(), to, seen)) else {
+            return;
+        };
+        let destination = hop.destination.unwrap_or_default();
+        let bytes = frame::compose(destination, hop.source, Default::default(), packet);
+        self.post(&hop, bytes, outbox);
+    }
+
+    fn send_in_pieces(&mut self, hop: &Hop, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+        cut::complete(frame);
+        let pieces = cut::pieces(frame.packet(), hop.mtu.max(MIN_MTU) as usize);
+        let destination = hop.destination.unwrap_or_default();
+        for piece in pieces {
+            let packet: [&[u8]; 1] = [&piece];
+            let bytes = frame::compose(destination, hop.source, Default::default(), &packet);
+            self.post(hop, bytes, outbox);
+        }
+        Verdict::Consumed
+    }
+
+    fn post(&mut self, hop: &Hop, bytes: Vec<u8>, outbox: &mut Outbox) {
+        match hop.destination {
+            Some(_) => outbox.push(Outgoing::Transmit(hop.port, bytes)),
+            None => self.network.hold(hop.id, bytes),
+        }
+    }
+}
+
+/// One router less to go.
+pub(super) fn decrement_ttl(frame: &mut Frame<'_>) {
+    if let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) {
+        packet.decrement_ttl();
+    }
+}
+
+fn taken(route: Route<'_>) -> Result<Hop, Reason> {
+    match route {
+        Route::Via(hop) => Ok(*hop),
+        Route::Local => Err(Reason::LocalServer),
+        Route::Unreachable => Err(Reason::NoRoute),
+    }
+}

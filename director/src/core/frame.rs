@@ -1,0 +1,111 @@
+//! A frame in the buffer that it was received into, to be rewritten in place.
+
+use std::ops::Range;
+
+use shared::wire::ethernet::{self, Header};
+use shared::wire::vnet::{self, VnetHeader};
+
+use super::net::Mac;
+
+/// A virtio header, an Ethernet header and a packet, one behind the other.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame whose virtio header begins at `start` and whose last byte is before `end`. None
+    /// if there is no room for both headers.
+    pub fn new(buffer: &'a mut [u8], start: usize, end: usize) -> Option<Frame<'a>> {
+        let whole = start.checked_add(HEADERS)? <= end && end <= buffer.len();
+        whole.then_some(Frame { buffer, start, end })
+    }
+
+    /// What a socket with virtio headers takes.
+    pub fn wire_bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Where in its buffer they are.
+    pub fn wire_range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// The Ethernet frame.
+    pub fn ethernet_bytes(&self) -> &[u8] {
+        &self.buffer[self.start + vnet::LENGTH..self.end]
+    }
+
+    /// What is behind the Ethernet header.
+    pub fn packet(&self) -> &[u8] {
+        &self.buffer[self.start + HEADERS..self.end]
+    }
+
+    /// What is behind the Ethernet header.
+    pub fn packet_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start + HEADERS..self.end]
+    }
+
+    /// The Ethernet header.
+    pub fn ethernet(&self) -> Header {
+        Header::parse(self.ethernet_bytes()).expect("a frame has room for its headers")
+    }
+
+    /// Writes the Ethernet addresses; the type stays.
+    pub fn set_addresses(&mut self, destination: Mac, source: Mac) {
+        let at = self.start + vnet::LENGTH;
+        self.buffer[at..at + 6].copy_from_slice(&destination.0);
+        self.buffer[at + 6..at + 12].copy_from_slice(&source.0);
+    }
+
+    /// What is still to be done to checksum and segments. Offsets count from the Ethernet header.
+    pub fn vnet(&self) -> VnetHeader {
+        let bytes = self.buffer[self.start..].first_chunk();
+        VnetHeader::from_bytes(*bytes.expect("a frame has room for its headers"))
+    }
+
+    /// Writes what is still to be done.
+    pub fn set_vnet(&mut self, header: VnetHeader) {
+        self.buffer[self.start..self.start + vnet::LENGTH].copy_from_slice(&header.to_bytes());
+    }
+
+    /// Cuts off what an Ethernet card put behind a short packet.
+    pub fn trim(&mut self, packet_bytes: usize) {
+        self.end = self.end.min(self.start + HEADERS + packet_bytes);
+    }
+}
+
+/// A frame of our own: headers and packet in one buffer. The Ethernet addresses are zero where a
+/// neighbour has not answered yet.
+pub fn compose(destination: Mac, source: Mac, vnet: VnetHeader, packet: &[&[u8]]) -> Vec<u8> {
+    let header = Header {
+        destination: destination.0,
+        source: source.0,
+        ethertype: ethernet::IPV4,
+    };
+    let bytes = packet.iter().map(|piece| piece.len()).sum::<usize>();
+    let mut frame = Vec::with_capacity(HEADERS + bytes);
+    frame.extend(vnet.to_bytes());
+    frame.extend(header.to_bytes());
+    for piece in packet {
+        frame.extend(*piece);
+    }
+    frame
+}
+
+/// A frame as the TUN device takes it: the virtio header counts from the packet on.
+pub fn without_ethernet(wire_bytes: &[u8], into: &mut Vec<u8>) {
+    into.clear();
+    if let Some((header, rest)) = wire_bytes.split_first_chunk::<{ vnet::LENGTH }>()
+        && let Some(packet) = rest.get(ethernet::LENGTH..)
+    {
+        let shifted = VnetHeader::from_bytes(*header).shifted(-(ethernet::LENGTH as i16));
+        into.extend(shifted.to_bytes());
+        into.extend(packet);
+    }
+}
+
+/// Bytes in front of the packet.
+pub const HEADERS: usize = vnet::LENGTH + ethernet::LENGTH;

@@ -1,0 +1,173 @@
+//! ICMP: errors about connections, and errors of our own (`ip_vs_in_icmp`, `ip_vs_out_icmp`,
+//! `icmp_send`).
+
+mod limit;
+
+pub(super) use limit::Limiter;
+
+use shared::addr::{Addr, FlowKey, Protocol};
+use shared::wire::checksum;
+use shared::wire::icmpv4::{self, Error};
+use shared::wire::ipv4::{self, Packet};
+use shared::wire::transport::{self, Port};
+
+use super::balancer::Direction;
+use super::connection::Endpoint;
+use super::director::{Arrival, Director};
+use super::forward::decrement_ttl;
+use super::frame::Frame;
+use super::operation::ForwardMethod;
+use super::reason::Reason;
+use super::verdict::{Outbox, Verdict};
+
+impl Director {
+    /// An ICMP message. Errors about packets of connections go where those came from; all others
+    /// are the host's.
+    pub(super) fn icmp(&mut self, arrival: Arrival, frame: &mut Frame<'_>) -> Verdict {
+        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedIp);
+        };
+        let message = packet.payload();
+        let (ttl, total) = (packet.ttl(), packet.total_length());
+        if !icmpv4::is_error(message) {
+            return Verdict::Local;
+        }
+        let Some(quoted) = message.get(icmpv4::HEADER..).and_then(quoted_flow) else {
+            return Verdict::Local;
+        };
+        // The quoted packet went the other way.
+        let Some((id, direction)) = self.balancer.find(&quoted.reversed()) else {
+            return Verdict::Local;
+        };
+        let connection = self.balancer.connection(id);
+        let method = connection.forward();
+        let end = match direction {
+            Direction::Request => connection.destination(),
+            Direction::Reply => connection.virtual_endpoint(),
+        };
+        if method == ForwardMethod::Nat && !checksum::verifies(message) {
+            return Verdict::Drop(Reason::IcmpChecksum);
+        }
+        self.balancer.count_related(id, direction, u32::from(total));
+        if ttl <= 1 {
+            return Verdict::Drop(Reason::TtlExceeded);
+        }
+        if method == ForwardMethod::Nat {
+            translate(frame, direction, end);
+        }
+        match self.hop(arrival, id, direction) {
+            Ok(hop) => {
+                decrement_ttl(frame);
+                self.send(&hop, frame)
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Tells a client that nobody serves the port.
+    pub(super) fn refuse(
+        &mut self,
+        arrival: Arrival,
+        flow: &FlowKey,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let vip = Some(flow.destination);
+        self.complain(arrival, Error::PortUnreachable, vip, frame, outbox);
+    }
+
+    /// Sends an error about the packet in hand to whoever sent it, as often as the kernel would.
+    pub(super) fn complain(
+        &mut self,
+        arrival: Arrival,
+        error: Error,
+        speaker: Option<Addr>,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+            return;
+        };
+        let to = Addr::from_v4_bytes(packet.source());
+        let (Some(speaker), false) = (speaker, is_nobody(packet.source())) else {
+            return;
+        };
+        if packet.fragment_offset() != 0 || !self.limiter.allows(arrival.now, to, error) {
+            return;
+        }
+        let quoted = frame.packet();
+        let message = error.message(&quoted[..quoted.len().min(MOST_QUOTED)]);
+        self.identification = self.identification.wrapping_add(1);
+        let header = ipv4::Header {
+            tos: packet.tos() & TOS_BITS | INTERNETWORK_CONTROL,
+            identification: self.identification,
+            fragment: 0,
+            ttl: OWN_TTL,
+            protocol: Protocol::ICMP.0,
+            source: speaker.to_v4_bytes(),
+            destination: packet.source(),
+        };
+        let header = header.to_bytes(message.len());
+        self.send_own(to, arrival.seen(), &[&header, &message], outbox);
+    }
+}
+
+/// The flow of a packet that an ICMP error quotes; none if it cannot be told.
+fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
+    let packet = Packet::new_lenient(bytes).ok()?;
+    let protocol = Protocol(packet.protocol());
+    if packet.fragment_offset() != 0 || !matches!(protocol, Protocol::TCP | Protocol::UDP) {
+        return None;
+    }
+    let (source_port, destination_port) = transport::ports(packet.payload())?;
+    Some(FlowKey {
+        protocol,
+        source: Addr::from_v4_bytes(packet.source()),
+        source_port,
+        destination: Addr::from_v4_bytes(packet.destination()),
+        destination_port,
+    })
+}
+
+/// To the server: the receiver and the quoted sender become the server. To the client: the sender
+/// and the quoted receiver become the VIP. The quoted transport checksum stays as it is.
+fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
+    let address = end.address.to_v4_bytes();
+    let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
+        return;
+    };
+    match direction {
+        Direction::Request => packet.set_destination(address),
+        Direction::Reply => packet.set_source(address),
+    }
+    let message = packet.payload_mut();
+    if let Some(quoted) = message.get_mut(icmpv4::HEADER..)
+        && let Ok(mut quoted) = Packet::new_lenient(quoted)
+    {
+        let port = match direction {
+            Direction::Request => {
+                quoted.set_source(address);
+                Port::Source
+            }
+            Direction::Reply => {
+                quoted.set_destination(address);
+                Port::Destination
+            }
+        };
+        transport::set_port(quoted.payload_mut(), port, end.port);
+    }
+    icmpv4::recompute(message);
+}
+
+/// Addresses that an error is never sent to: nobody would be told, or everybody.
+fn is_nobody(address: [u8; 4]) -> bool {
+    address[0] == 0 || address[0] == 127 || address[0] >= 224
+}
+
+/// An error has at most 576 bytes (RFC 1812 section 4.3.2.3): so much is quoted.
+const MOST_QUOTED: usize = 576 - ipv4::MIN_HEADER - icmpv4::HEADER;
+/// Precedence of errors (RFC 1812 section 4.3.2.5).
+const INTERNETWORK_CONTROL: u8 = 0xc0;
+/// What an error takes over of the type of service.
+const TOS_BITS: u8 = 0x1e;
+const OWN_TTL: u8 = 64;

@@ -1,0 +1,178 @@
+//! Longest prefix match over the kernel's routes.
+//!
+//! The kernel's default policy: table `local` before `main` before `default`
+//! (`ip-rule(8)`). Local addresses are asked first by [`Network`](super::Network), so that here
+//! the tables only decide between equal prefixes. A lookup happens once per connection, not per
+//! packet: one ordered map per prefix length in use, longest first.
+
+use std::collections::BTreeMap;
+
+use shared::addr::{Addr, Family};
+
+/// A network: an address and how many of its leading bits count (0 to 32, or 0 to 128).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// Any address of the network.
+    pub address: Addr,
+    /// Leading bits, in the terms of the address's own family.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// A length beyond the family's is the whole address.
+    pub fn new(address: Addr, length: u8) -> Prefix {
+        Prefix {
+            address,
+            length: length.min(super::host_length(address.family())),
+        }
+    }
+
+    /// The same network with all other bits 0.
+    pub fn network(self) -> Prefix {
+        let dropped = match self.address.family() {
+            Family::V4 => 32 - u32::from(self.length),
+            Family::V6 => 128 - u32::from(self.length),
+        };
+        let mask = u128::MAX.checked_shl(dropped).unwrap_or(0);
+        let bits = self.address.to_bits() & mask;
+        Prefix {
+            address: Addr::from_bytes(bits.to_be_bytes()),
+            length: self.length,
+        }
+    }
+}
+
+/// A route as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// Which packets.
+    pub destination: Prefix,
+    /// 255 `local`, 254 `main`, 253 `default`; others are for rules of the administrator's and are
+    /// not looked at.
+    pub table: u32,
+    /// The lower wins among equal prefixes.
+    pub metric: u32,
+    /// Where to.
+    pub kind: RouteKind,
+    /// The route's own limit, if it has one, bytes.
+    pub mtu: Option<u32>,
+}
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Out of an interface, to a gateway or directly.
+    Unicast {
+        /// The kernel's number of the interface.
+        ifindex: u32,
+        /// None: the destination is on that link.
+        gateway: Option<Addr>,
+    },
+    /// To the host itself.
+    Local,
+    /// Blackhole, unreachable, prohibit, or something that is not to be forwarded.
+    Unreachable,
+}
+
+/// The routes of both families.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    v4: Table,
+    v6: Table,
+}
+
+impl Routes {
+    /// Returns whether anything changed.
+    pub(super) fn insert(&mut self, route: RouteInfo) -> bool {
+        if !(TABLE_DEFAULT..=TABLE_LOCAL).contains(&route.table) {
+            return false;
+        }
+        let table = self.table_mut(route.destination.address.family());
+        let key = route.destination.network();
+        let like = table.of_length(key.length).entry(key.address).or_default();
+        if like.contains(&route) {
+            return false;
+        }
+        // NLM_F_REPLACE sends only the new route: the kernel allows one per (table, metric) unless
+        // it was appended, and then the first one is used.
+        match like
+            .iter_mut()
+            .find(|old| (old.table, old.metric) == (route.table, route.metric))
+        {
+            Some(old) => *old = route,
+            None => like.push(route),
+        }
+        like.sort_by_key(|route| (std::cmp::Reverse(route.table), route.metric));
+        true
+    }
+
+    /// Returns whether anything changed.
+    pub(super) fn remove(&mut self, route: &RouteInfo) -> bool {
+        let key = route.destination.network();
+        let table = self.table_mut(route.destination.address.family());
+        let Some(networks) = table.lengths.get_mut(&std::cmp::Reverse(key.length)) else {
+            return false;
+        };
+        let Some(like) = networks.get_mut(&key.address) else {
+            return false;
+        };
+        let before = like.len();
+        like.retain(|old| {
+            (old.table, old.metric, old.kind) != (route.table, route.metric, route.kind)
+        });
+        let changed = like.len() != before;
+        if like.is_empty() {
+            networks.remove(&key.address);
+        }
+        if networks.is_empty() {
+            table.lengths.remove(&std::cmp::Reverse(key.length));
+        }
+        changed
+    }
+
+    /// All routes anew. Returns whether anything changed.
+    pub(super) fn replace(&mut self, routes: Vec<RouteInfo>) -> bool {
+        let mut new = Routes::default();
+        for route in routes {
+            new.insert(route);
+        }
+        let changed = new.v4 != self.v4 || new.v6 != self.v6;
+        *self = new;
+        changed
+    }
+
+    /// The route of the longest prefix that holds `to`.
+    pub(super) fn find(&self, to: Addr) -> Option<&RouteInfo> {
+        let table = match to.family() {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        table.lengths.iter().find_map(|(length, networks)| {
+            networks
+                .get(&Prefix::new(to, length.0).network().address)?
+                .first()
+        })
+    }
+
+    fn table_mut(&mut self, family: Family) -> &mut Table {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
+/// Longest prefix first.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Table {
+    lengths: BTreeMap<std::cmp::Reverse<u8>, BTreeMap<Addr, Vec<RouteInfo>>>,
+}
+
+impl Table {
+    fn of_length(&mut self, length: u8) -> &mut BTreeMap<Addr, Vec<RouteInfo>> {
+        self.lengths.entry(std::cmp::Reverse(length)).or_default()
+    }
+}
+
+const TABLE_DEFAULT: u32 = 253;
+const TABLE_LOCAL: u32 = 255;

@@ -1,0 +1,337 @@
+//! Real servers (`ip_vs_ctl.c`).
+
+use std::net::IpAddr;
+
+use super::arena::Id;
+use super::net::CachedHop;
+use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
+use super::service::ServiceId;
+use super::stats::{Counters, Estimator};
+use super::view::ServerView;
+
+/// A real server's number. Good as long as the server is configured or has connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub(super) u32);
+
+impl Id for ServerId {
+    fn new(number: u32) -> ServerId {
+        ServerId(number)
+    }
+
+    fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// A real server of a service. What packets touch comes first, in one cache line.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Server {
+    pub(super) traffic: Counters,
+    /// Next hop to the real server.
+    pub(super) hop: CachedHop,
+    pub(super) service: ServiceId,
+    active: u32,
+    inactive: u32,
+    availability: Availability,
+    load: Load,
+    /// Whether the key of its replies is held.
+    pub(super) holds_reply_key: bool,
+    /// Connections that were made while it was behind NAT.
+    nat_connections: u32,
+    /// Its latest weight but 0. Only `mh` looks at it.
+    last_weight: i32,
+    pub(super) estimator: Estimator,
+    spec: ServerSpec,
+}
+
+/// Whether a server is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// In its service's list.
+    Available,
+    /// Removed; in the trash.
+    Removed,
+}
+
+/// The OVERLOAD flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Takes new connections.
+    Normal,
+    /// Has reached its upper threshold and not yet fallen below its lower one.
+    Overloaded,
+}
+
+impl Server {
+    /// A server that was just added to a service.
+    pub fn new(service: ServiceId, spec: ServerSpec) -> Server {
+        Server {
+            traffic: Counters::default(),
+            hop: CachedHop::default(),
+            service,
+            active: 0,
+            inactive: 0,
+            availability: Availability::Available,
+            load: Load::Normal,
+            holds_reply_key: false,
+            nat_connections: 0,
+            last_weight: spec.weight,
+            estimator: Estimator::default(),
+            spec,
+        }
+    }
+
+    /// As it was configured.
+    pub fn spec(&self) -> &ServerSpec {
+        &self.spec
+    }
+
+    /// Its present weight.
+    pub fn weight(&self) -> i32 {
+        self.spec.weight
+    }
+
+    /// Its latest weight but 0.
+    pub fn last_weight(&self) -> i32 {
+        self.last_weight
+    }
+
+    /// Active connections.
+    pub fn active(&self) -> u32 {
+        self.active
+    }
+
+    /// All other connections.
+    pub fn inactive(&self) -> u32 {
+        self.inactive
+    }
+
+    /// All connections.
+    pub fn total(&self) -> u32 {
+        self.active + self.inactive
+    }
+
+    /// Whether it is configured.
+    pub fn is_available(&self) -> bool {
+        self.availability == Availability::Available
+    }
+
+    /// Whether it takes new connections at all: every scheduler skips the others.
+    pub fn is_usable(&self) -> bool {
+        self.spec.weight > 0 && self.load == Load::Normal
+    }
+
+    /// Whether it has reached its upper threshold.
+    pub fn is_overloaded(&self) -> bool {
+        self.load == Load::Overloaded
+    }
+
+    /// Whether replies of its connections have to be taken from the wire.
+    pub fn wants_reply_key(&self) -> bool {
+        self.nat_connections > 0 || self.is_available() && self.spec.forward == ForwardMethod::Nat
+    }
+
+    /// Restates everything but the key; also makes a removed server available again.
+    pub fn restate(&mut self, spec: ServerSpec) {
+        // The kernel's rule up to 6.12: a lower limit than before leaves the flag as it is until
+        // the next connection comes or goes.
+        if spec.upper_threshold == 0 || spec.upper_threshold > self.spec.upper_threshold {
+            self.load = Load::Normal;
+        }
+        if spec.weight != 0 {
+            self.last_weight = spec.weight;
+        }
+        self.availability = Availability::Available;
+        self.spec = spec;
+    }
+
+    /// It was removed from its service.
+    pub fn withdraw(&mut self) {
+        self.availability = Availability::Removed;
+    }
+
+    /// A connection was made. It is born inactive.
+    pub fn bind(&mut self) {
+        self.inactive += 1;
+        self.nat_connections += u32::from(self.spec.forward == ForwardMethod::Nat);
+        if self.spec.upper_threshold != 0 && self.total() >= self.spec.upper_threshold {
+            self.load = Load::Overloaded;
+        }
+    }
+
+    /// A connection ended that was counted as `activity` and forwarded by `forward`.
+    pub fn unbind(&mut self, activity: Activity, forward: ForwardMethod) {
+        match activity {
+            Activity::Active => self.active -= 1,
+            Activity::Inactive => self.inactive -= 1,
+        }
+        self.nat_connections -= u32::from(forward == ForwardMethod::Nat);
+        let (total, spec) = (u64::from(self.total()), &self.spec);
+        let relieved = if spec.lower_threshold != 0 {
+            total < u64::from(spec.lower_threshold)
+        } else {
+            spec.upper_threshold == 0 || total * 4 < u64::from(spec.upper_threshold) * 3
+        };
+        if relieved {
+            self.load = Load::Normal;
+        }
+    }
+
+    /// One of its connections is now counted as `activity`, and was not before.
+    pub fn recount(&mut self, activity: Activity) {
+        match activity {
+            Activity::Active => {
+                self.inactive -= 1;
+                self.active += 1;
+            }
+            Activity::Inactive => {
+                self.active -= 1;
+                self.inactive += 1;
+            }
+        }
+    }
+
+    /// For listings.
+    pub fn view(&self) -> ServerView {
+        ServerView {
+            spec: self.spec.clone(),
+            active: self.active,
+            inactive: self.inactive,
+            persistent: 0,
+            stats: self.estimator.view(&self.traffic),
+        }
+    }
+}
+
+/// How a connection is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// `ActiveConn`
+    Active,
+    /// `InActConn`
+    Inactive,
+}
+
+impl Activity {
+    /// Of a connection in this state.
+    pub const fn of(state: super::protocol::State) -> Activity {
+        if state.is_active() {
+            Activity::Active
+        } else {
+            Activity::Inactive
+        }
+    }
+}
+
+/// What the kernel checks of a server before it looks whether there is one.
+pub fn check_numbers(spec: &ServerSpec) -> Result<(), OperationError> {
+    let ServerSpec { key, weight, .. } = spec;
+    if *weight < 0 {
+        return Err(OperationError::OutOfRange(format!(
+            "weight {weight} of real server {key}"
+        )));
+    }
+    if spec.lower_threshold > spec.upper_threshold {
+        return Err(OperationError::OutOfRange(format!(
+            "lower threshold {} of real server {key}, above its upper threshold {},",
+            spec.lower_threshold, spec.upper_threshold
+        )));
+    }
+    if spec.upper_threshold > i32::MAX as u32 {
+        return Err(OperationError::Invalid(format!(
+            "upper threshold {} of real server {key} is above {}",
+            spec.upper_threshold,
+            i32::MAX
+        )));
+    }
+    if spec.forward == ForwardMethod::Tunnel && matches!(spec.tunnel, Tunnel::Gue { port: 0, .. }) {
+        return Err(OperationError::Invalid(format!(
+            "real server {key} needs a GUE port other than 0"
+        )));
+    }
+    Ok(())
+}
+
+/// What the kernel checks of a server that is new.
+pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
+    let unicast = match spec.key.address {
+        IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast() && !v6.is_unicast_link_local(),
+    };
+    if unicast {
+        return Ok(());
+    }
+    Err(OperationError::Invalid(format!(
+        "real server address {} is not a unicast address",
+        spec.key.address
+    )))
+}
+
+/// What this director can not yet do for a server.
+pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
+    let what = match (spec.forward, spec.key.address) {
+        (ForwardMethod::Tunnel, _) => "forwarding by tunnel",
+        (ForwardMethod::FullNat, _) => "forwarding by FULLNAT",
+        (ForwardMethod::Local, _) => "forwarding to the director itself",
+        (ForwardMethod::Nat | ForwardMethod::Direct, IpAddr::V6(_)) => "an IPv6 real server",
+        (ForwardMethod::Nat | ForwardMethod::Direct, IpAddr::V4(_)) => return Ok(()),
+    };
+    Err(OperationError::NotYet(format!("{what} ({})", spec.key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(upper: u32, lower: u32) -> Server {
+        Server::new(ServiceId::new(0), spec(upper, lower))
+    }
+
+    fn spec(upper: u32, lower: u32) -> ServerSpec {
+        let mut spec = ServerSpec::new([10, 1, 0, 1], 80, ForwardMethod::Nat, 1);
+        (spec.upper_threshold, spec.lower_threshold) = (upper, lower);
+        spec
+    }
+
+    #[test]
+    fn what_packets_touch_is_in_the_first_line() {
+        assert!(std::mem::offset_of!(Server, holds_reply_key) < 64);
+        assert_eq!(align_of::<Server>(), 64);
+    }
+
+    /// Connections come up to 8, then go: at which totals the flag is set on the way.
+    fn overloaded_at(server: &mut Server) -> (Vec<u32>, Vec<u32>) {
+        let (mut rising, mut falling) = (Vec::new(), Vec::new());
+        for _ in 0..8 {
+            server.bind();
+            rising.extend(server.is_overloaded().then(|| server.total()));
+        }
+        for _ in 0..8 {
+            server.unbind(Activity::Inactive, ForwardMethod::Nat);
+            falling.extend(server.is_overloaded().then(|| server.total()));
+        }
+        (rising, falling)
+    }
+
+    #[test]
+    fn thresholds_set_and_clear_the_overload_flag() {
+        assert_eq!(overloaded_at(&mut server(0, 0)), (vec![], vec![]));
+        assert_eq!(overloaded_at(&mut server(8, 0)), (vec![8], vec![7, 6]));
+        assert_eq!(
+            overloaded_at(&mut server(6, 2)),
+            (vec![6, 7, 8], vec![7, 6, 5, 4, 3, 2])
+        );
+    }
+
+    #[test]
+    fn editing_clears_the_overload_flag_only_for_a_higher_limit_or_none() {
+        for (upper, stays) in [(2, true), (1, true), (3, false), (0, false)] {
+            let mut server = server(2, 0);
+            server.bind();
+            server.bind();
+            server.restate(spec(upper, 0));
+            assert_eq!(server.is_overloaded(), stays, "{upper}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Virtual services (`ip_vs_ctl.c`).
+
+use shared::addr::{Family, Protocol};
+
+use super::arena::Id;
+use super::operation::{
+    Netmask, OperationError, Persistence, SchedulerFlags, ServiceKey, ServiceSpec,
+};
+use super::scheduler::{self, Scheduler};
+use super::server::ServerId;
+use super::stats::{Counters, Estimator};
+
+/// A service's number. Good as long as the service or one of its servers is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub(super) u32);
+
+impl Id for ServiceId {
+    fn new(number: u32) -> ServiceId {
+        ServiceId(number)
+    }
+
+    fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// A virtual service: what clients talk to. A deleted one lives on, unseen, while servers of it wait
+/// in the trash.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Service {
+    pub(super) traffic: Counters,
+    pub(super) estimator: Estimator,
+    pub(super) scheduler: Box<dyn Scheduler>,
+    /// Newest first: every scheduler walks them in this order.
+    pub(super) servers: Vec<ServerId>,
+    pub(super) spec: ServiceSpec,
+    /// Counts up with every service that is added.
+    pub(super) serial: u64,
+    pub(super) presence: Presence,
+    /// Server objects that name it, configured or in the trash.
+    pub(super) server_objects: u32,
+    /// Connections of those.
+    pub(super) connections: u32,
+    /// Whether the key of its packets is held.
+    pub(super) holds_key: bool,
+}
+
+/// Whether a service is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It takes packets.
+    Configured,
+    /// Its connections go on.
+    Deleted,
+}
+
+impl Service {
+    /// A service without servers.
+    pub fn new(spec: ServiceSpec, scheduler: Box<dyn Scheduler>, serial: u64) -> Service {
+        Service {
+            traffic: Counters::default(),
+            estimator: Estimator::default(),
+            scheduler,
+            servers: Vec::new(),
+            spec,
+            serial,
+            presence: Presence::Configured,
+            server_objects: 0,
+            connections: 0,
+            holds_key: false,
+        }
+    }
+
+    /// Whether it is configured.
+    pub fn is_configured(&self) -> bool {
+        self.presence == Presence::Configured
+    }
+
+    /// Whether packets to it have to be taken from the wire.
+    pub fn wants_key(&self) -> bool {
+        self.is_configured() || self.connections > 0
+    }
+
+    /// Where the kernel lists it: by the bucket of its hash table, newest first.
+    pub fn list_position(&self) -> (u32, std::cmp::Reverse<u64>) {
+        let bucket = match self.spec.key {
+            ServiceKey::Address {
+                protocol,
+                address,
+                port,
+            } => {
+                let folded = match address {
+                    std::net::IpAddr::V4(v4) => v4.to_bits(),
+                    std::net::IpAddr::V6(v6) => {
+                        let bits = v6.to_bits();
+                        (bits >> 96) as u32
+                            ^ (bits >> 64) as u32
+                            ^ (bits >> 32) as u32
+                            ^ bits as u32
+                    }
+                };
+                let port = u32::from(port);
+                (u32::from(protocol.0) ^ folded ^ (port >> 8) ^ port) % BUCKETS
+            }
+            // Their table is listed after the other.
+            ServiceKey::Mark { mark, .. } => BUCKETS + mark % BUCKETS,
+        };
+        (bucket, std::cmp::Reverse(self.serial))
+    }
+}
+
+/// What the kernel checks of a service that is to be added or edited, and what this director can not
+/// yet do. Returns a scheduler in its initial state.
+pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
+    let scheduler = scheduler::by_name(&spec.scheduler);
+    if let Err(error @ OperationError::NoSuchScheduler(_)) = scheduler {
+        return Err(error);
+    }
+    if let Some(engine) = &spec.persistence_engine
+        && engine != "sip"
+    {
+        return Err(OperationError::NoSuchEngine(engine.clone()));
+    }
+    if let Some(Persistence {
+        netmask: Netmask::V6(length),
+        ..
+    }) = spec.persistence
+        && !(1..=128).contains(&length)
+    {
+        return Err(OperationError::Invalid(format!(
+            "prefix length {length} of service {} is not in 1 to 128",
+            spec.key
+        )));
+    }
+    let not_yet = |what: &str| Err(OperationError::NotYet(format!("{what} ({})", spec.key)));
+    match spec.key {
+        ServiceKey::Mark { .. } => return not_yet("a firewall mark service"),
+        ServiceKey::Address { .. } if spec.key.family() == Family::V6 => {
+            return not_yet("an IPv6 service");
+        }
+        ServiceKey::Address {
+            protocol: Protocol::TCP | Protocol::UDP,
+            ..
+        } => {}
+        ServiceKey::Address {
+            protocol: Protocol::SCTP,
+            ..
+        } => return not_yet("an SCTP service"),
+        ServiceKey::Address { protocol, .. } => {
+            return Err(OperationError::Invalid(format!(
+                "service {} is of {protocol}, not of TCP, UDP or SCTP",
+                spec.key
+            )));
+        }
+    }
+    if spec.persistence_engine.is_some() {
+        return not_yet("a persistence engine");
+    }
+    if spec.persistence.is_some() {
+        return not_yet("persistence");
+    }
+    if spec.one_packet {
+        return not_yet("one-packet scheduling");
+    }
+    if spec.flags != SchedulerFlags::default() {
+        return not_yet("a scheduler flag");
+    }
+    scheduler
+}
+
+/// Of the kernel's table of services.
+const BUCKETS: u32 = 256;

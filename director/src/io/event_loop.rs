@@ -1,0 +1,423 @@
+//! One thread, one poll: timers, signals, the host's network and commands before packets, one
+//! look at the clock per turn.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use shared::time::Time;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use std::os::fd::AsRawFd;
+use tracing::{error, info, warn};
+
+use super::announce::{self, Source};
+use super::clock::Clock;
+use super::control::{self, Control, ControlError};
+use super::host_network::{Heard, HostNetwork};
+use super::intake::{self, Intake};
+use super::launch::{Launch, load};
+use super::reload;
+use super::run::RunError;
+use super::transmit::{Drained, Transmit};
+use super::vips::Vips;
+use crate::config::Config;
+use crate::control::session::Backend;
+use crate::core::director::Director;
+use crate::core::operation::{Operation, OperationError, ServiceKey};
+use crate::core::verdict::Outbox;
+use crate::core::view::{
+    ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatusView, TimeoutsView,
+};
+
+/// Everything that runs. See the [module](self).
+pub(super) struct EventLoop {
+    poll: Poll,
+    clock: Clock,
+    now: Time,
+    signals: Signals,
+    director: Director,
+    outbox: Outbox,
+    network: HostNetwork,
+    intake: Intake,
+    transmit: Transmit,
+    vips: Vips,
+    control: Option<Control>,
+    /// Rings that may have frames, by the kernel's number of their interface.
+    ready: VecDeque<u32>,
+    /// When neighbours in use are asked for again.
+    refresh_at: Time,
+    config: Config,
+    config_file: Option<PathBuf>,
+    /// `--interface` counts more than the configuration.
+    interfaces_given: bool,
+    started: Time,
+}
+
+impl std::fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("director", &self.director)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Go {
+    On,
+    Stop,
+}
+
+impl EventLoop {
+    #[expect(clippy::too_many_arguments, reason = "the parts of the loop, once")]
+    pub(super) fn new(
+        poll: Poll,
+        clock: Clock,
+        director: Director,
+        network: HostNetwork,
+        intake: Intake,
+        transmit: Transmit,
+        vips: Vips,
+        launch: &Launch,
+    ) -> io::Result<EventLoop> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let fd = network.as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), NETWORK, Interest::READABLE)?;
+        let now = clock.now();
+        Ok(EventLoop {
+            poll,
+            clock,
+            now,
+            signals,
+            director,
+            outbox: Outbox::default(),
+            network,
+            intake,
+            transmit,
+            vips,
+            control: None,
+            ready: VecDeque::new(),
+            refresh_at: now + REFRESH,
+            config: launch.config.clone(),
+            config_file: launch.config_file.clone(),
+            interfaces_given: !launch.interfaces.is_empty(),
+            started: now,
+        })
+    }
+
+    /// Learns the host's network and begins to take frames.
+    pub(super) fn look_around(&mut self) -> Result<(), RunError> {
+        for heard in self.network.dump()? {
+            self.hear(heard);
+        }
+        self.settle();
+        for name in self.intake.missing() {
+            warn!("there is no interface {name} to take frames from; it may still come");
+        }
+        Ok(())
+    }
+
+    /// Lets lvsadm in.
+    pub(super) fn open_control(&mut self, path: &Path) -> Result<(), ControlError> {
+        let registry = self
+            .poll
+            .registry()
+            .try_clone()
+            .map_err(|source| ControlError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        self.control = Some(Control::listen(path, registry)?);
+        Ok(())
+    }
+
+    /// Runs until a signal says stop.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.now = self.clock.now();
+            if self.turn(&events) == Go::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Undoes what outlives the process.
+    pub(super) fn close(&mut self) {
+        self.control = None;
+        self.vips.remove_all(self.network.netlink());
+    }
+
+    fn turn(&mut self, events: &Events) -> Go {
+        let mut signalled = false;
+        let mut network_changed = false;
+        for event in events {
+            match event.token() {
+                SIGNALS => signalled = true,
+                NETWORK => network_changed = true,
+                control::LISTENER => {
+                    if let Some(control) = &mut self.control {
+                        control.accept();
+                    }
+                }
+                token => match intake::ifindex_of(token) {
+                    Some(ifindex) => self.ring_is_ready(ifindex),
+                    None => {
+                        if let Some(control) = &mut self.control {
+                            control.wake(token);
+                        }
+                    }
+                },
+            }
+        }
+        self.tick();
+        if signalled && self.obey_signals() == Go::Stop {
+            return Go::Stop;
+        }
+        if network_changed {
+            for heard in self.network.changes() {
+                self.hear(heard);
+            }
+        }
+        self.serve_control();
+        self.settle();
+        self.take_frames();
+        self.settle();
+        Go::On
+    }
+
+    /// How long there is nothing to do.
+    fn patience(&self) -> Option<Duration> {
+        let busy = self.control.as_ref().is_some_and(Control::is_busy);
+        if busy || !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = self
+            .director
+            .poll_at()
+            .map_or(self.refresh_at, |at| at.min(self.refresh_at));
+        // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
+        Some(next.since(self.clock.now()) + Duration::from_millis(1))
+    }
+
+    fn tick(&mut self) {
+        if self.director.poll_at().is_some_and(|at| at <= self.now) {
+            self.director.handle_timeout(self.now, &mut self.outbox);
+        }
+        if self.refresh_at <= self.now {
+            self.refresh_at = self.now + REFRESH;
+            self.director.network.refresh();
+        }
+    }
+
+    fn obey_signals(&mut self) -> Go {
+        for signal in self.signals.pending() {
+            match signal {
+                SIGHUP => return self.reload(),
+                _ => return Go::Stop,
+            }
+        }
+        Go::On
+    }
+
+    fn reload(&mut self) -> Go {
+        match load(self.config_file.as_deref()) {
+            Ok(new) => {
+                reload::reload(&self.config, &new, &mut self.director, self.now);
+                self.vips.set(&new.vips, self.network.netlink());
+                if !self.interfaces_given && new.interfaces != self.config.interfaces {
+                    self.intake.set_wanted(new.interfaces.clone());
+                    match self.network.dump() {
+                        Ok(all) => all.into_iter().for_each(|heard| self.hear(heard)),
+                        Err(error) => warn!("the interfaces stay as they are: {error}"),
+                    }
+                }
+                self.config = new;
+                info!("the configuration is loaded again");
+            }
+            Err(fault) => error!("the configuration stays as it was: {fault}"),
+        }
+        Go::On
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Network(event) => self.director.network_changed(event, &mut self.outbox),
+            Heard::Link(link) => {
+                if self.intake.link_changed(&link, self.network.netlink()) {
+                    self.welcome(link.index, &link.name);
+                }
+            }
+            Heard::LinkGone { ifindex } => self.intake.link_gone(ifindex),
+            Heard::Links(links) => {
+                for ifindex in self.intake.links(&links, self.network.netlink()) {
+                    let link = links.iter().find(|link| link.index == ifindex);
+                    self.welcome(ifindex, link.map_or("", |link| &link.name));
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, ifindex: u32, name: &str) {
+        if let Err(error) = self.transmit.host().forward_like(name) {
+            warn!("frames given back may not be forwarded: {error}");
+        }
+        self.ring_is_ready(ifindex);
+    }
+
+    fn ring_is_ready(&mut self, ifindex: u32) {
+        if !self.ready.contains(&ifindex) {
+            self.ready.push_back(ifindex);
+        }
+    }
+
+    fn serve_control(&mut self) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        if !control.is_busy() {
+            return;
+        }
+        let mut interfaces = Vec::new();
+        for (ifindex, interface) in self.intake.iter_mut() {
+            let statistics = interface.ring.statistics().unwrap_or_default();
+            let port = self.director.network.port_of(ifindex);
+            interfaces.push(InterfaceView {
+                name: interface.name.clone(),
+                received: statistics.frames,
+                sent: port.map_or(0, |port| self.transmit.sent(port)),
+                ring_losses: statistics.ring_full + statistics.too_large,
+            });
+        }
+        let capture_keys = self.director.capture_keys() as u64;
+        control.serve(&mut Desk {
+            capture_keys,
+            now: self.now,
+            started: self.started,
+            director: &mut self.director,
+            interfaces,
+            given_back: self.transmit.given_back(),
+            table_size: 1 << self.config.connections.table_bits,
+        });
+    }
+
+    /// Each ring with frames gets its budget.
+    fn take_frames(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(ifindex) = self.ready.pop_front() else {
+                return;
+            };
+            let Some(interface) = self.intake.get_mut(ifindex) else {
+                continue;
+            };
+            let Some(port) = self.director.network.port_of(ifindex) else {
+                continue;
+            };
+            let (director, outbox) = (&mut self.director, &mut self.outbox);
+            if self
+                .transmit
+                .drain(self.now, port, interface, director, outbox)
+                == Drained::No
+            {
+                self.ready.push_back(ifindex);
+            }
+        }
+    }
+
+    /// Carries out what the core wants besides.
+    fn settle(&mut self) {
+        for (ifindex, ask) in self.director.network.take_asks() {
+            self.network.ask(ifindex, ask.address);
+        }
+        let changes = self.director.balancer.captures().take_changes();
+        if !changes.is_empty() {
+            self.intake.update(&changes);
+        }
+        if !self.outbox.is_empty() {
+            self.transmit.flush(&mut self.director, &mut self.outbox);
+        }
+    }
+}
+
+/// Answers lvsadm.
+struct Desk<'a> {
+    now: Time,
+    started: Time,
+    director: &'a mut Director,
+    interfaces: Vec<InterfaceView>,
+    capture_keys: u64,
+    given_back: u64,
+    table_size: u32,
+}
+
+impl Backend for Desk<'_> {
+    fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
+        self.director.apply(self.now, operation)?;
+        announce::done(operation, Source::Command);
+        Ok(())
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        self.director.balancer.services()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<ServiceView> {
+        self.director.balancer.service(key)
+    }
+
+    fn connections(&self, cursor: usize, most: usize) -> (Vec<ConnectionView>, Option<usize>) {
+        self.director.balancer.connections(self.now, cursor, most)
+    }
+
+    fn timeouts(&self) -> TimeoutsView {
+        self.director.balancer.timeouts()
+    }
+
+    fn info(&self) -> InfoView {
+        InfoView {
+            version: VERSION.to_owned(),
+            table_size: self.table_size,
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        let drops = self
+            .director
+            .drops()
+            .iter()
+            .filter(|(_, packets)| *packets != 0);
+        StatusView {
+            version: VERSION.to_owned(),
+            uptime_secs: self.now.since(self.started).as_secs(),
+            interfaces: self.interfaces.clone(),
+            connections: self.director.balancer.connection_count() as u64,
+            capture_keys: self.capture_keys,
+            given_back: self.given_back,
+            drops: drops
+                .map(|(reason, packets)| DropView {
+                    reason: reason.name().to_owned(),
+                    packets,
+                })
+                .collect(),
+        }
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const SIGNALS: Token = Token(0);
+const NETWORK: Token = Token(1);
+const EVENTS: usize = 256;
+/// A neighbour that answered counts as reachable for 15 to 45 s (`base_reachable_time`), and is
+/// forgotten no sooner than 60 s after that (`gc_stale_time`).
+const REFRESH: Duration = Duration::from_secs(20);

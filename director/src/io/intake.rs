@@ -1,0 +1,225 @@
+//! Which interfaces frames are taken from, and their rings.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use shared::host::netlink::{Link, Netlink};
+use shared::sys::SyscallError;
+use shared::sys::bpf::TcxLink;
+use tracing::{info, warn};
+
+use super::capture::{Capture, CaptureError};
+use crate::core::capture::{CaptureChange, TAKEN_QUEUE};
+use crate::sys::packet_ring::{PacketRing, RingOptions};
+
+/// An interface that frames are taken from.
+#[derive(Debug)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) ring: PacketRing,
+    /// What a slot of the ring has room for.
+    mtu: u32,
+    /// The capture ends with it.
+    _link: TcxLink,
+}
+
+/// All of them, by the kernel's number.
+#[derive(Debug)]
+pub(super) struct Intake {
+    capture: Capture,
+    interfaces: BTreeMap<u32, Interface>,
+    /// Empty: every Ethernet interface that is up.
+    wanted: Vec<String>,
+    registry: Registry,
+}
+
+/// Why no frames are taken from an interface.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error("its ring: {0}")]
+    Ring(#[from] SyscallError),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error("its ring cannot be polled: {0}")]
+    Poll(#[from] std::io::Error),
+}
+
+impl Intake {
+    /// Nothing is taken yet.
+    pub(super) fn new(capture: Capture, wanted: Vec<String>, registry: Registry) -> Intake {
+        Intake {
+            capture,
+            interfaces: BTreeMap::new(),
+            wanted,
+            registry,
+        }
+    }
+
+    /// Brings changes of what is ours to the kernel.
+    pub(super) fn update(&self, changes: &[CaptureChange]) {
+        if let Err(error) = self.capture.apply(changes) {
+            warn!("{error}");
+        }
+    }
+
+    /// An interface came or changed. True if its ring is new and may have frames already.
+    pub(super) fn link_changed(&mut self, link: &Link, netlink: &mut Netlink) -> bool {
+        let attached = self
+            .interfaces
+            .get(&link.index)
+            .map(|interface| interface.mtu);
+        if !self.wants(link, netlink) {
+            if attached.is_some() {
+                self.link_gone(link.index);
+            }
+            return false;
+        }
+        match attached {
+            Some(mtu) if link.mtu <= mtu => return false,
+            // Larger frames than its ring has room for: a ring with larger slots.
+            Some(_) => self.link_gone(link.index),
+            None if !link.up => return false,
+            None => {}
+        }
+        match self.attach(link) {
+            Ok(()) => {
+                info!("taking frames from {}", link.name);
+                true
+            }
+            Err(error) => {
+                warn!("no frames are taken from {}: {error}", link.name);
+                false
+            }
+        }
+    }
+
+    /// An interface vanished.
+    pub(super) fn link_gone(&mut self, ifindex: u32) {
+        if let Some(interface) = self.interfaces.remove(&ifindex) {
+            let fd = interface.ring.as_raw_fd();
+            // The kernel forgets the descriptor anyway when it is closed.
+            let _ = self.registry.deregister(&mut SourceFd(&fd));
+            info!("no longer taking frames from {}", interface.name);
+        }
+    }
+
+    /// All interfaces there are; others are gone.
+    pub(super) fn links(&mut self, links: &[Link], netlink: &mut Netlink) -> Vec<u32> {
+        let gone: Vec<u32> = self
+            .interfaces
+            .keys()
+            .filter(|ifindex| !links.iter().any(|link| link.index == **ifindex))
+            .copied()
+            .collect();
+        for ifindex in gone {
+            self.link_gone(ifindex);
+        }
+        links
+            .iter()
+            .filter(|link| self.link_changed(link, netlink))
+            .map(|link| link.index)
+            .collect()
+    }
+
+    /// Interfaces that the configuration names and that are not there.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
+        self.wanted
+            .iter()
+            .filter(|name| {
+                !self
+                    .interfaces
+                    .values()
+                    .any(|interface| interface.name == **name)
+            })
+            .map(String::as_str)
+    }
+
+    /// Takes frames from other interfaces from now on.
+    pub(super) fn set_wanted(&mut self, wanted: Vec<String>) {
+        self.wanted = wanted;
+    }
+
+    /// The interface of this number.
+    pub(super) fn get_mut(&mut self, ifindex: u32) -> Option<&mut Interface> {
+        self.interfaces.get_mut(&ifindex)
+    }
+
+    /// All interfaces that frames are taken from.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Interface)> {
+        self.interfaces
+            .iter_mut()
+            .map(|(ifindex, interface)| (*ifindex, interface))
+    }
+
+    fn wants(&self, link: &Link, netlink: &mut Netlink) -> bool {
+        let named = self.wanted.is_empty() || self.wanted.contains(&link.name);
+        named && link.hardware == ETHERNET && !link.loopback && !is_member(link, netlink)
+    }
+
+    fn attach(&mut self, link: &Link) -> Result<(), AttachError> {
+        let options = RingOptions {
+            slots: slots(link.mtu),
+            mtu: link.mtu as usize,
+            receive_buffer: RECEIVE_BUFFER,
+            queue: TAKEN_QUEUE,
+        };
+        let ring = PacketRing::open(link.index, &options)?;
+        let fd = ring.as_raw_fd();
+        self.registry
+            .register(&mut SourceFd(&fd), token(link.index), Interest::READABLE)?;
+        // The ring is open: whatever is taken from now on is not lost.
+        let _link = self.capture.attach(link.index)?;
+        let interface = Interface {
+            name: link.name.clone(),
+            ring,
+            mtu: link.mtu,
+            _link,
+        };
+        self.interfaces.insert(link.index, interface);
+        Ok(())
+    }
+}
+
+/// The token of an interface's ring.
+pub(super) fn token(ifindex: u32) -> Token {
+    Token(RINGS + ifindex as usize)
+}
+
+/// The interface of a ring's token.
+pub(super) fn ifindex_of(token: Token) -> Option<u32> {
+    u32::try_from(token.0.checked_sub(RINGS)?).ok()
+}
+
+/// Frames of members arrive at their bridge, bond or team, which is where they are taken. A VRF has
+/// members that keep their own frames.
+fn is_member(link: &Link, netlink: &mut Netlink) -> bool {
+    let Some(master) = link.master else {
+        return false;
+    };
+    match netlink.link_by_index(master) {
+        Ok(Some(master)) => master.kind.as_deref() != Some("vrf"),
+        Ok(None) => false,
+        Err(error) => {
+            warn!("{error}");
+            true
+        }
+    }
+}
+
+/// As many as make up [`RING_BYTES`].
+fn slots(mtu: u32) -> usize {
+    RING_BYTES / (mtu as usize + SLOT_OVERHEAD).next_power_of_two()
+}
+
+/// `ARPHRD_ETHER`
+const ETHERNET: u16 = 1;
+/// 4096 slots for an MTU of 1500.
+const RING_BYTES: usize = 8 << 20;
+/// Headers, and room in front.
+const SLOT_OVERHEAD: usize = 256;
+/// Some hundred frames of 64 KiB.
+const RECEIVE_BUFFER: usize = 16 << 20;
+/// First token of the rings; below it are the loop's own and the control connections.
+pub(super) const RINGS: usize = 1 << 32;

@@ -1,0 +1,200 @@
+//! Frames out: batches from the rings, frames of our own, and frames that go back to the host.
+
+use std::io;
+use std::ops::Range;
+
+use shared::sys::SyscallError;
+use tracing::debug;
+
+use super::give_back::GiveBack;
+use super::intake::Interface;
+use crate::core::director::Director;
+use crate::core::frame::{self, Frame};
+use crate::core::net::PortId;
+use crate::core::reason::Reason;
+use crate::core::verdict::{Outbox, Outgoing, Verdict};
+use crate::sys::packet_ring::FrameId;
+use crate::sys::packet_socket::PacketSocket;
+use shared::time::Time;
+
+/// The transmit socket, and buffers that are used again.
+#[derive(Debug)]
+pub(super) struct Transmit {
+    socket: PacketSocket,
+    host: GiveBack,
+    batch: Vec<(u32, FrameId, Range<usize>)>,
+    own: Vec<(u32, Vec<u8>)>,
+    scratch: Vec<u8>,
+    given_back: u64,
+    /// By port.
+    sent: Vec<u64>,
+}
+
+/// Whether a ring may have more frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// No: the next one will be told of.
+    Yes,
+    /// The budget is used up.
+    No,
+}
+
+impl Transmit {
+    pub(super) fn open(host: GiveBack) -> Result<Transmit, SyscallError> {
+        Ok(Transmit {
+            socket: PacketSocket::open()?,
+            host,
+            batch: Vec::with_capacity(BATCH),
+            own: Vec::new(),
+            scratch: Vec::new(),
+            given_back: 0,
+            sent: Vec::new(),
+        })
+    }
+
+    /// The device that frames go back to the host through.
+    pub(super) fn host(&self) -> &GiveBack {
+        &self.host
+    }
+
+    /// Frames given back so far.
+    pub(super) fn given_back(&self) -> u64 {
+        self.given_back
+    }
+
+    /// Frames handed to the kernel for a port so far.
+    pub(super) fn sent(&self, port: PortId) -> u64 {
+        self.sent.get(usize::from(port.0)).copied().unwrap_or(0)
+    }
+
+    /// Takes frames from a ring and sends them on, batch by batch, until there are no more or the
+    /// budget is used up.
+    pub(super) fn drain(
+        &mut self,
+        now: Time,
+        port: PortId,
+        interface: &mut Interface,
+        director: &mut Director,
+        outbox: &mut Outbox,
+    ) -> Drained {
+        for _ in 0..BATCHES_PER_TURN {
+            let taken = self.take_batch(now, port, interface, director, outbox);
+            if taken == 0 {
+                return Drained::Yes;
+            }
+            let ring = &interface.ring;
+            let frames = self.batch.iter().map(|(ifindex, id, range)| {
+                (
+                    *ifindex,
+                    ring.frame(*id).get(range.clone()).unwrap_or_default(),
+                )
+            });
+            self.socket
+                .send_batch(frames, |_, error| count_lost(director, &error));
+            interface.ring.release();
+            if !outbox.is_empty() {
+                self.flush(director, outbox);
+            }
+        }
+        Drained::No
+    }
+
+    /// Sends what the core made besides.
+    pub(super) fn flush(&mut self, director: &mut Director, outbox: &mut Outbox) {
+        self.own.clear();
+        for outgoing in outbox.drain() {
+            match outgoing {
+                Outgoing::Transmit(port, frame) => match director.network.port(port) {
+                    Some(there) => {
+                        count(&mut self.sent, port);
+                        self.own.push((there.ifindex, frame));
+                    }
+                    None => director.count_drop(Reason::LinkDown),
+                },
+                Outgoing::Local(frame) => {
+                    frame::without_ethernet(&frame, &mut self.scratch);
+                    match self.host.write(&self.scratch) {
+                        Ok(()) => self.given_back += 1,
+                        Err(error) => count_refused(director, &error),
+                    }
+                }
+            }
+        }
+        let frames = self
+            .own
+            .iter()
+            .map(|(ifindex, frame)| (*ifindex, &frame[..]));
+        self.socket
+            .send_batch(frames, |_, error| count_lost(director, &error));
+    }
+
+    /// Decides about the next frames of a ring. How many there were; those to be sent are in the
+    /// batch.
+    fn take_batch(
+        &mut self,
+        now: Time,
+        port: PortId,
+        interface: &mut Interface,
+        director: &mut Director,
+        outbox: &mut Outbox,
+    ) -> usize {
+        self.batch.clear();
+        for taken in 0..BATCH {
+            let Some(received) = interface.ring.next() else {
+                return taken;
+            };
+            let id = received.id;
+            let frame = Frame::new(received.buffer, received.vnet_at, received.end);
+            let Some(mut frame) = frame.filter(|_| !received.tagged) else {
+                director.count_drop(Reason::OtherHost);
+                continue;
+            };
+            match director.handle_frame(now, port, &mut frame, outbox) {
+                Verdict::Forward(out) => match director.network.port(out) {
+                    Some(there) => {
+                        count(&mut self.sent, out);
+                        self.batch.push((there.ifindex, id, frame.wire_range()));
+                    }
+                    None => director.count_drop(Reason::LinkDown),
+                },
+                Verdict::Local => {
+                    frame::without_ethernet(frame.wire_bytes(), &mut self.scratch);
+                    match self.host.write(&self.scratch) {
+                        Ok(()) => self.given_back += 1,
+                        Err(error) => count_refused(director, &error),
+                    }
+                }
+                Verdict::Consumed | Verdict::Drop(_) => {}
+            }
+        }
+        BATCH
+    }
+}
+
+fn count(sent: &mut Vec<u64>, port: PortId) {
+    let at = usize::from(port.0);
+    if sent.len() <= at {
+        sent.resize(at + 1, 0);
+    }
+    sent[at] += 1;
+}
+
+fn count_lost(director: &mut Director, error: &io::Error) {
+    debug!("a frame was not sent: {error}");
+    director.count_drop(match error.raw_os_error() {
+        Some(libc::ENXIO | libc::ENODEV | libc::ENETDOWN) => Reason::LinkDown,
+        Some(libc::ENOBUFS | libc::EAGAIN | libc::ENOMEM) => Reason::QueueFull,
+        Some(libc::EMSGSIZE) => Reason::TooBig,
+        _ => Reason::SendRefused,
+    });
+}
+
+fn count_refused(director: &mut Director, error: &SyscallError) {
+    debug!("a frame was not given back: {error}");
+    director.count_drop(Reason::GiveBackRefused);
+}
+
+/// Frames of one system call.
+const BATCH: usize = 64;
+/// After so many batches the loop looks at everything else.
+const BATCHES_PER_TURN: usize = 64;

@@ -1,0 +1,67 @@
+//! What both AF_PACKET sockets need: opening, options, addresses.
+
+use std::ffi::c_int;
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use shared::sys::{SyscallError, check};
+
+/// The call name in errors, and the option itself.
+pub(super) struct Name {
+    pub(super) call: &'static str,
+    pub(super) level: c_int,
+    pub(super) option: c_int,
+}
+
+/// Short for a [`Name`] of `SOL_PACKET` or `SOL_SOCKET`.
+macro_rules! option {
+    ($level:ident, $option:ident) => {
+        &$crate::sys::socket::Name {
+            call: concat!("setsockopt(", stringify!($option), ")"),
+            level: libc::$level,
+            option: libc::$option,
+        }
+    };
+}
+pub(super) use option;
+
+/// An AF_PACKET socket of whole frames that receives nothing before it is bound (protocol 0).
+pub(super) fn open() -> Result<OwnedFd, SyscallError> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket(2) takes plain numbers.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    check("socket(AF_PACKET)", fd)?;
+    // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(super) fn set<T: Copy>(fd: &OwnedFd, name: &Name, value: T) -> Result<(), SyscallError> {
+    let from = ptr::from_ref(&value).cast();
+    let size = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel reads `size` bytes at `from`, which is `value`, alive until after the
+    // call; what pointers a value has (SO_ATTACH_FILTER) its caller answers for.
+    let returned = unsafe { libc::setsockopt(fd.as_raw_fd(), name.level, name.option, from, size) };
+    check(name.call, returned).map(drop)
+}
+
+/// The address of an interface: where a frame goes out, or, with a protocol, what is received.
+pub(super) fn interface(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
+    // SAFETY: sockaddr_ll is plain data, for which zeros are valid.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = ifindex as i32;
+    address
+}
+
+/// Begins to receive `protocol` from an interface.
+pub(super) fn bind(fd: &OwnedFd, ifindex: u32, protocol: u16) -> Result<(), SyscallError> {
+    let address = interface(ifindex, protocol);
+    let from = ptr::from_ref(&address).cast();
+    let size = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the kernel reads `size` bytes at `from`, which is `address`, alive until after the
+    // call.
+    let returned = unsafe { libc::bind(fd.as_raw_fd(), from, size) };
+    check("bind(AF_PACKET)", returned).map(drop)
+}

@@ -1,0 +1,98 @@
+//! What several end-to-end tests need.
+#![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use laboratory::host::Host;
+use laboratory::process::scratch;
+use laboratory::programs::Nginx;
+use laboratory::wait::{SOON, wait_for};
+
+/// 100 MB that no two places of are alike.
+pub struct Transfers(PathBuf);
+
+impl Transfers {
+    pub fn new() -> Transfers {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let bytes: Vec<u8> = (0..100_000_000 / 8)
+            .flat_map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            })
+            .collect();
+        let path = scratch("bytes");
+        fs::write(&path, bytes).unwrap();
+        Transfers(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Down and up through a VIP, compared byte for byte.
+pub fn compare_transfers(client: &Host, vip: &str, web: &Nginx, transfers: &Transfers) {
+    let expected = fs::read(transfers.path()).unwrap();
+    let got = scratch("got");
+    let file = got.display().to_string();
+    client.succeed(
+        "curl",
+        &[
+            "-sS",
+            "-m",
+            "60",
+            "-o",
+            &file,
+            &format!("http://{vip}/bytes"),
+        ],
+    );
+    assert!(fs::read(&got).unwrap() == expected, "the download differs");
+    fs::remove_file(&got).unwrap();
+    let sent = transfers.path().display().to_string();
+    client.succeed(
+        "curl",
+        &[
+            "-sS",
+            "-m",
+            "60",
+            "-T",
+            &sent,
+            &format!("http://{vip}/put/it"),
+        ],
+    );
+    assert!(
+        fs::read(web.put_file("it")).unwrap() == expected,
+        "the upload differs"
+    );
+    fs::remove_file(web.put_file("it")).unwrap();
+}
+
+/// Whether a host answers an echo request sent from this thread's namespace.
+pub fn ping(to: Ipv4Addr) -> bool {
+    use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // Echo request, identifier 7, sequence number 1; the checksum makes the sum all ones.
+    let request = [8, 0, 0xf7, 0xf7, 0, 7, 0, 1];
+    socket
+        .send_to(
+            &request,
+            &SockAddr::from(std::net::SocketAddrV4::new(to, 0)),
+        )
+        .unwrap();
+    wait_for(SOON, || {
+        let mut answer = [std::mem::MaybeUninit::uninit(); 256];
+        socket.recv(&mut answer).is_ok()
+    })
+}
