@@ -1,6 +1,7 @@
 //! Network namespaces made by the program itself: where tests and the laboratory live.
 
 use std::fs::File;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::{io, process, thread};
@@ -61,6 +62,32 @@ impl Namespace {
     }
 }
 
+/// The kernel's number for the network namespace of the calling thread, which it gives to no other
+/// one until the next boot; the inode number of a namespace, by contrast, is soon used again.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 5.14.
+pub fn cookie() -> Result<u64, SyscallError> {
+    let call = "getsockopt SO_NETNS_COOKIE";
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .map_err(|source| SyscallError { call, source })?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has as many, and writes
+    // their number to `length`; both outlive the call.
+    let returned = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    check(call, returned)?;
+    Ok(cookie)
+}
+
 fn unshared() -> Result<Namespace, SyscallError> {
     // SAFETY: unshare(2) takes a plain number; with this flag it changes only the calling thread.
     let returned = unsafe { libc::unshare(libc::CLONE_NEWNET) };
@@ -70,9 +97,22 @@ fn unshared() -> Result<Namespace, SyscallError> {
     Ok(Namespace { fd: file.into() })
 }
 
+/// Of asm-generic/socket.h; the libc crate has it not.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_namespaces_have_the_same_cookie() {
+        let one = Namespace::new().unwrap();
+        let first = one.run(cookie).unwrap().unwrap();
+        assert_eq!(one.run(cookie).unwrap().unwrap(), first);
+        drop(one);
+        let other = Namespace::new().unwrap();
+        assert_ne!(other.run(cookie).unwrap().unwrap(), first);
+    }
 
     #[test]
     fn what_happens_inside_stays_inside() {

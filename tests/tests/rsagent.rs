@@ -1,0 +1,308 @@
+//! rsagent on hosts of its own: what it sets, what it leaves alone, what it undoes.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use laboratory::host::Host;
+use laboratory::link::cable;
+use laboratory::programs::ours;
+use laboratory::wait::{SOON, wait_for};
+use shared::host::netlink::{NeighbourState, Netlink, OUR_PROTOCOL};
+
+/// A real server 10.1.0.11 at a cable to a neighbour 10.1.0.10.
+struct Lab {
+    neighbour: Host,
+    server: Host,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let neighbour = Host::new("neighbour");
+        let server = Host::new("server");
+        cable((&neighbour, "eth0"), (&server, "eth0"));
+        neighbour.address("eth0", "10.1.0.10/24");
+        server.address("eth0", "10.1.0.11/24");
+        Lab { neighbour, server }
+    }
+
+    /// Exit code and everything printed.
+    fn rsagent(&self, line: &str) -> (i32, String) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let program = ours("rsagent").display().to_string();
+        let output = self.server.output(&program, &words);
+        let printed = [output.stdout, output.stderr].concat();
+        let code = output.status.code().expect("it ends by itself");
+        (code, String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    fn succeed(&self, line: &str) -> String {
+        let (code, printed) = self.rsagent(line);
+        assert_eq!(code, 0, "rsagent {line}:\n{printed}");
+        printed
+    }
+
+    fn arp(&self, interface: &str) -> (String, String) {
+        let read = |name: &str| {
+            let path = format!("net/ipv4/conf/{interface}/{name}");
+            self.server.read_sysctl(&path)
+        };
+        (read("arp_ignore"), read("arp_announce"))
+    }
+
+    fn set_arp(&self, interface: &str, ignore: &str, announce: &str) {
+        for (name, value) in [("arp_ignore", ignore), ("arp_announce", announce)] {
+            let path = format!("net/ipv4/conf/{interface}/{name}");
+            self.server.sysctl(&path, value);
+        }
+    }
+
+    /// The addresses on lo but its own, with label and protocol number.
+    fn on_lo(&self) -> Vec<(String, String, u8)> {
+        let lo = self.server.ifindex("lo");
+        let addresses = self.server.netlink(Netlink::addresses);
+        addresses
+            .into_iter()
+            .filter(|known| known.link == lo && !known.prefix.address.is_loopback())
+            .map(|known| {
+                let label = known.label.unwrap_or_default();
+                (known.prefix.to_string(), label, known.protocol)
+            })
+            .collect()
+    }
+
+    fn state_file(&self) -> PathBuf {
+        let own = "/proc/thread-self/ns/net";
+        let inode = self
+            .server
+            .run(|| fs::metadata(own).expect("proc is mounted").ino());
+        PathBuf::from(format!("/run/lvs/rsagent-{inode}.json"))
+    }
+
+    /// What the neighbour gets when it asks for an address by ARP.
+    fn ask(&self, address: Ipv4Addr) -> NeighbourState {
+        let path = "net/ipv4/neigh/eth0/retrans_time_ms";
+        self.neighbour.sysctl(path, "20");
+        let link = self.neighbour.ifindex("eth0");
+        self.neighbour
+            .netlink(|netlink| netlink.use_neighbour(link, address.into()));
+        let mut state = NeighbourState::None;
+        let settled = wait_for(SOON, || {
+            let known = self.neighbour.netlink(Netlink::neighbours);
+            let entry = known.iter().find(|entry| entry.address == address);
+            state = entry.map_or(NeighbourState::None, |entry| entry.state);
+            state.is_valid() || state == NeighbourState::Failed
+        });
+        assert!(settled, "{address} is {state:?}");
+        state
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A test that ends early leaves it behind.
+        let _ = fs::remove_file(self.state_file());
+    }
+}
+
+fn ours_on_lo(prefix: &str, label: &str) -> (String, String, u8) {
+    (prefix.to_owned(), label.to_owned(), OUR_PROTOCOL)
+}
+
+fn pair(ignore: &str, announce: &str) -> (String, String) {
+    (ignore.to_owned(), announce.to_owned())
+}
+
+#[test]
+fn start_and_stop_may_be_repeated_and_leave_nothing_behind() {
+    let lab = Lab::new();
+    lab.set_arp("eth0", "0", "1");
+    for _ in 0..2 {
+        let printed = lab.succeed("start --vip 10.1.0.100");
+        assert!(
+            printed.contains("interface eth0: a VIP's network"),
+            "{printed}"
+        );
+        assert_eq!(lab.on_lo(), [ours_on_lo("10.1.0.100/32", "lo:0")]);
+        assert_eq!(lab.arp("all"), pair("1", "2"));
+        assert_eq!(lab.arp("eth0"), pair("1", "2"));
+        assert!(lab.state_file().exists());
+    }
+    for _ in 0..2 {
+        lab.succeed("stop --vip 10.1.0.100");
+        assert_eq!(lab.on_lo(), []);
+        assert_eq!(lab.arp("all"), pair("0", "0"));
+        assert_eq!(lab.arp("eth0"), pair("0", "1"));
+        assert!(!lab.state_file().exists());
+    }
+}
+
+#[test]
+fn vips_come_and_go_one_by_one() {
+    let lab = Lab::new();
+    lab.succeed("start --vip 10.1.0.100 10.1.0.101 --vip fd00::100");
+    let third = ours_on_lo("fd00::100/128", "");
+    assert_eq!(
+        lab.on_lo(),
+        [
+            ours_on_lo("10.1.0.100/32", "lo:0"),
+            ours_on_lo("10.1.0.101/32", "lo:1"),
+            third.clone(),
+        ]
+    );
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(
+        lab.on_lo(),
+        [ours_on_lo("10.1.0.101/32", "lo:1"), third.clone()]
+    );
+    assert_eq!(lab.arp("all"), pair("1", "2"));
+    lab.succeed("start --vip 10.1.0.102");
+    assert_eq!(lab.on_lo()[1], ours_on_lo("10.1.0.102/32", "lo:0"));
+    lab.succeed("stop --vip 10.1.0.101 10.1.0.102");
+    assert_eq!(lab.on_lo(), [third]);
+    assert_eq!(lab.arp("all"), pair("1", "2"));
+    lab.succeed("stop --vip fd00::100");
+    assert_eq!(lab.arp("all"), pair("0", "0"));
+}
+
+#[test]
+fn what_the_administrator_did_is_left_alone() {
+    let lab = Lab::new();
+    let by_hand = ["address", "add", "10.1.0.100/32", "dev", "lo"];
+    lab.server.succeed("ip", &by_hand);
+    lab.set_arp("all", "2", "2");
+    let printed = lab.succeed("start --vip 10.1.0.100 10.1.0.101");
+    assert!(printed.contains("not by rsagent"), "{printed}");
+    assert_eq!(lab.arp("all"), pair("2", "2"), "2 does as well");
+    // Changed underway: that is not set back either.
+    lab.set_arp("eth0", "8", "2");
+    lab.succeed("stop --vip 10.1.0.100 10.1.0.101");
+    let left = [("10.1.0.100/32".to_owned(), "lo".to_owned(), 0)];
+    assert_eq!(lab.on_lo(), left);
+    assert_eq!(lab.arp("all"), pair("2", "2"));
+    assert_eq!(lab.arp("eth0"), pair("8", "0"));
+}
+
+#[test]
+fn status_says_what_is_and_what_should_be() {
+    let lab = Lab::new();
+    let (code, printed) = lab.rsagent("status --vip 10.1.0.100");
+    assert_eq!(code, 3);
+    for line in [
+        "wrong  net/ipv4/conf/all/arp_ignore: 0, should be 1",
+        "wrong  arp_announce in force on eth0 (a VIP's network): 0, should be 2",
+        "ok     lo: up",
+        "wrong  10.1.0.100/32 on lo: absent, should be there",
+    ] {
+        assert!(
+            printed.lines().any(|known| known == line),
+            "{line}:\n{printed}"
+        );
+    }
+    lab.succeed("start --vip 10.1.0.100");
+    let printed = lab.succeed("status --vip 10.1.0.100");
+    assert!(!printed.contains("wrong"), "{printed}");
+    // What is set for all is in force everywhere, but the greater value wins.
+    lab.set_arp("eth0", "0", "0");
+    lab.succeed("status --vip 10.1.0.100");
+    lab.set_arp("eth0", "3", "0");
+    let (code, printed) = lab.rsagent("status --vip 10.1.0.100");
+    assert_eq!(code, 3, "{printed}");
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(lab.rsagent("status --vip 10.1.0.100").0, 3);
+}
+
+#[test]
+fn the_neighbour_gets_no_answer_for_the_vip_and_never_hears_of_it() {
+    let lab = Lab::new();
+    let (vip, control) = (Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 99));
+    lab.server.address("lo", "10.1.0.99/32");
+    assert!(lab.ask(control).is_valid(), "without rsagent hosts answer");
+    lab.succeed("start --vip 10.1.0.100");
+    assert_eq!(lab.ask(vip), NeighbourState::Failed);
+
+    // The server sends from the VIP, for which it asks for the neighbour first.
+    let entries = |host: &Host| host.netlink(Netlink::neighbours);
+    let flush = ["neighbour", "flush", "dev", "eth0"];
+    lab.neighbour.succeed("ip", &flush);
+    lab.server.succeed("ip", &flush);
+    lab.server.run(|| {
+        let socket = UdpSocket::bind((vip, 0)).unwrap();
+        socket.send_to(b"reply", ("10.1.0.10", 9)).unwrap();
+    });
+    let own: IpAddr = Ipv4Addr::new(10, 1, 0, 11).into();
+    let heard = wait_for(SOON, || {
+        let known = entries(&lab.neighbour);
+        known.iter().any(|entry| entry.address == own)
+    });
+    let known = entries(&lab.neighbour);
+    assert!(heard, "{known:?}");
+    let of_vip = known.iter().find(|entry| entry.address == vip);
+    assert!(
+        of_vip.is_none_or(|entry| !entry.state.is_valid()),
+        "{known:?}"
+    );
+    lab.succeed("stop --vip 10.1.0.100");
+}
+
+#[test]
+fn a_vip_that_was_left_behind_is_known_by_its_mark() {
+    let lab = Lab::new();
+    lab.succeed("start --vip 10.1.0.100");
+    fs::remove_file(lab.state_file()).unwrap();
+    let printed = lab.succeed("start --vip 10.1.0.100");
+    assert!(
+        printed.contains("10.1.0.100/32 is on lo already\n"),
+        "{printed}"
+    );
+    fs::remove_file(lab.state_file()).unwrap();
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(lab.on_lo(), []);
+}
+
+#[test]
+fn the_state_of_a_namespace_that_is_gone_counts_for_nothing() {
+    let (gone, lab) = (Lab::new(), Lab::new());
+    gone.succeed("start --vip 10.1.0.100");
+    lab.set_arp("all", "1", "2");
+    lab.set_arp("eth0", "1", "2");
+    // As if the kernel had given the same number again.
+    fs::copy(gone.state_file(), lab.state_file()).unwrap();
+    lab.succeed("start --vip 10.1.0.100");
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(lab.arp("all"), pair("1", "2"));
+    assert_eq!(lab.arp("eth0"), pair("1", "2"));
+    fs::write(lab.state_file(), "{").unwrap();
+    let (code, printed) = lab.rsagent("start --vip 10.1.0.101");
+    assert_eq!(code, 1);
+    assert!(printed.contains("cannot be read"), "{printed}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_the_cure() {
+    let lab = Lab::new();
+    lab.server.address("eth0", "10.1.0.100/32");
+    let refused = |line: &str, why: &str| {
+        let (code, printed) = lab.rsagent(line);
+        assert_eq!(code, 1, "{line}: {printed}");
+        assert!(printed.contains(why), "{line}: {printed}");
+    };
+    refused(
+        "start --vip 10.1.0.100",
+        "ip address del 10.1.0.100/32 dev eth0",
+    );
+    assert_eq!(lab.arp("all"), pair("0", "0"), "nothing was begun");
+    refused("start --vip 10.1.0.101 --mode tun", "not there yet");
+    refused("start --vip 10.1.0.101 --interface eth7", "lo, eth0");
+    refused("start --vip 10.1.0.101 --mode nat", "ip route add default");
+    assert_eq!(lab.rsagent("status --vip 10.1.0.101 --mode nat").0, 3);
+    lab.server.gateway(Ipv4Addr::new(10, 1, 0, 10));
+    let printed = lab.succeed("start --vip 10.1.0.101 --mode nat");
+    assert!(
+        printed.contains("default gateway 10.1.0.10 on eth0"),
+        "{printed}"
+    );
+    lab.succeed("status --vip 10.1.0.101 --mode nat");
+    assert_eq!(lab.on_lo(), []);
+}
