@@ -3,6 +3,7 @@
 //! What is about to be changed is stored before it is changed, so that `stop` finds it whatever
 //! happens in between. Each step is printed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use shared::addr::Family;
@@ -11,7 +12,7 @@ use shared::host::sysctl::{Sysctl, SysctlError};
 
 use crate::plan::{ARP_SETTINGS, ArpSetting, Facts, Place, Plan, PlanError, Vip};
 use crate::plan::{direct_routing, gateways};
-use crate::state::{Owner, StateError, Store};
+use crate::state::{Owner, State, StateError, Store};
 use crate::{Mode, Options};
 
 /// What came of it.
@@ -26,6 +27,8 @@ pub(crate) enum Outcome {
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
+    #[error("no VIP is given: add --vip ADDRESS")]
+    NoVip,
     #[error("--mode tun is not there yet: use dr or nat")]
     Tunnel,
     #[error(transparent)]
@@ -45,8 +48,12 @@ pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
         print_gateways(&options.vips, &facts)?;
         return Ok(Outcome::Done);
     }
+    if options.vips.is_empty() {
+        return Err(AgentError::NoVip);
+    }
+    let vips = options.vips.iter().copied().collect();
     let (store, mut state) = Store::open()?;
-    let plan = direct_routing(&options.vips, options.interface.as_deref(), &facts)?;
+    let plan = direct_routing(&vips, &options.interfaces, &facts)?;
 
     let mut changes = Vec::new();
     for (sysctl, setting) in settings(&plan) {
@@ -90,7 +97,7 @@ pub(crate) fn stop(options: &Options) -> Result<Outcome, AgentError> {
         return Ok(Outcome::Done);
     }
     let (store, mut state) = Store::open()?;
-    for &vip in &options.vips {
+    for vip in asked_or_ours(options, &state, &facts) {
         let owner = state.vips.get(&vip).copied();
         remove(Prefix::host(vip), owner, &facts, &mut netlink)?;
         state.vips.remove(&vip);
@@ -117,7 +124,13 @@ pub(crate) fn status(options: &Options) -> Result<Outcome, AgentError> {
             outcome => outcome.map(|()| Outcome::Done),
         };
     }
-    let plan = match direct_routing(&options.vips, options.interface.as_deref(), &facts) {
+    let (_, state) = Store::open()?;
+    let vips = asked_or_ours(options, &state, &facts);
+    if vips.is_empty() {
+        println!("wrong  no VIP is here, and none is asked for");
+        return Ok(Outcome::NotRunning);
+    }
+    let plan = match direct_routing(&vips, &options.interfaces, &facts) {
         Err(error @ (PlanError::OnTheLan { .. } | PlanError::Network(_))) => {
             println!("wrong  {error}");
             return Ok(Outcome::NotRunning);
@@ -187,6 +200,19 @@ fn print_gateways(vips: &[IpAddr], facts: &Facts) -> Result<(), AgentError> {
         println!("ok     default gateway {gateway} on {interface}: it must be the director");
     }
     Ok(())
+}
+
+/// The VIPs that were given; else those that were started, and those on lo with our mark.
+fn asked_or_ours(options: &Options, state: &State, facts: &Facts) -> BTreeSet<IpAddr> {
+    if !options.vips.is_empty() {
+        return options.vips.iter().copied().collect();
+    }
+    let marked = facts.addresses.iter().filter(|known| {
+        let mut loopbacks = facts.links.iter().filter(|link| link.loopback);
+        known.protocol == OUR_PROTOCOL && loopbacks.any(|lo| lo.index == known.link)
+    });
+    let marked = marked.map(|known| known.prefix.address);
+    state.vips.keys().copied().chain(marked).collect()
 }
 
 fn look() -> Result<(Netlink, Facts), NetlinkError> {

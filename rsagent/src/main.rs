@@ -43,25 +43,25 @@ struct Program {
 enum Command {
     /// Set what keeps the host from answering ARP for the VIPs, then add them to lo
     Start(Options),
-    /// Remove the VIPs; with the last one, set back what start has set
+    /// Remove the VIPs (without --vip: all of ours); with the last one, set back what start has set
     Stop(Options),
-    /// Say what is and what should be; exit 0: running, 3: not
+    /// Say what is and what should be, without --vip of all of ours; exit 0: running, 3: not
     Status(Options),
 }
 
 /// What the three verbs are about.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Virtual IP addresses
-    #[arg(long = "vip", value_name = "ADDRESS", num_args = 1.., required = true)]
+    /// Virtual IP addresses; may be given more than once
+    #[arg(long = "vip", value_name = "ADDRESS", num_args = 1..)]
     pub(crate) vips: Vec<IpAddr>,
     /// How the director forwards to this host
     #[arg(long, value_name = "MODE", default_value = "dr")]
     pub(crate) mode: Mode,
-    /// Interface that the VIPs' clients and director are on [default: those of the default route
-    /// and of the VIPs' networks]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) interface: Option<String>,
+    /// Interface that the VIPs' clients and director are on; may be given more than once [default:
+    /// those of the default route and of the VIPs' networks]
+    #[arg(long = "interface", value_name = "NAME")]
+    pub(crate) interfaces: Vec<String>,
 }
 
 /// How the director forwards to this host.

@@ -144,20 +144,21 @@ pub(crate) enum PlanError {
 
 /// What direct routing needs.
 pub(crate) fn direct_routing(
-    vips: &[IpAddr],
-    interface: Option<&str>,
+    vips: &BTreeSet<IpAddr>,
+    interfaces: &[String],
     facts: &Facts,
 ) -> Result<Plan, PlanError> {
     let lo = facts.links.iter().find(|link| link.loopback);
     let lo = lo.ok_or(PlanError::NoLoopback)?;
     let mut labels = free_labels(&lo.name, facts);
-    let vips: BTreeSet<IpAddr> = vips.iter().copied().collect();
-    let interfaces = match interface {
-        Some(name) => vec![asked_for(name, facts)?],
-        None => carriers(&vips, lo.index, facts),
+    let interfaces = if interfaces.is_empty() {
+        carriers(vips, lo.index, facts)
+    } else {
+        let asked = interfaces.iter().map(|name| asked_for(name, facts));
+        asked.collect::<Result<_, _>>()?
     };
     let has_v4 = vips.iter().any(IpAddr::is_ipv4);
-    let vips = vips.into_iter().map(|vip| {
+    let vips = vips.iter().map(|&vip| {
         let prefix = Prefix::host(vip);
         let place = place(prefix, lo.index, facts, &mut labels)?;
         Ok(Vip { prefix, place })
@@ -178,11 +179,14 @@ impl Plan {
     }
 }
 
-/// The default gateway for each family of the VIPs, with the name of its interface.
+/// The default gateway for each family of the VIPs, with the name of its interface; for IPv4 if
+/// there is no VIP.
 pub(crate) fn gateways(vips: &[IpAddr], facts: &Facts) -> Result<Vec<(IpAddr, String)>, PlanError> {
     let mut gateways = Vec::new();
     for (family, name) in [(Family::V4, "IPv4"), (Family::V6, "IPv6")] {
-        if !vips.iter().any(|&vip| Family::of(vip) == family) {
+        let mut families = vips.iter().map(|&vip| Family::of(vip));
+        let is_asked = families.any(|of| of == family) || (vips.is_empty() && family == Family::V4);
+        if !is_asked {
             continue;
         }
         let default = facts

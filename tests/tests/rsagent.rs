@@ -214,6 +214,23 @@ fn status_says_what_is_and_what_should_be() {
 }
 
 #[test]
+fn without_vips_stop_and_status_mean_all_of_ours() {
+    let lab = Lab::new();
+    assert_eq!(lab.rsagent("status").0, 3);
+    lab.succeed("stop");
+    lab.succeed("start --vip 10.1.0.100 10.1.0.101");
+    let printed = lab.succeed("status");
+    assert!(printed.contains("10.1.0.101/32 on lo: there"), "{printed}");
+    let by_hand = ["address", "add", "10.1.0.102/32", "dev", "lo"];
+    lab.server.succeed("ip", &by_hand);
+    lab.succeed("stop");
+    let left = [("10.1.0.102/32".to_owned(), "lo".to_owned(), 0)];
+    assert_eq!(lab.on_lo(), left);
+    assert_eq!(lab.arp("all"), pair("0", "0"));
+    assert_eq!(lab.rsagent("status").0, 3);
+}
+
+#[test]
 fn the_neighbour_gets_no_answer_for_the_vip_and_never_hears_of_it() {
     let lab = Lab::new();
     let (vip, control) = (Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 99));
@@ -256,9 +273,12 @@ fn a_vip_that_was_left_behind_is_known_by_its_mark() {
         printed.contains("10.1.0.100/32 is on lo already\n"),
         "{printed}"
     );
-    fs::remove_file(lab.state_file()).unwrap();
-    lab.succeed("stop --vip 10.1.0.100");
-    assert_eq!(lab.on_lo(), []);
+    for stop in ["stop --vip 10.1.0.100", "stop"] {
+        lab.succeed("start --vip 10.1.0.100");
+        fs::remove_file(lab.state_file()).unwrap();
+        lab.succeed(stop);
+        assert_eq!(lab.on_lo(), []);
+    }
 }
 
 #[test]
@@ -293,6 +313,7 @@ fn what_cannot_work_is_refused_with_the_cure() {
         "ip address del 10.1.0.100/32 dev eth0",
     );
     assert_eq!(lab.arp("all"), pair("0", "0"), "nothing was begun");
+    refused("start", "add --vip ADDRESS");
     refused("start --vip 10.1.0.101 --mode tun", "not there yet");
     refused("start --vip 10.1.0.101 --interface eth7", "lo, eth0");
     refused("start --vip 10.1.0.101 --mode nat", "ip route add default");

@@ -91,7 +91,7 @@ fn check(config: Option<&Path>) -> Result<(), Failure> {
 fn run(options: Options) -> Result<(), Failure> {
     let config = load(options.file.config.as_deref())?;
     start_log(options.log);
-    director::io::run(Launch {
+    director::io::run(&Launch {
         config_file: options.file.config,
         config,
         interfaces: options.interfaces,

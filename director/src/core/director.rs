@@ -1,8 +1,8 @@
 //! The director: what becomes of a frame.
 //!
-//! The order is the kernel's (`ip_vs_in`, `ip_vs_out`): read the headers, find or make the
-//! connection, count and move its state, then forward. What fails after the counting has been
-//! counted.
+//! The order is the kernel's. A request (`ip_vs_in`): read the headers, find or make the connection,
+//! count and move its state, then forward; what fails after the counting has been counted. A reply
+//! (`ip_forward`, then `ip_vs_out`) counts only when it can leave.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ use shared::wire::{ethernet, transport};
 
 use super::balancer::{Balancer, Class, Direction, Segment, Settings};
 use super::capture::{self, CaptureKey};
-use super::fragments::{Fate, Fragments, Whole};
+use super::fragments::{Fate, Fragments, Part};
 use super::frame::Frame;
-use super::icmp::Limiter;
+use super::icmp::{Limiter, Limits};
 use super::net::{Mac, Network, NetworkEvent, PortId};
 use super::operation::{Operation, OperationError};
 use super::protocol::tcp::TcpFlags;
@@ -65,7 +65,8 @@ impl Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Headers {
     pub(super) flow: FlowKey,
-    pub(super) segment: Segment,
+    /// None of a later fragment: the first one has moved the connection's state already.
+    pub(super) segment: Option<Segment>,
     /// Bytes of the IP header.
     pub(super) ip_header: usize,
     /// Bytes of the IP packet.
@@ -80,7 +81,7 @@ impl Director {
         Director {
             balancer: Balancer::new(settings, entropy.hash_key),
             network: Network::default(),
-            limiter: Limiter::default(),
+            limiter: Limiter::new(Limits::default(), u64::from(entropy.identification)),
             identification: entropy.identification,
             fragments: Fragments::default(),
             drops: Drops::default(),
@@ -203,13 +204,16 @@ impl Director {
             Err(Malformed::Checksum) => return Verdict::Drop(Reason::IpChecksum),
             Err(_) => return Verdict::Drop(Reason::MalformedIp),
         };
+        if is_martian(packet.source()) {
+            return Verdict::Drop(Reason::MartianSource);
+        }
         let total = usize::from(packet.total_length());
         let (fragment, protocol) = (packet.is_fragment(), Protocol(packet.protocol()));
         frame.trim(total);
         match protocol {
             Protocol::TCP | Protocol::UDP if fragment => self.fragment(arrival, frame, outbox),
             Protocol::TCP | Protocol::UDP => self.whole(arrival, frame, outbox),
-            Protocol::ICMP if !fragment => self.icmp(arrival, frame),
+            Protocol::ICMP if !fragment => self.icmp(frame, outbox),
             _ => Verdict::Local,
         }
     }
@@ -229,12 +233,9 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Headers {
-            flow,
-            segment,
-            total,
-            ..
-        } = *headers;
+        let Headers { flow, segment, .. } = *headers;
+        // Only a later fragment has none.
+        let segment = segment.unwrap_or(Segment::UDP);
         let (id, direction) = match self.balancer.classify(arrival.now, &flow, segment) {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
@@ -245,8 +246,6 @@ impl Director {
                 return Verdict::Drop(Reason::NoServer);
             }
         };
-        self.balancer
-            .advance(arrival.now, id, direction, segment, u32::from(total));
         self.forward(arrival, id, direction, headers, frame, outbox)
     }
 
@@ -260,32 +259,35 @@ impl Director {
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
-        let whole = Whole::of(&packet);
-        if packet.fragment_offset() != 0 {
-            return match self.fragments.fate(whole) {
-                Some(fate) => self.follow(arrival, fate, frame, outbox),
-                None if self.fragments.hold(
-                    arrival.now,
-                    whole,
-                    arrival.port,
-                    frame.wire_bytes(),
-                ) =>
-                {
-                    Verdict::Consumed
-                }
-                None => Verdict::Drop(Reason::FragmentsFull),
+        let Some(part) = Part::of(&packet) else {
+            return Verdict::Drop(Reason::MalformedFragment);
+        };
+        if !part.is_first() {
+            if let Some(fate) = self.fragments.fate(part) {
+                return self.follow(arrival, fate, frame, outbox);
+            }
+            return if self
+                .fragments
+                .hold(arrival.now, part, arrival.port, frame.wire_bytes())
+            {
+                Verdict::Consumed
+            } else {
+                Verdict::Drop(Reason::FragmentsFull)
             };
         }
-        let Some(headers) = Headers::read(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedTransport);
+        let (verdict, flow) = match Headers::read(frame.packet()) {
+            Some(headers) => {
+                let verdict = self.balance(arrival, &headers, frame, outbox);
+                (verdict, Some(headers.flow))
+            }
+            None => (Verdict::Drop(Reason::MalformedTransport), None),
         };
-        let verdict = self.balance(arrival, &headers, frame, outbox);
-        let fate = match verdict {
-            Verdict::Local => Fate::Host,
-            Verdict::Forward(_) | Verdict::Consumed => Fate::Follow(headers.flow),
-            Verdict::Drop(reason) => Fate::Drop(reason),
+        let fate = match (verdict, flow) {
+            (Verdict::Drop(reason), _) => Fate::Drop(reason),
+            (Verdict::Forward(_) | Verdict::Consumed, Some(flow)) => Fate::Follow(flow),
+            _ => Fate::Host,
         };
-        let (waited, evicted) = self.fragments.decide(arrival.now, whole, fate);
+        let (waited, evicted) = self.fragments.decide(arrival.now, part, fate);
         self.drops.count(Reason::FragmentTimeout, evicted);
         for (port, mut bytes) in waited {
             let end = bytes.len();
@@ -325,15 +327,14 @@ impl Director {
             Fate::Drop(reason) => return Verdict::Drop(reason),
             Fate::Follow(flow) => flow,
         };
+        // Never to the host, which would send a reply on as it is.
         let Some((id, direction)) = self.balancer.find(&flow) else {
-            return Verdict::Local;
+            return Verdict::Drop(Reason::FragmentOrphan);
         };
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
         let headers = Headers::of_fragment(&packet, flow);
-        self.balancer
-            .count_related(id, direction, u32::from(headers.total));
         self.forward(arrival, id, direction, &headers, frame, outbox)
     }
 }
@@ -363,7 +364,7 @@ impl Headers {
             destination_port,
         };
         Some(Headers {
-            segment,
+            segment: Some(segment),
             ..Headers::of_fragment(&packet, flow)
         })
     }
@@ -372,7 +373,7 @@ impl Headers {
     fn of_fragment(packet: &Packet<&[u8]>, flow: FlowKey) -> Headers {
         Headers {
             flow,
-            segment: Segment::UDP,
+            segment: None,
             ip_header: packet.header_length(),
             total: packet.total_length(),
             ttl: packet.ttl(),
@@ -395,6 +396,11 @@ impl Headers {
         };
         usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
     }
+}
+
+/// Whether no host can have sent from this address (`ip_route_input_slow`).
+fn is_martian(source: [u8; 4]) -> bool {
+    matches!(source[0], 0 | 127 | 224..=239) || source == [255; 4]
 }
 
 /// The smallest MTU that IPv4 knows, bytes (RFC 791 section 3.2).

@@ -37,6 +37,9 @@ reasons! {
     MalformedIp => "malformed_ip",
     /// The IP header's checksum is wrong.
     IpChecksum => "ip_checksum",
+    /// No host can have its source address (loopback, multicast, 0.0.0.0/8): look for its sender by
+    /// its Ethernet address.
+    MartianSource => "martian_source",
     /// The TCP or UDP header is cut short, or says something that cannot be.
     MalformedTransport => "malformed_transport",
     /// An ICMP error about a connection has a wrong checksum.
@@ -53,6 +56,11 @@ reasons! {
     NoMethod => "no_method",
     /// The neighbour did not answer, or too many frames waited for it.
     NeighbourSilent => "neighbour_silent",
+    /// A fragment that no packet is cut into, or that would write over the transport header of its
+    /// first one: look for an attack.
+    MalformedFragment => "malformed_fragment",
+    /// The connection of a fragment ended before it came.
+    FragmentOrphan => "fragment_orphan",
     /// Too many fragments wait for the first of their datagram.
     FragmentsFull => "fragments_full",
     /// The first fragment of a datagram did not come in time.

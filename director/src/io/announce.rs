@@ -67,7 +67,7 @@ fn attempt(operation: &Operation) -> String {
     match operation {
         Operation::AddService(spec) => format!("adding {}", spec.key),
         Operation::EditService(spec) => format!("changing {}", spec.key),
-        Operation::DeleteService(key) => format!("removing {}", key),
+        Operation::DeleteService(key) => format!("removing {key}"),
         Operation::Flush => "removing all services".to_owned(),
         Operation::AddServer(service, server) => format!("adding {} to {service}", server.key),
         Operation::EditServer(service, server) => format!("changing {} of {service}", server.key),

@@ -208,7 +208,7 @@ impl EventLoop {
             .poll_at()
             .map_or(self.refresh_at, |at| at.min(self.refresh_at));
         // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
-        Some(next.since(self.clock.now()) + Duration::from_millis(1))
+        Some(next.since(self.now) + Duration::from_millis(1))
     }
 
     fn tick(&mut self) {
@@ -222,16 +222,17 @@ impl EventLoop {
     }
 
     fn obey_signals(&mut self) -> Go {
-        for signal in self.signals.pending() {
-            match signal {
-                SIGHUP => return self.reload(),
-                _ => return Go::Stop,
-            }
+        let pending: Vec<i32> = self.signals.pending().collect();
+        if pending.iter().any(|signal| *signal != SIGHUP) {
+            return Go::Stop;
+        }
+        if pending.contains(&SIGHUP) {
+            self.reload();
         }
         Go::On
     }
 
-    fn reload(&mut self) -> Go {
+    fn reload(&mut self) {
         match load(self.config_file.as_deref()) {
             Ok(new) => {
                 reload::reload(&self.config, &new, &mut self.director, self.now);
@@ -248,7 +249,6 @@ impl EventLoop {
             }
             Err(fault) => error!("the configuration stays as it was: {fault}"),
         }
-        Go::On
     }
 
     fn hear(&mut self, heard: Heard) {

@@ -40,9 +40,8 @@ impl GiveBack {
     pub(super) fn open(netlink: &mut Netlink) -> Result<GiveBack, GiveBackError> {
         let tun = Tun::open(NAME)?;
         let name = tun.name();
-        let ifindex = match netlink.link_by_name(name)? {
-            Some(Link { index, .. }) => index,
-            None => return Err(GiveBackError::Vanished(name.to_owned())),
+        let Some(Link { index: ifindex, .. }) = netlink.link_by_name(name)? else {
+            return Err(GiveBackError::Vanished(name.to_owned()));
         };
         Sysctl::ipv4_conf(name, "rp_filter").write("2")?;
         Sysctl::ipv4_conf(name, "accept_local").write("1")?;

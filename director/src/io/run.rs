@@ -62,7 +62,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// What kept it from starting, or what made going on impossible.
-pub fn run(launch: Launch) -> Result<(), RunError> {
+pub fn run(launch: &Launch) -> Result<(), RunError> {
     let poll = Poll::new()?;
     let clock = Clock::start();
     // Before anything is changed: another director at the same place ends this one.
@@ -70,7 +70,7 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
     let mut network = HostNetwork::open()?;
     let capture = Capture::load()?;
     let transmit = Transmit::open(GiveBack::open(network.netlink())?)?;
-    let mut director = Director::new(settings(&launch), entropy()?);
+    let mut director = Director::new(settings(launch), entropy()?);
 
     let mut vips = Vips::default();
     vips.set(&launch.config.vips, network.netlink());
@@ -82,7 +82,7 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
     };
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, &launch,
+        poll, clock, director, network, intake, transmit, vips, launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.

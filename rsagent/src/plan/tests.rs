@@ -79,7 +79,7 @@ fn vips_get_labels_that_are_free() {
         "fd00::1",
         "10.1.0.101",
     ];
-    let plan = direct_routing(&vips.map(ip), None, &facts).unwrap();
+    let plan = direct_routing(&vips.map(ip).into(), &[], &facts).unwrap();
     let absent = |label: &str| Place::Absent(Some(label.to_owned()));
     let expected = [
         ("10.1.0.98/32", Place::Ours),
@@ -97,17 +97,18 @@ fn vips_get_labels_that_are_free() {
 
 #[test]
 fn interfaces_are_those_of_the_default_route_and_the_vips_networks() {
-    let interfaces = |vip: &str, asked: Option<&str>| {
-        direct_routing(&[ip(vip)], asked, &facts()).map(|plan| plan.interfaces)
+    let interfaces = |vip: &str, asked: &[&str]| {
+        let asked: Vec<String> = asked.iter().map(|&name| name.to_owned()).collect();
+        direct_routing(&[ip(vip)].into(), &asked, &facts()).map(|plan| plan.interfaces)
     };
     let eth0 = ("eth0".to_owned(), Carries::DefaultRoute);
     let eth1 = ("eth1".to_owned(), Carries::VipNetwork);
-    assert_eq!(interfaces("10.1.0.100", None), Ok(vec![eth0.clone()]));
-    assert_eq!(interfaces("10.2.0.100", None), Ok(vec![eth0, eth1]));
-    assert_eq!(interfaces("fd00::1", None), Ok(vec![]));
+    assert_eq!(interfaces("10.1.0.100", &[]), Ok(vec![eth0.clone()]));
+    assert_eq!(interfaces("10.2.0.100", &[]), Ok(vec![eth0, eth1]));
+    assert_eq!(interfaces("fd00::1", &[]), Ok(vec![]));
     let asked = ("eth1".to_owned(), Carries::Asked);
-    assert_eq!(interfaces("10.1.0.100", Some("eth1")), Ok(vec![asked]));
-    let absent = interfaces("10.1.0.100", Some("eth7")).unwrap_err();
+    assert_eq!(interfaces("10.1.0.100", &["eth1"]), Ok(vec![asked]));
+    let absent = interfaces("10.1.0.100", &["eth1", "eth7"]).unwrap_err();
     assert_eq!(
         absent.to_string(),
         "--interface eth7: there is no such interface; there are lo, eth0, eth1"
@@ -119,7 +120,7 @@ fn a_host_that_would_do_harm_is_refused() {
     let refused = |address: Address, vip: &str| {
         let mut facts = facts();
         facts.addresses.push(address);
-        direct_routing(&[ip(vip)], None, &facts)
+        direct_routing(&[ip(vip)].into(), &[], &facts)
             .unwrap_err()
             .to_string()
     };
@@ -141,10 +142,10 @@ fn a_host_that_would_do_harm_is_refused() {
         "fe80::1",
         "::1",
     ] {
-        let plan = direct_routing(&[ip(vip)], None, &facts());
+        let plan = direct_routing(&[ip(vip)].into(), &[], &facts());
         assert_eq!(plan, Err(PlanError::NotAVip(ip(vip))));
     }
-    let no_lo = direct_routing(&[ip("10.1.0.100")], None, &Facts::default());
+    let no_lo = direct_routing(&[ip("10.1.0.100")].into(), &[], &Facts::default());
     assert_eq!(no_lo, Err(PlanError::NoLoopback));
 }
 
@@ -166,6 +167,7 @@ fn nat_needs_a_gateway_of_each_family() {
     assert_eq!(gateways(&vips, &facts), Ok(expected));
     let six = gateways(&[ip("10.1.0.100"), ip("fd00::1")], &facts);
     assert_eq!(six, Err(PlanError::NoGateway("IPv6")));
+    assert_eq!(gateways(&[], &facts).unwrap().len(), 1);
     facts.routes.clear();
     assert_eq!(gateways(&vips, &facts), Err(PlanError::NoGateway("IPv4")));
 }

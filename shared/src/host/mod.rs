@@ -5,22 +5,13 @@ pub mod sysctl;
 
 #[cfg(test)]
 mod tests {
-    use std::{panic, thread};
+    use crate::sys::namespace::Namespace;
 
-    use nix::sched::{CloneFlags, unshare};
-
-    /// Runs a test in a thread with a fresh network namespace, which goes when the thread ends.
+    /// Runs a test in a network namespace of its own.
     pub(crate) fn in_namespace(test: impl FnOnce() + Send) {
-        thread::scope(|scope| {
-            let outcome = scope
-                .spawn(|| {
-                    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-                    test();
-                })
-                .join();
-            if let Err(panic) = outcome {
-                panic::resume_unwind(panic);
-            }
-        });
+        let namespace = Namespace::new().expect("a network namespace needs root");
+        namespace
+            .run(test)
+            .expect("root may enter its own namespaces");
     }
 }

@@ -26,7 +26,8 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// What is wrong, the first thing that is.
     pub fn new_checked(bytes: T) -> Result<Packet<T>, Malformed> {
         let packet = Packet::new_lenient(bytes)?;
-        if usize::from(packet.total_length()) > packet.0.as_ref().len() {
+        let lengths = packet.header_length()..=packet.0.as_ref().len();
+        if !lengths.contains(&usize::from(packet.total_length())) {
             return Err(Malformed::Length);
         }
         if !checksum::verifies(packet.header()) {
@@ -35,8 +36,9 @@ impl<T: AsRef<[u8]>> Packet<T> {
         Ok(packet)
     }
 
-    /// For packets that are quoted in ICMP errors: cut short, and their checksum is nobody's
-    /// concern. Only the header must be whole.
+    /// For packets that are quoted in ICMP errors: cut short, and their checksum and total length,
+    /// which some senders leave in another byte order, are nobody's concern. Only the header must be
+    /// whole.
     ///
     /// # Errors
     /// What is wrong, the first thing that is.
@@ -52,11 +54,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
         if data.len() < header_length {
             return Err(Malformed::Truncated);
         }
-        let packet = Packet(bytes);
-        if usize::from(packet.total_length()) < header_length {
-            return Err(Malformed::Length);
-        }
-        Ok(packet)
+        Ok(Packet(bytes))
     }
 
     /// Bytes of the header with its options.
@@ -126,8 +124,18 @@ impl<T: AsRef<[u8]>> Packet<T> {
 
     /// What is behind the header, as far as there are bytes.
     pub fn payload(&self) -> &[u8] {
-        let bytes = self.0.as_ref();
-        &bytes[self.header_length()..bytes.len().min(usize::from(self.total_length()))]
+        let (bytes, header) = (self.0.as_ref(), self.header_length());
+        &bytes[header..self.end().max(header)]
+    }
+
+    /// All bytes behind the header, whatever the total length says: those of a quoted packet.
+    pub fn rest(&self) -> &[u8] {
+        &self.0.as_ref()[self.header_length()..]
+    }
+
+    /// Where the packet ends, or its bytes do.
+    fn end(&self) -> usize {
+        self.0.as_ref().len().min(usize::from(self.total_length()))
     }
 
     fn word(&self, at: usize) -> u16 {
@@ -162,11 +170,14 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
 
     /// What is behind the header.
     pub fn payload_mut(&mut self) -> &mut [u8] {
+        let (header, end) = (self.header_length(), self.end());
+        &mut self.0.as_mut()[header..end.max(header)]
+    }
+
+    /// All bytes behind the header, whatever the total length says: those of a quoted packet.
+    pub fn rest_mut(&mut self) -> &mut [u8] {
         let header = self.header_length();
-        let end = usize::from(self.total_length());
-        let bytes = self.0.as_mut();
-        let end = end.min(bytes.len());
-        &mut bytes[header..end]
+        &mut self.0.as_mut()[header..]
     }
 
     fn set_address(&mut self, at: usize, new: [u8; 4]) {

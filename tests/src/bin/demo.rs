@@ -23,7 +23,7 @@ fn nat() {
         .map(|server| Web::start(server, 8080))
         .collect();
     say("client 10.0.0.10 --- director 10.0.0.1, VIP 10.0.0.100, 10.1.0.1 --- server 1 10.1.0.11");
-    say("                                                                 '--- server 2 10.1.0.12");
+    say("                                                                '--- server 2 10.1.0.12");
     let director = start(&lab.director);
     for line in [
         "-A -t 10.0.0.100:80 -s rr",

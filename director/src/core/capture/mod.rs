@@ -40,12 +40,12 @@ pub enum CaptureKey {
         /// Host order.
         port: u16,
     },
-    /// Later fragments to a VIP: they carry no ports.
+    /// Fragments to a VIP: only the first one carries ports.
     ServiceFragments {
         /// VIP.
         address: Addr,
     },
-    /// Later fragments from a real server behind NAT.
+    /// Fragments from a real server behind NAT.
     ReplyFragments {
         /// RIP.
         address: Addr,

@@ -11,7 +11,7 @@ use shared::sys::bpf::{
 };
 
 use super::layout::{ethernet, icmp, ipv4, key, ports};
-use super::questions::{Found, LATER_FRAGMENT, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{FRAGMENT, Found, Question, Transport, WITH_PORTS, Whose};
 
 /// What becomes of a frame that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub fn program(taken: Taken) -> Result<Vec<Insn>, AssembleError> {
 
 /// Ends in `take` or `leave`.
 fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
-    let later_fragment = asm.label("later fragment");
+    let fragment = asm.label("fragment");
     let icmp_message = asm.label("ICMP message");
     let with_ports = asm.label("with ports");
 
@@ -87,13 +87,13 @@ fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
     asm.jump_if(
         R1,
         Cond::AnyBit,
-        network(ipv4::FRAGMENT_OFFSET),
-        later_fragment,
+        network(ipv4::FRAGMENT_OFFSET | ipv4::MORE_FRAGMENTS),
+        fragment,
     );
     asm.load(Size::Byte, R7, R10, IPV4 + ipv4::PROTOCOL as i16);
     asm.jump_if(R7, Cond::Eq, IPPROTO_ICMP, icmp_message);
 
-    // A whole packet, or the first fragment: to its destination, from its source.
+    // A whole packet: to its destination, from its source.
     load_frame(asm, R8, PORTS, ports::LENGTH, leave);
     asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
     asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
@@ -103,7 +103,6 @@ fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
 
     // An ICMP error: to its embedded source, from its embedded destination.
     asm.bind(icmp_message);
-    asm.jump_if(R1, Cond::AnyBit, network(ipv4::MORE_FRAGMENTS), leave);
     load_frame(asm, R8, ICMP, icmp::HEADER + ipv4::HEADER, leave);
     let error = asm.label("ICMP error");
     asm.load(Size::Byte, R1, R10, ICMP);
@@ -129,10 +128,10 @@ fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
     asm.store(Size::Half, R10, FROM_PORT, R2);
     ask_ipv4(asm, &WITH_PORTS, take, leave);
 
-    asm.bind(later_fragment);
+    asm.bind(fragment);
     asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
     asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
-    ask_ipv4(asm, &LATER_FRAGMENT, take, leave);
+    ask_ipv4(asm, &FRAGMENT, take, leave);
 }
 
 /// Looks into the map for each question in order; ends in `take` or `leave`.

@@ -47,8 +47,8 @@ pub(super) enum Found {
     Leave,
 }
 
-/// Asked in order, when the ports are known: whole packets, first fragments, and ICMP errors
-/// about these. When no question decides, the frame is the host's.
+/// Asked in order, when the ports are known: whole packets, and ICMP errors about packets or first
+/// fragments. When no question decides, the frame is the host's.
 pub(super) const WITH_PORTS: [Question; 4] = [
     Question {
         class: Class::Service,
@@ -78,8 +78,9 @@ pub(super) const WITH_PORTS: [Question; 4] = [
     },
 ];
 
-/// Asked in order about later fragments, of whatever protocol.
-pub(super) const LATER_FRAGMENT: [Question; 3] = [
+/// Asked in order about fragments, of whatever protocol. The first one has ports, and they are not
+/// asked for: the director must see it to know where the others belong, also when that is the host.
+pub(super) const FRAGMENT: [Question; 3] = [
     Question {
         class: Class::ServiceFragments,
         address: Whose::To,

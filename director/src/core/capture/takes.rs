@@ -3,14 +3,14 @@
 use shared::addr::{Addr, Protocol};
 
 use super::layout::{ethernet, icmp, ipv4, ports};
-use super::questions::{Found, LATER_FRAGMENT, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{FRAGMENT, Found, Question, Transport, WITH_PORTS, Whose};
 use super::{CaptureKey, CaptureSet, Class};
 
 /// Whether the capture takes `frame`, which begins with its Ethernet header and was received by a
 /// port with the address `port_mac`. `false`: it goes to the host.
 ///
 /// Only IPv4 to that very MAC is taken. A tagged frame belongs to its VLAN device. An ICMP error
-/// is taken when it is not a fragment itself and not about a later fragment.
+/// is taken when it is not about a later fragment.
 pub fn takes(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> bool {
     if bytes(frame, ethernet::DESTINATION) != Some(port_mac)
         || half(frame, ethernet::TYPE) != Some(ethernet::TYPE_IPV4)
@@ -68,7 +68,7 @@ impl Subject {
 /// What an IPv4 packet is asked about. `None`: nothing, it is the host's.
 fn ipv4_subject(packet: &[u8]) -> Option<(Subject, &'static [Question])> {
     let header = Ipv4::parse(packet)?;
-    if header.fragment & ipv4::FRAGMENT_OFFSET != 0 {
+    if header.fragment & (ipv4::FRAGMENT_OFFSET | ipv4::MORE_FRAGMENTS) != 0 {
         // The whole header must be there, as it must for the ports of other packets.
         packet.get(..header.length)?;
         let subject = Subject {
@@ -77,13 +77,10 @@ fn ipv4_subject(packet: &[u8]) -> Option<(Subject, &'static [Question])> {
             from: (header.source, 0),
             host: header.destination,
         };
-        return Some((subject, &LATER_FRAGMENT));
+        return Some((subject, &FRAGMENT));
     }
     let payload = packet.get(header.length..)?;
     let subject = if header.protocol == Protocol::ICMP {
-        if header.fragment & ipv4::MORE_FRAGMENTS != 0 {
-            return None;
-        }
         icmp_subject(payload, header.destination)?
     } else {
         Subject {
@@ -281,8 +278,9 @@ mod tests {
     fn fragments() {
         let first = ipv4(TCP, 0x2000, CLIENT, VIP, &ports(4000, 80));
         assert!(taken(&first));
+        // Of another port: its later ones will be taken, and must find out that it is the host's.
         let first = ipv4(TCP, 0x2000, CLIENT, VIP, &ports(4000, 81));
-        assert!(!taken(&first));
+        assert!(taken(&first));
         let later = |from, to| ipv4(TCP, 0x0001, from, to, &[]);
         assert!(taken(&later(CLIENT, VIP)));
         assert!(taken(&later(RIP, CLIENT)));
@@ -313,7 +311,7 @@ mod tests {
         let truncated = error(3, &reply[..23]);
         assert!(!message(VIP, &truncated));
         let fragment = ipv4(ICMP, 0x2000, CLIENT, VIP, &error(3, &reply));
-        assert!(!taken(&fragment));
+        assert!(taken(&fragment), "as every fragment");
         let swapped = ipv4(TCP, 0x4000, CLIENT, VIP, &ports(4000, 80));
         assert!(!message(VIP, &error(3, &swapped)), "about a request");
     }

@@ -33,7 +33,11 @@ impl Director {
             connection.virtual_endpoint(),
             connection.destination(),
         );
-        let hop = match self.hop(arrival, id, direction) {
+        if direction == Direction::Request {
+            self.count(arrival, id, direction, headers);
+            self.learn_client(arrival, id);
+        }
+        let hop = match self.hop(id, direction, headers.flow.destination) {
             Ok(hop) => hop,
             Err(reason) => return Verdict::Drop(reason),
         };
@@ -46,6 +50,11 @@ impl Director {
         if headers.ttl <= 1 {
             self.complain(arrival, Error::TimeExceeded, speaker, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
+        }
+        // A request passes the host's IP layer before its size is looked at, so an error quotes it
+        // with one router less; a reply does not (`ip_forward`).
+        if direction == Direction::Request {
+            decrement_ttl(frame);
         }
         let mtu = hop.mtu.max(MIN_MTU);
         let too_big = headers.largest(frame) > mtu as usize;
@@ -60,6 +69,9 @@ impl Director {
             );
             return Verdict::Drop(Reason::TooBig);
         }
+        if direction == Direction::Reply {
+            self.count(arrival, id, direction, headers);
+        }
         match (method, direction) {
             (ForwardMethod::Nat, Direction::Request) => nat::to_server(frame, headers, destination),
             (ForwardMethod::Nat, Direction::Reply) => nat::to_client(frame, headers, virtual_end),
@@ -69,32 +81,55 @@ impl Director {
         debug_assert!(
             direction == Direction::Request || client.address == headers.flow.destination
         );
-        decrement_ttl(frame);
+        if direction == Direction::Reply {
+            decrement_ttl(frame);
+        }
         if too_big {
             return self.send_in_pieces(&hop, frame, outbox);
         }
         self.send(&hop, frame)
     }
 
-    /// The next hop of a packet of a connection.
-    pub(super) fn hop(
+    fn count(
         &mut self,
         arrival: Arrival,
         id: ConnectionId,
         direction: Direction,
+        headers: &Headers,
+    ) {
+        let bytes = u32::from(headers.total);
+        match headers.segment {
+            Some(segment) => self
+                .balancer
+                .advance(arrival.now, id, direction, segment, bytes),
+            None => self.balancer.count_related(id, direction, bytes),
+        }
+    }
+
+    /// Remembers where the client of a NAT connection is, now that its own frame is at hand: the
+    /// replies have no such frame.
+    fn learn_client(&mut self, arrival: Arrival, id: ConnectionId) {
+        let connection = self.balancer.connection_mut(id);
+        if connection.forward() == ForwardMethod::Nat
+            && !self.network.is_current(&connection.client_hop)
+        {
+            let client = connection.client().address;
+            self.network
+                .resolve(&mut connection.client_hop, client, arrival.seen());
+        }
+    }
+
+    /// The next hop of a packet of a connection, or of an ICMP error about one, which need not be
+    /// for the client itself: `receiver` says for whom a reply is.
+    pub(super) fn hop(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        receiver: Addr,
     ) -> Result<Hop, Reason> {
         match direction {
             Direction::Request => {
                 let server = self.balancer.connection(id).destination().address;
-                let connection = self.balancer.connection_mut(id);
-                if connection.forward() == ForwardMethod::Nat
-                    && !self.network.is_current(&connection.client_hop)
-                {
-                    // Now that the client's own frame is at hand.
-                    let client = connection.client().address;
-                    self.network
-                        .resolve(&mut connection.client_hop, client, arrival.seen());
-                }
                 let route = self
                     .network
                     .resolve(self.balancer.server_hop_mut(id), server, None);
@@ -102,11 +137,13 @@ impl Director {
             }
             Direction::Reply => {
                 let connection = self.balancer.connection_mut(id);
-                let client = connection.client().address;
-                taken(
-                    self.network
-                        .resolve(&mut connection.client_hop, client, None),
-                )
+                let mut elsewhere = CachedHop::default();
+                let cached = if receiver == connection.client().address {
+                    &mut connection.client_hop
+                } else {
+                    &mut elsewhere
+                };
+                taken(self.network.resolve(cached, receiver, None))
             }
         }
     }
@@ -137,7 +174,13 @@ impl Director {
         self.post(&hop, bytes, outbox);
     }
 
-    fn send_in_pieces(&mut self, hop: &Hop, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+    /// Sends a packet that is too big for the link and ready but for that.
+    pub(super) fn send_in_pieces(
+        &mut self,
+        hop: &Hop,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
         cut::complete(frame);
         let pieces = cut::pieces(frame.packet(), hop.mtu.max(MIN_MTU) as usize);
         let destination = hop.destination.unwrap_or_default();

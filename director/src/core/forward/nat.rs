@@ -3,6 +3,7 @@
 
 use shared::addr::Protocol;
 use shared::wire::checksum::{self, Change};
+use shared::wire::ethernet;
 use shared::wire::ipv4::Packet;
 use shared::wire::transport::{self, Port};
 
@@ -19,8 +20,39 @@ pub(super) fn to_client(frame: &mut Frame<'_>, headers: &Headers, vip: Endpoint)
     rewrite(frame, headers, Port::Source, vip);
 }
 
+/// The state of a packet's transport checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sum {
+    /// As on the wire.
+    Complete,
+    /// To be completed: it covers the pseudo header so far.
+    Partial,
+    /// As on the wire, but another one deeper in the packet is to be completed (a tunnel's), so that
+    /// what this one covers is not all there yet.
+    Outer,
+}
+
+impl Sum {
+    fn of(frame: &Frame<'_>, headers: &Headers) -> Sum {
+        let vnet = frame.vnet();
+        let at = match headers.flow.protocol {
+            Protocol::TCP => transport::TCP_CHECKSUM,
+            _ => transport::UDP_CHECKSUM,
+        };
+        let start = ethernet::LENGTH + headers.ip_header;
+        let own = (usize::from(vnet.csum_start), usize::from(vnet.csum_offset)) == (start, at);
+        match (vnet.is_partial(), own) {
+            (false, _) => Sum::Complete,
+            (true, true) => Sum::Partial,
+            (true, false) => Sum::Outer,
+        }
+    }
+}
+
 fn rewrite(frame: &mut Frame<'_>, headers: &Headers, which: Port, new: Endpoint) {
-    let partial = frame.vnet().is_partial();
+    let sum = Sum::of(frame, headers);
+    let partial = sum == Sum::Partial;
+    let may_sum = sum == Sum::Complete && !frame.vnet().is_gso();
     let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
         return;
     };
@@ -49,8 +81,8 @@ fn rewrite(frame: &mut Frame<'_>, headers: &Headers, which: Port, new: Endpoint)
                 zero_is_ones(segment);
             }
         }
-        // Of a part of a datagram there is no sum to take: it stays without.
-        _ if fragment => {}
+        // There is no sum to take of what is not all there: it stays without.
+        _ if fragment || !may_sum => {}
         // A datagram without a checksum gets one, as from the kernel's IPVS.
         _ => {
             let length = transport::field(segment, UDP_LENGTH).unwrap_or(0);

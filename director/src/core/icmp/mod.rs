@@ -3,7 +3,7 @@
 
 mod limit;
 
-pub(super) use limit::Limiter;
+pub use limit::{Limiter, Limits};
 
 use shared::addr::{Addr, FlowKey, Protocol};
 use shared::wire::checksum;
@@ -13,7 +13,7 @@ use shared::wire::transport::{self, Port};
 
 use super::balancer::Direction;
 use super::connection::Endpoint;
-use super::director::{Arrival, Director};
+use super::director::{Arrival, Director, MIN_MTU};
 use super::forward::decrement_ttl;
 use super::frame::Frame;
 use super::operation::ForwardMethod;
@@ -23,12 +23,14 @@ use super::verdict::{Outbox, Verdict};
 impl Director {
     /// An ICMP message. Errors about packets of connections go where those came from; all others
     /// are the host's.
-    pub(super) fn icmp(&mut self, arrival: Arrival, frame: &mut Frame<'_>) -> Verdict {
+    pub(super) fn icmp(&mut self, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
         let message = packet.payload();
-        let (ttl, total) = (packet.ttl(), packet.total_length());
+        let (ttl, total, dont_fragment) =
+            (packet.ttl(), packet.total_length(), packet.dont_fragment());
+        let receiver = Addr::from_v4_bytes(packet.destination());
         if !icmpv4::is_error(message) {
             return Verdict::Local;
         }
@@ -48,20 +50,34 @@ impl Director {
         if method == ForwardMethod::Nat && !checksum::verifies(message) {
             return Verdict::Drop(Reason::IcmpChecksum);
         }
-        self.balancer.count_related(id, direction, u32::from(total));
+        // Counted where packets are, see `forward`. Nobody is told of a failure: it is an error
+        // itself.
+        let bytes = u32::from(total);
+        if direction == Direction::Request {
+            self.balancer.count_related(id, direction, bytes);
+        }
         if ttl <= 1 {
             return Verdict::Drop(Reason::TtlExceeded);
+        }
+        let hop = match self.hop(id, direction, receiver) {
+            Ok(hop) => hop,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let too_big = bytes > hop.mtu.max(MIN_MTU);
+        if too_big && dont_fragment {
+            return Verdict::Drop(Reason::TooBig);
+        }
+        if direction == Direction::Reply {
+            self.balancer.count_related(id, direction, bytes);
         }
         if method == ForwardMethod::Nat {
             translate(frame, direction, end);
         }
-        match self.hop(arrival, id, direction) {
-            Ok(hop) => {
-                decrement_ttl(frame);
-                self.send(&hop, frame)
-            }
-            Err(reason) => Verdict::Drop(reason),
+        decrement_ttl(frame);
+        if too_big {
+            return self.send_in_pieces(&hop, frame, outbox);
         }
+        self.send(&hop, frame)
     }
 
     /// Tells a client that nobody serves the port.
@@ -119,7 +135,7 @@ fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
     if packet.fragment_offset() != 0 || !matches!(protocol, Protocol::TCP | Protocol::UDP) {
         return None;
     }
-    let (source_port, destination_port) = transport::ports(packet.payload())?;
+    let (source_port, destination_port) = transport::ports(packet.rest())?;
     Some(FlowKey {
         protocol,
         source: Addr::from_v4_bytes(packet.source()),
@@ -154,7 +170,7 @@ fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
                 Port::Destination
             }
         };
-        transport::set_port(quoted.payload_mut(), port, end.port);
+        transport::set_port(quoted.rest_mut(), port, end.port);
     }
     icmpv4::recompute(message);
 }

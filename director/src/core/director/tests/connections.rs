@@ -8,6 +8,7 @@ use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 use shared::addr::Addr;
 use shared::wire::ipv4::Packet;
+use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
 
 fn open(director: &mut Director) {
     let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
@@ -102,6 +103,58 @@ fn a_datagram_without_a_checksum_gets_one_with_nat_only() {
     assert_eq!(read(&out.packet).1, (SERVER, 5353));
     let out = from_client(&mut director(ForwardMethod::Direct), &sketch.packet());
     assert_eq!(out.packet[26..28], [0, 0]);
+}
+
+/// VXLAN and its like: the checksum to be completed is that of a packet in the tunnel.
+#[test]
+fn a_partial_checksum_deeper_in_the_packet_is_not_this_ones() {
+    let vnet = VnetHeader {
+        flags: NEEDS_CSUM,
+        csum_start: 34 + 8 + 8 + 34,
+        csum_offset: 16,
+        ..VnetHeader::default()
+    };
+    for kind in [Kind::UdpWithoutChecksum, Kind::Udp] {
+        let sketch = Sketch {
+            kind,
+            payload: vec![7; 100],
+            ..udp((CLIENT, 40001), (VIP, 53))
+        };
+        let mut director = director(ForwardMethod::Nat);
+        let packet = sketch.packet();
+        let out = send(
+            &mut director,
+            OUTSIDE,
+            CLIENT_MAC,
+            OUTSIDE_MAC,
+            vnet,
+            &packet,
+        );
+        assert_eq!((out.verdict, out.vnet), (Verdict::Forward(INSIDE), vnet));
+        match kind {
+            Kind::Udp => assert_eq!(read(&out.packet).1, (SERVER, 5353)),
+            _ => assert_eq!(out.packet[26..28], [0, 0]),
+        }
+    }
+}
+
+#[test]
+fn nobody_can_have_sent_from_these_addresses() {
+    let mut director = director(ForwardMethod::Nat);
+    for source in [
+        [0, 0, 0, 0],
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [255; 4],
+    ] {
+        let syn = tcp((source, 40001), (VIP, 80), SYN).packet();
+        let out = from_client(&mut director, &syn);
+        assert_eq!(out.verdict, Verdict::Drop(Reason::MartianSource));
+    }
+    let syn = tcp(([240, 0, 0, 1], 40001), (VIP, 80), SYN).packet();
+    let out = from_client(&mut director, &syn);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
 }
 
 #[test]

@@ -2,14 +2,15 @@
 
 use shared::wire::icmpv4::{self, Error};
 use shared::wire::ipv4::{self, Packet};
+use shared::wire::vnet::VnetHeader;
 use shared::wire::{checksum, transport};
 
 use super::laboratory::*;
 use crate::core::director::Director;
-use crate::core::net::PortId;
+use crate::core::net::{Mac, PortId};
 use crate::core::operation::{ForwardMethod, Operation, ServerKey, ServiceKey};
 use crate::core::reason::Reason;
-use crate::core::verdict::{Outgoing, Verdict};
+use crate::core::verdict::{Outbox, Outgoing, Verdict};
 use shared::addr::Protocol;
 
 /// The one ICMP error that was sent: port, sender, receiver, message.
@@ -111,6 +112,12 @@ fn too_big_and_not_to_be_fragmented() {
             (from, to, icmpv4::next_mtu(&message)),
             (VIP, CLIENT, Some(1400))
         );
+        // As the kernel: one router less, everything else as the client sent it.
+        let quoted = Sketch {
+            ttl: 63,
+            ..sketch.clone()
+        };
+        assert_eq!(message[8..], quoted.packet()[..548]);
         // A frame of many segments is judged by the segment.
         let large = Sketch {
             payload: vec![7; 20_000],
@@ -180,6 +187,124 @@ fn errors_from_behind_never_show_the_server() {
         assert_eq!(transport::ports(quoted.payload()), Some((40001, 80)));
         assert!(!out.packet.windows(4).any(|four| four == SERVER));
     }
+}
+
+#[test]
+fn a_reply_that_is_too_big_is_told_to_the_server_as_it_came() {
+    let mut director = director(ForwardMethod::Nat);
+    from_client(
+        &mut director,
+        &tcp((CLIENT, 40001), (VIP, 80), SYN).packet(),
+    );
+    set_mtu(&mut director, 0, OUTSIDE_MAC, 1400);
+    let sketch = Sketch {
+        payload: vec![7; 1400],
+        ..tcp((SERVER, 8080), (CLIENT, 40001), ACK)
+    };
+    let out = from_server(&mut director, &sketch.packet());
+    assert_eq!(out.verdict, Verdict::Drop(Reason::TooBig));
+    let (port, from, to, message) = error_sent(&out);
+    assert_eq!((port, from, to), (INSIDE, INNER, SERVER));
+    assert_eq!(message[8..], sketch.packet()[..548]);
+}
+
+/// Asked of the kernel (6.1): a request counts before it fails, a reply that fails does not count.
+#[test]
+fn what_cannot_leave_counts_in_requests_only() {
+    let mut director = director(ForwardMethod::Nat);
+    let client = ((CLIENT, 40001), (VIP, 53));
+    let server = ((SERVER, 5353), (CLIENT, 40001));
+    from_client(&mut director, &udp(client.0, client.1).packet());
+    from_server(&mut director, &udp(server.0, server.1).packet());
+    let counted = |director: &Director| {
+        let totals = director.balancer.totals();
+        (totals.in_packets, totals.out_packets)
+    };
+    assert_eq!(counted(&director), (1, 1));
+    for (ttl, mtu) in [(1, 1500), (64, 1400)] {
+        set_mtu(&mut director, 0, OUTSIDE_MAC, mtu);
+        set_mtu(&mut director, 1, INSIDE_MAC, mtu);
+        let failing = |ends: (_, _)| Sketch {
+            ttl,
+            fragment: ipv4::DF,
+            payload: vec![7; 1400],
+            ..udp(ends.0, ends.1)
+        };
+        let before = counted(&director);
+        let request = from_client(&mut director, &failing(client).packet());
+        let reply = from_server(&mut director, &failing(server).packet());
+        for out in [request, reply] {
+            assert!(matches!(out.verdict, Verdict::Drop(_)), "{out:?}");
+        }
+        assert_eq!(counted(&director), (before.0 + 1, before.1));
+    }
+}
+
+#[test]
+fn a_quoted_total_length_in_another_byte_order_hides_nothing() {
+    let mut director = director(ForwardMethod::Nat);
+    let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
+    let mut sent = from_client(&mut director, &syn).packet;
+    for length in [[0, 0], [0, 1], [0, 21], [45, 0], [255, 255]] {
+        sent[2..4].copy_from_slice(&length);
+        let error = about(&sent[..28], Error::TimeExceeded, SERVER, CLIENT);
+        let out = from_server(&mut director, &error);
+        assert_eq!(out.verdict, Verdict::Forward(OUTSIDE), "{length:?}");
+        assert_eq!(out.packet[48..52], [0x9c, 0x41, 0, 80]);
+        assert!(!out.packet.windows(4).any(|four| four == SERVER));
+    }
+}
+
+#[test]
+fn an_error_goes_to_whom_it_is_for() {
+    let mut director = director(ForwardMethod::Nat);
+    let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
+    let sent = from_client(&mut director, &syn).packet;
+    let error = about(&sent[..28], Error::TimeExceeded, SERVER, FAR_CLIENT);
+    let out = from_server(&mut director, &error);
+    assert_eq!(out.verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(out.ethernet, (GATEWAY_MAC, OUTSIDE_MAC));
+}
+
+#[test]
+fn an_error_does_not_teach_where_the_client_is() {
+    let mut director = director(ForwardMethod::Nat);
+    let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
+    from_client(&mut director, &syn);
+    // Every cached hop is stale now.
+    let change = route([198, 51, 100, 0], 24, 1, None);
+    director.network_changed(change, &mut Outbox::default());
+    let answer = tcp((VIP, 80), (CLIENT, 40001), SYN_ACK).packet();
+    let error = about(&answer, Error::TimeExceeded, [10, 0, 0, 66], VIP);
+    let stranger = Mac([2, 0, 0, 0, 0, 66]);
+    let vnet = VnetHeader::default();
+    let out = send(&mut director, OUTSIDE, stranger, OUTSIDE_MAC, vnet, &error);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    let reply = tcp((SERVER, 8080), (CLIENT, 40001), SYN_ACK).packet();
+    let out = from_server(&mut director, &reply);
+    assert_eq!(out.ethernet, (CLIENT_MAC, OUTSIDE_MAC));
+}
+
+#[test]
+fn an_error_that_is_too_big_is_cut_or_dropped_and_nobody_is_told() {
+    let mut director = director(ForwardMethod::Nat);
+    from_client(&mut director, &udp((CLIENT, 40001), (VIP, 53)).packet());
+    set_mtu(&mut director, 1, INSIDE_MAC, 576);
+    let answer = Sketch {
+        payload: vec![7; 1000],
+        ..udp((VIP, 53), (CLIENT, 40001))
+    };
+    let mut error = about(&answer.packet(), Error::PortUnreachable, CLIENT, VIP);
+    let out = from_client(&mut director, &error);
+    assert_eq!((out.verdict, out.outbox.len()), (Verdict::Consumed, 2));
+    // DF, and the header's checksum with it.
+    error[6] |= 0x40;
+    error[10..12].fill(0);
+    let sum = checksum::checksum(&error[..20]).to_be_bytes();
+    error[10..12].copy_from_slice(&sum);
+    let out = from_client(&mut director, &error);
+    assert_eq!(out.verdict, Verdict::Drop(Reason::TooBig));
+    assert!(out.outbox.is_empty());
 }
 
 #[test]

@@ -107,6 +107,8 @@ fn parts_of_what_is_the_hosts_are_the_hosts() {
         panic!("{one:?}")
     };
     assert_eq!(frame[24..], last);
+    let [first, last] = parts(&udp((CLIENT, 40001), (VIP, 54)));
+    assert_eq!(from_client(&mut director, &first).verdict, Verdict::Local);
     assert_eq!(from_client(&mut director, &last).verdict, Verdict::Local);
 }
 
@@ -125,6 +127,77 @@ fn a_first_part_without_a_whole_header_is_dropped() {
     let tiny = [&header.to_bytes(8)[..], &[0x9c, 0x41, 0, 80, 0, 0, 0, 0]].concat();
     let out = from_client(&mut director, &tiny);
     assert_eq!(out.verdict, Verdict::Drop(Reason::MalformedTransport));
+}
+
+#[test]
+fn what_follows_a_first_part_without_a_whole_header_is_dropped_too() {
+    let mut director = director(ForwardMethod::Nat);
+    let header = |offset: u16, more, length: usize| {
+        let header = ipv4::Header {
+            tos: 0,
+            identification: 1,
+            fragment: (offset / 8) | more,
+            ttl: 64,
+            protocol: 6,
+            source: CLIENT,
+            destination: VIP,
+        };
+        [&header.to_bytes(length)[..], &vec![0; length]].concat()
+    };
+    let late = header(24, 0, 16);
+    assert_eq!(from_client(&mut director, &late).verdict, Verdict::Consumed);
+    let dropped = Verdict::Drop(Reason::MalformedTransport);
+    let tiny = from_client(&mut director, &header(0, ipv4::MF, 8));
+    assert_eq!((tiny.verdict, tiny.outbox.len()), (dropped, 0));
+    assert_eq!(director.drops().of(Reason::MalformedTransport), 2);
+    assert_eq!(from_client(&mut director, &late).verdict, dropped);
+}
+
+#[test]
+fn nothing_writes_over_the_header_of_a_first_part() {
+    let mut director = director(ForwardMethod::Nat);
+    for offset in [1, 2] {
+        let header = ipv4::Header {
+            tos: 0,
+            identification: 1,
+            fragment: offset,
+            ttl: 64,
+            protocol: 6,
+            source: CLIENT,
+            destination: VIP,
+        };
+        let over = [&header.to_bytes(8)[..], &[0; 8]].concat();
+        let out = from_client(&mut director, &over);
+        assert_eq!(out.verdict, Verdict::Drop(Reason::MalformedFragment));
+    }
+}
+
+#[test]
+fn a_part_of_a_connection_that_has_ended_does_not_show_the_server() {
+    let mut director = director(ForwardMethod::Nat);
+    from_client(&mut director, &udp((CLIENT, 40001), (VIP, 53)).packet());
+    let [first, last] = parts(&udp((SERVER, 5353), (CLIENT, 40001)));
+    let out = from_server(&mut director, &first);
+    assert_eq!(out.verdict, Verdict::Forward(OUTSIDE));
+    let later = NOW + std::time::Duration::from_secs(1000);
+    while director.balancer.poll_at().is_some_and(|at| at <= later) {
+        director.balancer.expire(later);
+    }
+    let out = from_server(&mut director, &last);
+    assert_eq!(out.verdict, Verdict::Drop(Reason::FragmentOrphan));
+}
+
+#[test]
+fn an_identification_is_free_again_when_its_datagram_has_passed() {
+    let mut director = director(ForwardMethod::Nat);
+    let [first, last] = parts(&udp((CLIENT, 40001), (VIP, 53)));
+    from_client(&mut director, &first);
+    from_client(&mut director, &last);
+    // The next one's parts come in another order, and it is another flow.
+    let [first, last] = parts(&udp((CLIENT, 40002), (VIP, 54)));
+    assert_eq!(from_client(&mut director, &last).verdict, Verdict::Consumed);
+    let out = from_client(&mut director, &first);
+    assert_eq!((out.verdict, out.outbox.len()), (Verdict::Local, 1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Whatever comes, nothing panics, and what leaves is as sound as what came.
 
 use proptest::prelude::*;
+use shared::wire::ipv4::{self, Packet};
 use shared::wire::vnet::VnetHeader;
 
 use super::laboratory::*;
@@ -68,6 +69,75 @@ proptest! {
             from_client(&mut director, &packet);
             packet.truncate(cut.index(packet.len()));
             from_client(&mut director, &packet);
+        }
+    }
+
+    /// Both ways, complete or left to the sender, of one segment or many.
+    #[test]
+    fn sound_packets_stay_sound_both_ways(
+        is_tcp in any::<bool>(),
+        partial in any::<bool>(),
+        gso_size in prop_oneof![Just(0_u16), 8..1400_u16],
+        payload in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut director = director(ForwardMethod::Nat);
+        let (outer, inner) = if is_tcp { (80, 8080) } else { (53, 5353) };
+        let between = |source, destination| Sketch {
+            kind: if is_tcp { Kind::Tcp(SYN_ACK) } else { Kind::Udp },
+            payload: payload.clone(),
+            ..tcp(source, destination, 0)
+        };
+        let client = (CLIENT, 40001);
+        for (port, macs, sent, seen) in [
+            (
+                OUTSIDE,
+                (CLIENT_MAC, OUTSIDE_MAC),
+                between(client, (VIP, outer)),
+                (client, (SERVER, inner)),
+            ),
+            (
+                INSIDE,
+                (SERVER_MAC, INSIDE_MAC),
+                between((SERVER, inner), client),
+                ((VIP, outer), client),
+            ),
+        ] {
+            let (vnet, packet) = if partial {
+                sent.partial(gso_size)
+            } else {
+                (VnetHeader::default(), sent.packet())
+            };
+            let out = send(&mut director, port, macs.0, macs.1, vnet, &packet);
+            prop_assert_eq!(out.vnet, vnet);
+            prop_assert_eq!(read(&completed(out.vnet, &out.packet)), seen);
+        }
+    }
+
+    /// Parts of anything, in any order.
+    #[test]
+    fn parts_of_anything(
+        method in method(),
+        parts in prop::collection::vec(
+            (any::<bool>(), 0..6_u16, any::<bool>(), 1..3_u16, prop::collection::vec(any::<u8>(), 0..40)),
+            1..12,
+        ),
+    ) {
+        let mut director = director(method);
+        for (is_tcp, offset, more, identification, payload) in parts {
+            let header = ipv4::Header {
+                tos: 0,
+                identification,
+                fragment: offset | if more { ipv4::MF } else { 0 },
+                ttl: 64,
+                protocol: if is_tcp { 6 } else { 17 },
+                source: CLIENT,
+                destination: VIP,
+            };
+            let packet = [&header.to_bytes(payload.len())[..], &payload].concat();
+            let out = from_client(&mut director, &packet);
+            if out.verdict == Verdict::Forward(INSIDE) {
+                Packet::new_checked(&out.packet[..]).unwrap();
+            }
         }
     }
 
