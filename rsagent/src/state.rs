@@ -28,6 +28,12 @@ pub(crate) struct State {
     pub(crate) settings: Remembered,
 }
 
+/// What a file is about, whoever wrote it.
+#[derive(Deserialize)]
+struct About {
+    cookie: Option<u64>,
+}
+
 /// Who put a VIP on `lo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,8 +90,7 @@ impl Store {
             _lock: lock,
         };
         let cookie = cookie()?;
-        let state = store.load()?.filter(|state| state.cookie == cookie);
-        let state = state.unwrap_or_else(|| State {
+        let state = store.load(cookie)?.unwrap_or_else(|| State {
             cookie,
             ..State::default()
         });
@@ -108,14 +113,20 @@ impl Store {
         fs::rename(&new, &self.path).map_err(file("write", &self.path))
     }
 
-    fn load(&self) -> Result<Option<State>, StateError> {
-        match fs::read(&self.path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(|source| self.content(source)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(file("read", &self.path)(error)),
+    /// The state of the namespace with that cookie, if the file is about it.
+    fn load(&self, cookie: u64) -> Result<Option<State>, StateError> {
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            outcome => outcome.map_err(file("read", &self.path))?,
+        };
+        // Whatever else is in the file of another namespace, another version may have written it.
+        let about: About = serde_json::from_slice(&text).map_err(|source| self.content(source))?;
+        if about.cookie != Some(cookie) {
+            return Ok(None);
         }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| self.content(source))
     }
 
     fn content(&self, source: serde_json::Error) -> StateError {

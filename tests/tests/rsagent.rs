@@ -293,6 +293,10 @@ fn the_state_of_a_namespace_that_is_gone_counts_for_nothing() {
     lab.succeed("stop --vip 10.1.0.100");
     assert_eq!(lab.arp("all"), pair("1", "2"));
     assert_eq!(lab.arp("eth0"), pair("1", "2"));
+    // Nor does it have to be of a kind that this version writes.
+    fs::write(lab.state_file(), r#"{"cookie": 7, "vips": []}"#).unwrap();
+    lab.succeed("start --vip 10.1.0.100");
+    lab.succeed("stop");
     fs::write(lab.state_file(), "{").unwrap();
     let (code, printed) = lab.rsagent("start --vip 10.1.0.101");
     assert_eq!(code, 1);
