@@ -1,5 +1,7 @@
 //! Fragments and ICMP errors about NAT connections, on real packets.
 
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
 mod common;
 
 use std::io::{ErrorKind, Read};

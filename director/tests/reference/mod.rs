@@ -269,7 +269,7 @@ impl Names for RecordedHost {
 /// A control connection to a table.
 struct Wire<'a> {
     session: Session,
-    table: &'a mut Table,
+    table: &'a mut dyn Backend,
     lines: VecDeque<String>,
 }
 
@@ -343,7 +343,7 @@ impl Terminal for Screen {
 pub(crate) fn run_words(
     words: &[String],
     input: &str,
-    table: Option<&mut Table>,
+    table: Option<&mut dyn Backend>,
     names: &dyn Names,
 ) -> Printed {
     let mut screen = Screen {
