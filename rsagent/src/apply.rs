@@ -1,216 +1,288 @@
-//! Makes it so, undoes it, and tells what is.
+//! Makes the host what the plan says, undoes it, and compares the two.
+//!
+//! What is about to be changed is stored before it is changed, so that `stop` finds it whatever
+//! happens in between. Each step is printed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use shared::addr::Family;
-use shared::host::netlink::{
-    Address, Netlink, NetlinkError, NewAddress, OUR_PROTOCOL, Prefix, RouteKind, Scope, TABLE_MAIN,
-};
-use shared::host::sysctl::SysctlError;
+use shared::host::netlink::{Netlink, NetlinkError, NewAddress, OUR_PROTOCOL, Prefix, Scope};
+use shared::host::sysctl::{Sysctl, SysctlError};
 
-use crate::plan::{Line, Plan, free_label};
-use crate::state::{State, StateError, Store};
+use crate::plan::{ARP_SETTINGS, ArpSetting, Facts, Place, Plan, PlanError, Vip};
+use crate::plan::{direct_routing, gateways};
+use crate::state::{Owner, State, StateError, Store};
+use crate::{Mode, Options};
 
-/// The host that is prepared.
-#[derive(Debug)]
-pub struct Agent {
-    netlink: Netlink,
-    store: Store,
-    state: State,
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is as it was asked for.
+    Done,
+    /// Something is not as it should be.
+    NotRunning,
 }
 
-/// Why it cannot be prepared.
+/// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The network cannot be asked or changed.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// A setting cannot be read or written.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
-    /// What was changed cannot be remembered, so nothing is changed.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Nothing to do.
+pub(crate) enum AgentError {
     #[error("no VIP is given: add --vip ADDRESS")]
     NoVip,
-    /// A name that nobody has.
-    #[error("there is no interface {0}")]
-    NoInterface(String),
-    /// With NAT the answers must go through the director.
-    #[error(
-        "there is no default route: the real server's gateway must be the director, so add \
-             `ip route add default via DIRECTOR'"
-    )]
-    NoDefaultRoute,
-    /// Tunnels come later.
-    #[error("--mode tun is not there yet")]
-    NoTunnelYet,
+    #[error("--mode tun is not there yet: use dr or nat")]
+    Tunnel,
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
 }
 
-impl Agent {
-    /// Reads what an earlier run left.
-    pub fn open() -> Result<Agent, AgentError> {
-        let store = Store::open()?;
-        let state = store.load()?;
-        Ok(Agent {
-            netlink: Netlink::open()?,
-            store,
-            state,
-        })
+/// Settings first, since an address without them is announced to the network; then the VIPs.
+pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
+    let (mut netlink, facts) = look()?;
+    if !needs_set_up(options.mode)? {
+        print_gateways(&options.vips, &facts)?;
+        return Ok(Outcome::Done);
     }
-
-    /// The VIPs that we put on `lo`.
-    pub fn vips(&self) -> Vec<IpAddr> {
-        self.state.vips.clone()
+    if options.vips.is_empty() {
+        return Err(AgentError::NoVip);
     }
+    let vips = options.vips.iter().copied().collect();
+    let (store, mut state) = Store::open()?;
+    let plan = direct_routing(&vips, &options.interfaces, &facts)?;
 
-    /// The interfaces named, or every Ethernet interface.
-    pub fn interfaces(&mut self, named: &[String]) -> Result<Vec<String>, AgentError> {
-        let links = self.netlink.links()?;
-        if let Some(name) = named
+    let mut changes = Vec::new();
+    for (sysctl, setting) in settings(&plan) {
+        if !setting.is_met_by(&sysctl.read()?) && state.settings.note(&sysctl, setting.value)? {
+            changes.push((sysctl, setting.value));
+        }
+    }
+    store.save(&state)?;
+    for (name, why) in &plan.interfaces {
+        println!("interface {name}: {why}");
+    }
+    for (sysctl, value) in changes {
+        sysctl.write(value)?;
+        println!("{} = {value}", sysctl.path());
+    }
+    if plan.lo_is_down {
+        netlink.set_link_up(plan.lo)?;
+        println!("lo is up");
+    }
+    for vip in &plan.vips {
+        let address = vip.prefix.address;
+        let owner = match vip.place {
+            Place::Absent(_) | Place::Ours => Owner::Agent,
+            Place::Unmarked => {
+                let known = state.vips.get(&address).copied();
+                known.unwrap_or(Owner::Administrator)
+            }
+        };
+        state.vips.insert(address, owner);
+        store.save(&state)?;
+        add(vip, owner, plan.lo, &mut netlink)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The VIPs first, then the settings.
+pub(crate) fn stop(options: &Options) -> Result<Outcome, AgentError> {
+    let (mut netlink, facts) = look()?;
+    if !needs_set_up(options.mode)? {
+        println!("nat: nothing was set up");
+        return Ok(Outcome::Done);
+    }
+    let (store, mut state) = Store::open()?;
+    for vip in asked_or_ours(options, &state, &facts) {
+        let owner = state.vips.get(&vip).copied();
+        remove(Prefix::host(vip), owner, &facts, &mut netlink)?;
+        state.vips.remove(&vip);
+        store.save(&state)?;
+    }
+    if state.vips.is_empty() && !state.settings.is_empty() {
+        let restored = state.settings.restore();
+        store.save(&state)?;
+        restored?;
+        println!("no VIP is left: ARP settings are what they were");
+    }
+    Ok(Outcome::Done)
+}
+
+/// Prints line by line what is and what should be.
+pub(crate) fn status(options: &Options) -> Result<Outcome, AgentError> {
+    let (_, facts) = look()?;
+    if !needs_set_up(options.mode)? {
+        return match print_gateways(&options.vips, &facts) {
+            Err(AgentError::Plan(PlanError::NoGateway(family))) => {
+                println!("wrong  no default gateway for {family}, should be the director");
+                Ok(Outcome::NotRunning)
+            }
+            outcome => outcome.map(|()| Outcome::Done),
+        };
+    }
+    let (_, state) = Store::open()?;
+    let vips = asked_or_ours(options, &state, &facts);
+    if vips.is_empty() {
+        println!("wrong  no VIP is here, and none is asked for");
+        return Ok(Outcome::NotRunning);
+    }
+    let plan = match direct_routing(&vips, &options.interfaces, &facts) {
+        Err(error @ (PlanError::OnTheLan { .. } | PlanError::Network(_))) => {
+            println!("wrong  {error}");
+            return Ok(Outcome::NotRunning);
+        }
+        plan => plan?,
+    };
+    let mut report = Report(Outcome::Done);
+    if plan.needs_arp_settings() {
+        compare_settings(&plan, &mut report)?;
+    }
+    let lo = if plan.lo_is_down { "down" } else { "up" };
+    report.line("lo", lo, "up", !plan.lo_is_down);
+    for vip in &plan.vips {
+        let what = format!("{} on lo", vip.prefix);
+        match vip.place {
+            Place::Absent(_) => report.line(&what, "absent", "there", false),
+            Place::Ours => report.line(&what, "there", "there", true),
+            Place::Unmarked => report.line(&what, "there, without our mark", "there", true),
+        }
+    }
+    Ok(report.0)
+}
+
+/// Whether all lines were right so far.
+struct Report(Outcome);
+
+impl Report {
+    fn line(&mut self, what: &str, is: &str, should_be: &str, right: bool) {
+        if right {
+            println!("ok     {what}: {is}");
+        } else {
+            println!("wrong  {what}: {is}, should be {should_be}");
+            self.0 = Outcome::NotRunning;
+        }
+    }
+}
+
+fn compare_settings(plan: &Plan, report: &mut Report) -> Result<(), SysctlError> {
+    for setting in &ARP_SETTINGS {
+        let sysctl = Sysctl::ipv4_conf("all", setting.name);
+        let all = sysctl.read()?;
+        let right = setting.is_met_by(&all);
+        report.line(sysctl.path(), &all, setting.value, right);
+        for (interface, why) in &plan.interfaces {
+            let own = Sysctl::ipv4_conf(interface, setting.name).read()?;
+            let in_force = ArpSetting::in_force(&all, &own);
+            let what = format!("{} in force on {interface} ({why})", setting.name);
+            let right = setting.is_met_by(in_force);
+            report.line(&what, in_force, setting.value, right);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the host is set up for that mode at all.
+fn needs_set_up(mode: Mode) -> Result<bool, AgentError> {
+    match mode {
+        Mode::Dr => Ok(true),
+        Mode::Nat => Ok(false),
+        Mode::Tun => Err(AgentError::Tunnel),
+    }
+}
+
+/// NAT: nothing is set up, but the replies must find their way.
+fn print_gateways(vips: &[IpAddr], facts: &Facts) -> Result<(), AgentError> {
+    for (gateway, interface) in gateways(vips, facts)? {
+        println!("ok     default gateway {gateway} on {interface}: it must be the director");
+    }
+    Ok(())
+}
+
+/// The VIPs that were given; else those that were started, and those on lo with our mark.
+fn asked_or_ours(options: &Options, state: &State, facts: &Facts) -> BTreeSet<IpAddr> {
+    if !options.vips.is_empty() {
+        return options.vips.iter().copied().collect();
+    }
+    let marked = facts.addresses.iter().filter(|known| {
+        let mut loopbacks = facts.links.iter().filter(|link| link.loopback);
+        known.protocol == OUR_PROTOCOL && loopbacks.any(|lo| lo.index == known.link)
+    });
+    let marked = marked.map(|known| known.prefix.address);
+    state.vips.keys().copied().chain(marked).collect()
+}
+
+fn look() -> Result<(Netlink, Facts), NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let mut routes = netlink.routes(Family::V4)?;
+    routes.extend(netlink.routes(Family::V6)?);
+    let facts = Facts {
+        links: netlink.links()?,
+        addresses: netlink.addresses()?,
+        routes,
+    };
+    Ok((netlink, facts))
+}
+
+/// The settings of `all` and of each interface.
+fn settings(plan: &Plan) -> impl Iterator<Item = (Sysctl, &'static ArpSetting)> {
+    let all = plan.needs_arp_settings().then_some("all");
+    let interfaces = plan.interfaces.iter().map(|(name, _)| name.as_str());
+    all.into_iter().chain(interfaces).flat_map(|interface| {
+        ARP_SETTINGS
             .iter()
-            .find(|name| links.iter().all(|link| link.name != **name))
-        {
-            return Err(AgentError::NoInterface(name.clone()));
-        }
-        if !named.is_empty() {
-            return Ok(named.to_vec());
-        }
-        let ethernet = links
-            .into_iter()
-            .filter(|link| link.hardware == ETHERNET && !link.loopback);
-        Ok(ethernet.map(|link| link.name).collect())
-    }
-
-    /// Sets what should be: settings first, since an address without them is announced.
-    pub fn start(&mut self, plan: &Plan) -> Result<(), AgentError> {
-        let mut changes = Vec::new();
-        for (setting, value) in &plan.settings {
-            if self.state.settings.note(setting, value)? {
-                changes.push((setting, value));
-            }
-        }
-        // Remembered before anything is changed: whoever is killed in between can be undone.
-        self.store.save(&self.state)?;
-        for (setting, value) in changes {
-            setting.write(value)?;
-            println!("{} = {value}", setting.path());
-        }
-        for &vip in &plan.vips {
-            self.add(vip)?;
-        }
-        Ok(())
-    }
-
-    /// Takes VIPs away, all of ours if none is named; with the last one everything is as it was.
-    pub fn stop(&mut self, vips: &[IpAddr]) -> Result<(), AgentError> {
-        let lo = self.lo()?;
-        let ours = |vip: &IpAddr| vips.is_empty() || vips.contains(vip);
-        for vip in self.vips().into_iter().filter(ours) {
-            match self.netlink.delete_address(lo, Prefix::host(vip)) {
-                Ok(()) => println!("VIP {vip} is gone from lo"),
-                Err(error) if error.is_missing() => println!("VIP {vip} was gone already"),
-                Err(error) => return Err(error.into()),
-            }
-            self.state.vips.retain(|known| *known != vip);
-            self.store.save(&self.state)?;
-        }
-        if self.state.vips.is_empty() && !self.state.settings.is_empty() {
-            let restored = self.state.settings.restore();
-            self.store.save(&self.state)?;
-            restored?;
-            println!("the ARP settings are as they were");
-        }
-        Ok(())
-    }
-
-    /// What is, beside what should be.
-    pub fn compare(&mut self, plan: &Plan) -> Result<Vec<Line>, AgentError> {
-        if plan.vips.is_empty() {
-            return Ok(vec![Line::bad("no VIP is here, and none was asked for")]);
-        }
-        let mut lines = Vec::new();
-        for (setting, wanted) in &plan.settings {
-            let text = |is: &str| format!("{} is {is}, should be {wanted}", setting.path());
-            lines.push(match setting.read()? {
-                value if value == *wanted => Line::good(text(&value)),
-                value => Line::bad(text(&value)),
-            });
-        }
-        let lo = self.lo()?;
-        let addresses = self.netlink.addresses()?;
-        for vip in &plan.vips {
-            let here = addresses.iter().find(|address| is_vip(address, lo, *vip));
-            lines.push(match here {
-                Some(address) => {
-                    let label = address.label.as_deref().unwrap_or("lo");
-                    Line::good(format!("VIP {vip} is on {label}"))
-                }
-                None => Line::bad(format!("VIP {vip} is not on lo, and should be")),
-            });
-        }
-        Ok(lines)
-    }
-
-    /// The way that answers take with NAT.
-    pub fn default_route(&mut self) -> Result<String, AgentError> {
-        let routes = self.netlink.routes(Family::V4)?;
-        let default = routes.iter().find(|route| {
-            route.table == TABLE_MAIN
-                && route.kind == RouteKind::Unicast
-                && route.destination.length == 0
-                && !route.dead
-        });
-        match default.and_then(|route| route.gateway) {
-            Some(gateway) => Ok(format!("the gateway is {gateway}: it must be the director")),
-            None => Err(AgentError::NoDefaultRoute),
-        }
-    }
-
-    fn add(&mut self, vip: IpAddr) -> Result<(), AgentError> {
-        let lo = self.lo()?;
-        let addresses = self.netlink.addresses()?;
-        if let Some(address) = addresses.iter().find(|address| is_vip(address, lo, vip)) {
-            if address.protocol == OUR_PROTOCOL && !self.state.vips.contains(&vip) {
-                self.state.vips.push(vip);
-                self.store.save(&self.state)?;
-            }
-            println!("VIP {vip} is on lo already");
-            return Ok(());
-        }
-        if !self.state.vips.contains(&vip) {
-            self.state.vips.push(vip);
-            self.store.save(&self.state)?;
-        }
-        let used: Vec<String> = addresses
-            .into_iter()
-            .filter_map(|address| address.label)
-            .collect();
-        let label = free_label(&used);
-        self.netlink.add_address(&NewAddress {
-            link: lo,
-            prefix: Prefix::host(vip),
-            label: vip.is_ipv4().then_some(label.as_str()),
-            scope: Scope::Universe,
-        })?;
-        println!(
-            "VIP {vip} is on {}",
-            if vip.is_ipv4() { &label } else { "lo" }
-        );
-        Ok(())
-    }
-
-    fn lo(&mut self) -> Result<u32, AgentError> {
-        let lo = self.netlink.link_by_name("lo")?;
-        lo.map(|link| link.index)
-            .ok_or_else(|| AgentError::NoInterface("lo".to_owned()))
-    }
+            .map(move |setting| (Sysctl::ipv4_conf(interface, setting.name), setting))
+    })
 }
 
-fn is_vip(address: &Address, lo: u32, vip: IpAddr) -> bool {
-    address.link == lo && address.prefix == Prefix::host(vip)
+fn add(vip: &Vip, owner: Owner, lo: u32, netlink: &mut Netlink) -> Result<(), NetlinkError> {
+    let prefix = vip.prefix;
+    let Place::Absent(label) = &vip.place else {
+        match owner {
+            Owner::Agent => println!("{prefix} is on lo already"),
+            Owner::Administrator => {
+                println!("{prefix} is on lo already, not by rsagent: it stays there at stop");
+            }
+        }
+        return Ok(());
+    };
+    let label = label.as_deref();
+    netlink.add_address(&NewAddress {
+        link: lo,
+        prefix,
+        label,
+        scope: Scope::Universe,
+    })?;
+    println!("{prefix} is on {}", label.unwrap_or("lo"));
+    Ok(())
 }
 
-/// `ARPHRD_ETHER`
-const ETHERNET: u16 = 1;
+fn remove(
+    vip: Prefix,
+    owner: Option<Owner>,
+    facts: &Facts,
+    netlink: &mut Netlink,
+) -> Result<(), NetlinkError> {
+    let los = facts.links.iter().filter(|link| link.loopback);
+    let lo = los.map(|link| link.index).next();
+    let mut addresses = facts.addresses.iter();
+    let Some(found) = addresses.find(|known| Some(known.link) == lo && known.prefix == vip) else {
+        println!("{vip} is not on lo");
+        return Ok(());
+    };
+    // A killed rsagent's state may be lost; its mark is on the address.
+    if owner != Some(Owner::Agent) && found.protocol != OUR_PROTOCOL {
+        println!("{vip} stays on lo: rsagent has not put it there");
+        return Ok(());
+    }
+    match netlink.delete_address(found.link, vip) {
+        Err(error) if !error.is_missing() => Err(error),
+        _ => {
+            println!("{vip} is gone from lo");
+            Ok(())
+        }
+    }
+}

@@ -1,8 +1,10 @@
-//! `rsagent`: prepares a real server for Linux Virtual Server.
+//! `rsagent`: prepares a real server for Linux Virtual Server, and undoes it.
 //!
-//! With direct routing a real server must hold the virtual IP address (VIP), or it would not take
-//! packets for it, and must not answer ARP for it, or clients would bypass the director. So the
-//! VIP goes on `lo`, and before that `arp_ignore` and `arp_announce` are set.
+//! | module | what is in it |
+//! |---|---|
+//! | [`plan`] | what should be, from what is; pure |
+//! | [`apply`] | makes it so, undoes it, compares |
+//! | [`state`] | what has been changed, kept in `/run/lvs` until it is undone |
 
 mod apply;
 mod plan;
@@ -13,117 +15,68 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use apply::{Agent, AgentError};
-use plan::Plan;
+fn main() -> ExitCode {
+    let (outcome, unknown) = match Program::parse().command {
+        Command::Start(options) => (apply::start(&options), 1),
+        Command::Stop(options) => (apply::stop(&options), 1),
+        Command::Status(options) => (apply::status(&options), UNKNOWN),
+    };
+    match outcome {
+        Ok(apply::Outcome::Done) => ExitCode::SUCCESS,
+        Ok(apply::Outcome::NotRunning) => ExitCode::from(NOT_RUNNING),
+        Err(error) => {
+            eprintln!("rsagent: {error}");
+            ExitCode::from(unknown)
+        }
+    }
+}
 
-/// Prepares a real server: VIPs on lo, and no answers to ARP for them
+/// Prepares this real server for its VIPs: they are answered here, but not by ARP
 #[derive(Debug, Parser)]
 #[command(name = "rsagent", version)]
 struct Program {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// Set the sysctls, then put the VIPs on lo
+enum Command {
+    /// Set what keeps the host from answering ARP for the VIPs, then add them to lo
     Start(Options),
-    /// Take the VIPs off lo (without --vip: all of ours); with the last one the sysctls become what
-    /// they were
+    /// Remove the VIPs (without --vip: all of ours); with the last one, set back what start has set
     Stop(Options),
-    /// Print what is and what should be; exit 0 if all is as it should be, else 3
+    /// Say what is and what should be, without --vip of all of ours; exit 0: running, 3: not
     Status(Options),
 }
 
+/// What the three verbs are about.
 #[derive(Debug, Args)]
-struct Options {
-    /// Virtual IP address; may be given more than once
+pub(crate) struct Options {
+    /// Virtual IP addresses; may be given more than once
     #[arg(long = "vip", value_name = "ADDRESS", num_args = 1..)]
-    vips: Vec<IpAddr>,
-    /// How the director forwards to this server
-    #[arg(long, value_enum, default_value = "dr")]
-    mode: Mode,
-    /// Interface that must not answer ARP for the VIPs; may be given more than once [default: every
-    /// Ethernet interface]
+    pub(crate) vips: Vec<IpAddr>,
+    /// How the director forwards to this host
+    #[arg(long, value_name = "MODE", default_value = "dr")]
+    pub(crate) mode: Mode,
+    /// Interface that the VIPs' clients and director are on; may be given more than once [default:
+    /// those of the default route and of the VIPs' networks]
     #[arg(long = "interface", value_name = "NAME")]
-    interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
 }
 
+/// How the director forwards to this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Direct routing
+pub(crate) enum Mode {
+    /// Direct routing: the VIPs are on lo, and replies go straight to the client
     Dr,
-    /// Tunnelling
+    /// Tunnelling (not there yet)
     Tun,
-    /// Network address translation
+    /// Masquerading: nothing to set up, but the way back must lead through the director
     Nat,
 }
 
-fn main() -> ExitCode {
-    let outcome = match Program::parse().verb {
-        Verb::Start(options) => start(&options).map(|()| ExitCode::SUCCESS),
-        Verb::Stop(options) => stop(&options).map(|()| ExitCode::SUCCESS),
-        Verb::Status(options) => status(&options),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("rsagent: {error}");
-        ExitCode::FAILURE
-    })
-}
-
-fn start(options: &Options) -> Result<(), AgentError> {
-    let mut agent = Agent::open()?;
-    match options.mode {
-        Mode::Tun => Err(AgentError::NoTunnelYet),
-        Mode::Nat => agent.default_route().map(|route| println!("{route}")),
-        Mode::Dr if options.vips.is_empty() => Err(AgentError::NoVip),
-        Mode::Dr => {
-            let plan = Plan::direct_routing(&options.vips, &agent.interfaces(&options.interfaces)?);
-            agent.start(&plan)
-        }
-    }
-}
-
-fn stop(options: &Options) -> Result<(), AgentError> {
-    let mut agent = Agent::open()?;
-    match options.mode {
-        Mode::Tun => Err(AgentError::NoTunnelYet),
-        Mode::Nat => Ok(()),
-        Mode::Dr => agent.stop(&options.vips),
-    }
-}
-
-fn status(options: &Options) -> Result<ExitCode, AgentError> {
-    let mut agent = Agent::open()?;
-    let lines = match options.mode {
-        Mode::Tun => return Err(AgentError::NoTunnelYet),
-        Mode::Nat => match agent.default_route() {
-            Ok(route) => vec![plan::Line::good(route)],
-            Err(error) => vec![plan::Line::bad(error.to_string())],
-        },
-        Mode::Dr => {
-            let vips = if options.vips.is_empty() {
-                agent.vips()
-            } else {
-                options.vips.clone()
-            };
-            let plan = Plan::direct_routing(&vips, &agent.interfaces(&options.interfaces)?);
-            agent.compare(&plan)?
-        }
-    };
-    for line in &lines {
-        println!("{line}");
-    }
-    let running = !lines.is_empty() && lines.iter().all(plan::Line::is_good);
-    if !running {
-        println!("not running");
-    }
-    Ok(if running {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NOT_RUNNING)
-    })
-}
-
-/// LSB: the program is not running.
+/// Exit code of a service that does not run (Linux Standard Base, init script actions).
 const NOT_RUNNING: u8 = 3;
+
+/// Exit code of a service whose status cannot be told (same).
+const UNKNOWN: u8 = 4;

@@ -1,81 +1,160 @@
-//! What was changed, kept where the next run finds it, also after a crash: one file for each
-//! network namespace, since namespaces share a file system.
+//! What rsagent has changed, kept until it is undone.
+//!
+//! One file for each network namespace, since namespaces share `/run`. Its name has the inode
+//! number of the namespace, by which an administrator finds it (`lsns -t net`). The kernel uses
+//! these numbers again, so the file also holds the namespace's cookie, and a file of a namespace
+//! that is gone counts for nothing.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use shared::host::sysctl::Remembered;
-use shared::sys::namespace::identity;
+use shared::sys::namespace;
 
-/// What is ours, and what was before.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// Addresses that we put on `lo`.
-    pub vips: Vec<IpAddr>,
+/// What has been changed.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Which namespace this is about.
+    cookie: u64,
+    /// The VIPs that have been started.
+    pub(crate) vips: BTreeMap<IpAddr, Owner>,
     /// Settings as they were.
-    pub settings: Remembered,
+    pub(crate) settings: Remembered,
 }
 
-/// The file.
+/// What a file is about, whoever wrote it.
+#[derive(Deserialize)]
+struct About {
+    cookie: Option<u64>,
+}
+
+/// Who put a VIP on `lo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Owner {
+    /// We did, and remove it.
+    Agent,
+    /// The administrator did: it is left alone.
+    Administrator,
+}
+
+/// The file. No other rsagent works on this machine while it is open.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     path: PathBuf,
+    _lock: Flock<File>,
 }
 
-/// Why the state cannot be kept.
+/// Why the state could not be read or kept.
 #[derive(Debug, thiserror::Error)]
-#[error("the state file {}: {source}", path.display())]
-pub struct StateError {
-    path: PathBuf,
-    source: io::Error,
+pub(crate) enum StateError {
+    #[error("{doing} {path}: {source}")]
+    File {
+        doing: &'static str,
+        path: String,
+        source: io::Error,
+    },
+    #[error(
+        "{path} cannot be read ({source}). It says what rsagent has changed; remove it if you have \
+         looked after that yourself"
+    )]
+    Content {
+        path: String,
+        source: serde_json::Error,
+    },
+    #[error("which network namespace this is: {0}")]
+    Namespace(shared::sys::SyscallError),
 }
 
 impl Store {
-    /// That of the calling thread's network namespace.
-    pub fn open() -> Result<Store, StateError> {
+    /// Opens the file of the calling thread's network namespace, and reads what is in it.
+    pub(crate) fn open() -> Result<(Store, State), StateError> {
         let folder = Path::new(FOLDER);
-        let namespace = identity().map_err(|error| StateError {
-            path: folder.to_owned(),
-            source: error.source,
-        })?;
-        let path = folder.join(format!("rsagent-{namespace}.json"));
-        Ok(Store { path })
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(FOLDER_MODE).create(folder);
+        made.map_err(file("create", folder))?;
+        let lock = File::open(folder).map_err(file("open", folder))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusive)
+            .map_err(|(_, error)| file("lock", folder)(error.into()))?;
+
+        let own = Path::new("/proc/thread-self/ns/net");
+        let inode = fs::metadata(own).map_err(file("read", own))?.ino();
+        let store = Store {
+            path: folder.join(format!("rsagent-{inode}.json")),
+            _lock: lock,
+        };
+        let cookie = cookie()?;
+        let state = store.load(cookie)?.unwrap_or_else(|| State {
+            cookie,
+            ..State::default()
+        });
+        Ok((store, state))
     }
 
-    /// What is in it; nothing if there is no file.
-    pub fn load(&self) -> Result<State, StateError> {
-        match fs::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| self.error(error.into())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(State::default()),
-            Err(error) => Err(self.error(error)),
-        }
-    }
-
-    /// Writes it, whole or not at all; nothing to remember is no file.
-    pub fn save(&self, state: &State) -> Result<(), StateError> {
-        if *state == State::default() {
+    /// Keeps the state, as a whole or not at all; with nothing in it, removes the file.
+    pub(crate) fn save(&self, state: &State) -> Result<(), StateError> {
+        if state.vips.is_empty() && state.settings.is_empty() {
             return match fs::remove_file(&self.path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => Err(self.error(error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(file("remove", &self.path)(error))
+                }
                 _ => Ok(()),
             };
         }
-        let text = serde_json::to_vec(state).map_err(|error| self.error(error.into()))?;
+        let text = serde_json::to_string_pretty(state).map_err(|source| self.content(source))?;
         let new = self.path.with_extension("new");
-        fs::create_dir_all(FOLDER)
-            .and_then(|()| fs::write(&new, text))
-            .and_then(|()| fs::rename(&new, &self.path))
-            .map_err(|error| self.error(error))
+        fs::write(&new, text).map_err(file("write", &new))?;
+        fs::rename(&new, &self.path).map_err(file("write", &self.path))
     }
 
-    fn error(&self, source: io::Error) -> StateError {
-        StateError {
-            path: self.path.clone(),
+    /// The state of the namespace with that cookie, if the file is about it.
+    fn load(&self, cookie: u64) -> Result<Option<State>, StateError> {
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            outcome => outcome.map_err(file("read", &self.path))?,
+        };
+        // Whatever else is in the file of another namespace, another version may have written it.
+        let about: About = serde_json::from_slice(&text).map_err(|source| self.content(source))?;
+        if about.cookie != Some(cookie) {
+            return Ok(None);
+        }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| self.content(source))
+    }
+
+    fn content(&self, source: serde_json::Error) -> StateError {
+        StateError::Content {
+            path: self.path.display().to_string(),
             source,
         }
     }
 }
 
+/// The namespace's cookie; 0 before Linux 5.14, where the file's name must do.
+fn cookie() -> Result<u64, StateError> {
+    match namespace::cookie() {
+        Err(error) if error.errno() == Some(nix::libc::ENOPROTOOPT) => Ok(0),
+        outcome => outcome.map_err(StateError::Namespace),
+    }
+}
+
+fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.display().to_string();
+    move |source| StateError::File {
+        doing,
+        path,
+        source,
+    }
+}
+
+/// Where the state of all our programs is; the director's control socket too.
 const FOLDER: &str = "/run/lvs";
+
+const FOLDER_MODE: u32 = 0o755;

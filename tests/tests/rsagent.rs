@@ -1,161 +1,333 @@
-//! A real server is prepared, and everything is as it was afterwards.
+//! rsagent on hosts of its own: what it sets, what it leaves alone, what it undoes.
 
-use std::path::Path;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use laboratory::host::Host;
 use laboratory::link::cable;
 use laboratory::programs::ours;
-use shared::sys::namespace::identity;
+use laboratory::wait::{SOON, wait_for};
+use shared::host::netlink::{NeighbourState, Netlink, OUR_PROTOCOL};
 
-struct Server {
-    host: Host,
-    _peer: Host,
+/// A real server 10.1.0.11 at a cable to a neighbour 10.1.0.10.
+struct Lab {
+    neighbour: Host,
+    server: Host,
 }
 
-impl Server {
-    fn new() -> Server {
-        let (host, peer) = (Host::new("server"), Host::new("peer"));
-        cable((&host, "eth0"), (&peer, "eth0"));
-        host.address("eth0", "10.2.0.11/24");
-        Server { host, _peer: peer }
+impl Lab {
+    fn new() -> Lab {
+        let neighbour = Host::new("neighbour");
+        let server = Host::new("server");
+        cable((&neighbour, "eth0"), (&server, "eth0"));
+        neighbour.address("eth0", "10.1.0.10/24");
+        server.address("eth0", "10.1.0.11/24");
+        Lab { neighbour, server }
     }
 
-    fn rsagent(&self, line: &str) -> (Option<i32>, String) {
+    /// Exit code and everything printed.
+    fn rsagent(&self, line: &str) -> (i32, String) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let output = self
-            .host
-            .output(&ours("rsagent").display().to_string(), &words);
-        let text =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        (output.status.code(), text.into_owned())
+        let program = ours("rsagent").display().to_string();
+        let output = self.server.output(&program, &words);
+        let printed = [output.stdout, output.stderr].concat();
+        let code = output.status.code().expect("it ends by itself");
+        (code, String::from_utf8_lossy(&printed).into_owned())
     }
 
-    fn settings(&self) -> Vec<String> {
-        ["all", "eth0"]
-            .iter()
-            .flat_map(|interface| {
-                ["arp_ignore", "arp_announce"].map(|name| {
-                    self.host
-                        .read_sysctl(&format!("net/ipv4/conf/{interface}/{name}"))
-                })
-            })
-            .collect()
+    fn succeed(&self, line: &str) -> String {
+        let (code, printed) = self.rsagent(line);
+        assert_eq!(code, 0, "rsagent {line}:\n{printed}");
+        printed
     }
 
-    /// Addresses of lo with their labels, but for 127.0.0.1.
-    fn on_lo(&self) -> Vec<String> {
-        let lo = self.host.ifindex("lo");
-        let addresses = self.host.netlink(shared::host::netlink::Netlink::addresses);
+    fn arp(&self, interface: &str) -> (String, String) {
+        let read = |name: &str| {
+            let path = format!("net/ipv4/conf/{interface}/{name}");
+            self.server.read_sysctl(&path)
+        };
+        (read("arp_ignore"), read("arp_announce"))
+    }
+
+    fn set_arp(&self, interface: &str, ignore: &str, announce: &str) {
+        for (name, value) in [("arp_ignore", ignore), ("arp_announce", announce)] {
+            let path = format!("net/ipv4/conf/{interface}/{name}");
+            self.server.sysctl(&path, value);
+        }
+    }
+
+    /// The addresses on lo but its own, with label and protocol number.
+    fn on_lo(&self) -> Vec<(String, String, u8)> {
+        let lo = self.server.ifindex("lo");
+        let addresses = self.server.netlink(Netlink::addresses);
         addresses
             .into_iter()
-            .filter(|address| address.link == lo && !address.prefix.address.is_loopback())
-            .map(|address| {
-                format!(
-                    "{} {}",
-                    address.prefix,
-                    address.label.as_deref().unwrap_or("-")
-                )
+            .filter(|known| known.link == lo && !known.prefix.address.is_loopback())
+            .map(|known| {
+                let label = known.label.unwrap_or_default();
+                (known.prefix.to_string(), label, known.protocol)
             })
             .collect()
     }
+
+    fn state_file(&self) -> PathBuf {
+        let own = "/proc/thread-self/ns/net";
+        let inode = self
+            .server
+            .run(|| fs::metadata(own).expect("proc is mounted").ino());
+        PathBuf::from(format!("/run/lvs/rsagent-{inode}.json"))
+    }
+
+    /// What the neighbour gets when it asks for an address by ARP.
+    fn ask(&self, address: Ipv4Addr) -> NeighbourState {
+        let path = "net/ipv4/neigh/eth0/retrans_time_ms";
+        self.neighbour.sysctl(path, "20");
+        let link = self.neighbour.ifindex("eth0");
+        self.neighbour
+            .netlink(|netlink| netlink.use_neighbour(link, address.into()));
+        let mut state = NeighbourState::None;
+        let settled = wait_for(SOON, || {
+            let known = self.neighbour.netlink(Netlink::neighbours);
+            let entry = known.iter().find(|entry| entry.address == address);
+            state = entry.map_or(NeighbourState::None, |entry| entry.state);
+            state.is_valid() || state == NeighbourState::Failed
+        });
+        assert!(settled, "{address} is {state:?}");
+        state
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A test that ends early leaves it behind.
+        let _ = fs::remove_file(self.state_file());
+    }
+}
+
+fn ours_on_lo(prefix: &str, label: &str) -> (String, String, u8) {
+    (prefix.to_owned(), label.to_owned(), OUR_PROTOCOL)
+}
+
+fn pair(ignore: &str, announce: &str) -> (String, String) {
+    (ignore.to_owned(), announce.to_owned())
 }
 
 #[test]
-fn settings_come_first_and_go_last() {
-    let server = Server::new();
-    server.host.sysctl("net/ipv4/conf/eth0/arp_announce", "1");
-    let before = server.settings();
-    assert_eq!(before, ["0", "0", "0", "1"]);
-    let (exit, _) = server.rsagent("status --vip 10.2.0.100");
-    assert_eq!(exit, Some(3));
-    for round in 0..2 {
-        let (exit, text) = server.rsagent("start --vip 10.2.0.100 --vip 10.2.0.101");
-        assert_eq!(exit, Some(0), "round {round}: {text}");
-    }
-    assert_eq!(server.settings(), ["1", "2", "1", "2"]);
-    assert_eq!(server.on_lo(), ["10.2.0.100/32 lo:0", "10.2.0.101/32 lo:1"]);
-    let (exit, text) = server.rsagent("status");
-    assert_eq!(exit, Some(0), "{text}");
-    assert!(text.contains("VIP 10.2.0.101 is on lo:1"), "{text}");
-
-    let (exit, _) = server.rsagent("stop --vip 10.2.0.100");
-    assert_eq!(exit, Some(0));
-    assert_eq!(server.on_lo(), ["10.2.0.101/32 lo:1"]);
-    assert_eq!(server.settings(), ["1", "2", "1", "2"]);
-    let (exit, text) = server.rsagent("status --vip 10.2.0.100");
-    assert_eq!(exit, Some(3));
-    assert!(text.contains("BAD  VIP 10.2.0.100 is not on lo"), "{text}");
-
+fn start_and_stop_may_be_repeated_and_leave_nothing_behind() {
+    let lab = Lab::new();
+    lab.set_arp("eth0", "0", "1");
     for _ in 0..2 {
-        assert_eq!(server.rsagent("stop").0, Some(0));
+        let printed = lab.succeed("start --vip 10.1.0.100");
+        assert!(
+            printed.contains("interface eth0: a VIP's network"),
+            "{printed}"
+        );
+        assert_eq!(lab.on_lo(), [ours_on_lo("10.1.0.100/32", "lo:0")]);
+        assert_eq!(lab.arp("all"), pair("1", "2"));
+        assert_eq!(lab.arp("eth0"), pair("1", "2"));
+        assert!(lab.state_file().exists());
     }
-    assert!(server.on_lo().is_empty());
-    assert_eq!(server.settings(), before);
-    assert_eq!(server.rsagent("status").0, Some(3));
+    for _ in 0..2 {
+        lab.succeed("stop --vip 10.1.0.100");
+        assert_eq!(lab.on_lo(), []);
+        assert_eq!(lab.arp("all"), pair("0", "0"));
+        assert_eq!(lab.arp("eth0"), pair("0", "1"));
+        assert!(!lab.state_file().exists());
+    }
 }
 
 #[test]
-fn what_was_there_before_stays() {
-    let server = Server::new();
-    server.host.address("lo", "10.2.0.100/32");
-    let (exit, text) = server.rsagent("start --vip 10.2.0.100");
-    // The laboratory's addresses carry our own mark; an administrator's would not.
-    assert_eq!(exit, Some(0), "{text}");
-    assert!(text.contains("is on lo already"), "{text}");
-    server
-        .host
-        .succeed("ip", &["address", "add", "10.2.0.102/32", "dev", "lo"]);
-    assert_eq!(server.rsagent("start --vip 10.2.0.102").0, Some(0));
-    assert_eq!(server.rsagent("stop").0, Some(0));
-    assert_eq!(server.on_lo(), ["10.2.0.102/32 lo"]);
-    assert_eq!(server.settings(), ["0"; 4]);
+fn vips_come_and_go_one_by_one() {
+    let lab = Lab::new();
+    lab.succeed("start --vip 10.1.0.100 10.1.0.101 --vip fd00::100");
+    let third = ours_on_lo("fd00::100/128", "");
+    assert_eq!(
+        lab.on_lo(),
+        [
+            ours_on_lo("10.1.0.100/32", "lo:0"),
+            ours_on_lo("10.1.0.101/32", "lo:1"),
+            third.clone(),
+        ]
+    );
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(
+        lab.on_lo(),
+        [ours_on_lo("10.1.0.101/32", "lo:1"), third.clone()]
+    );
+    assert_eq!(lab.arp("all"), pair("1", "2"));
+    lab.succeed("start --vip 10.1.0.102");
+    assert_eq!(lab.on_lo()[1], ours_on_lo("10.1.0.102/32", "lo:0"));
+    lab.succeed("stop --vip 10.1.0.101 10.1.0.102");
+    assert_eq!(lab.on_lo(), [third]);
+    assert_eq!(lab.arp("all"), pair("1", "2"));
+    lab.succeed("stop --vip fd00::100");
+    assert_eq!(lab.arp("all"), pair("0", "0"));
 }
 
 #[test]
-fn what_somebody_else_changed_meanwhile_is_left_alone() {
-    let server = Server::new();
-    assert_eq!(server.rsagent("start --vip 10.2.0.100").0, Some(0));
-    server.host.sysctl("net/ipv4/conf/all/arp_ignore", "2");
-    server
-        .host
-        .succeed("ip", &["address", "delete", "10.2.0.100/32", "dev", "lo"]);
-    let (exit, text) = server.rsagent("stop");
-    assert_eq!(exit, Some(0), "{text}");
-    assert_eq!(server.settings(), ["2", "0", "0", "0"]);
+fn what_the_administrator_did_is_left_alone() {
+    let lab = Lab::new();
+    let by_hand = ["address", "add", "10.1.0.100/32", "dev", "lo"];
+    lab.server.succeed("ip", &by_hand);
+    lab.set_arp("all", "2", "2");
+    let printed = lab.succeed("start --vip 10.1.0.100 10.1.0.101");
+    assert!(printed.contains("not by rsagent"), "{printed}");
+    assert_eq!(lab.arp("all"), pair("2", "2"), "2 does as well");
+    // Changed underway: that is not set back either.
+    lab.set_arp("eth0", "8", "2");
+    lab.succeed("stop --vip 10.1.0.100 10.1.0.101");
+    let left = [("10.1.0.100/32".to_owned(), "lo".to_owned(), 0)];
+    assert_eq!(lab.on_lo(), left);
+    assert_eq!(lab.arp("all"), pair("2", "2"));
+    assert_eq!(lab.arp("eth0"), pair("8", "0"));
 }
 
 #[test]
-fn nothing_is_done_by_halves() {
-    let server = Server::new();
-    for (line, words) in [
-        ("start", "no VIP is given"),
-        ("start --vip 10.2.0.100 --mode tun", "not there yet"),
-        (
-            "start --vip 10.2.0.100 --interface eth7",
-            "there is no interface eth7",
-        ),
-        ("start --mode nat", "no default route"),
+fn status_says_what_is_and_what_should_be() {
+    let lab = Lab::new();
+    let (code, printed) = lab.rsagent("status --vip 10.1.0.100");
+    assert_eq!(code, 3);
+    for line in [
+        "wrong  net/ipv4/conf/all/arp_ignore: 0, should be 1",
+        "wrong  arp_announce in force on eth0 (a VIP's network): 0, should be 2",
+        "ok     lo: up",
+        "wrong  10.1.0.100/32 on lo: absent, should be there",
     ] {
-        let (exit, text) = server.rsagent(line);
-        assert_eq!(exit, Some(1), "{line}");
-        assert!(text.contains(words), "{line}: {text}");
+        assert!(
+            printed.lines().any(|known| known == line),
+            "{line}:\n{printed}"
+        );
     }
-    assert_eq!(server.rsagent("start --vip nonsense").0, Some(2));
-    assert!(server.on_lo().is_empty());
-    assert_eq!(server.settings(), ["0"; 4]);
-    server.host.gateway(std::net::Ipv4Addr::new(10, 2, 0, 1));
-    let (exit, text) = server.rsagent("start --mode nat");
-    assert_eq!(exit, Some(0));
-    assert!(text.contains("10.2.0.1"), "{text}");
+    lab.succeed("start --vip 10.1.0.100");
+    let printed = lab.succeed("status --vip 10.1.0.100");
+    assert!(!printed.contains("wrong"), "{printed}");
+    // What is set for all is in force everywhere, but the greater value wins.
+    lab.set_arp("eth0", "0", "0");
+    lab.succeed("status --vip 10.1.0.100");
+    lab.set_arp("eth0", "3", "0");
+    let (code, printed) = lab.rsagent("status --vip 10.1.0.100");
+    assert_eq!(code, 3, "{printed}");
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(lab.rsagent("status --vip 10.1.0.100").0, 3);
 }
 
 #[test]
-fn no_state_is_left_behind() {
-    let server = Server::new();
-    let namespace = server.host.run(identity).unwrap();
-    let file = format!("/run/lvs/rsagent-{namespace}.json");
-    server.rsagent("start --vip 10.2.0.100");
-    assert!(Path::new(&file).exists());
-    server.rsagent("stop");
-    assert!(!Path::new(&file).exists());
+fn without_vips_stop_and_status_mean_all_of_ours() {
+    let lab = Lab::new();
+    assert_eq!(lab.rsagent("status").0, 3);
+    lab.succeed("stop");
+    lab.succeed("start --vip 10.1.0.100 10.1.0.101");
+    let printed = lab.succeed("status");
+    assert!(printed.contains("10.1.0.101/32 on lo: there"), "{printed}");
+    let by_hand = ["address", "add", "10.1.0.102/32", "dev", "lo"];
+    lab.server.succeed("ip", &by_hand);
+    lab.succeed("stop");
+    let left = [("10.1.0.102/32".to_owned(), "lo".to_owned(), 0)];
+    assert_eq!(lab.on_lo(), left);
+    assert_eq!(lab.arp("all"), pair("0", "0"));
+    assert_eq!(lab.rsagent("status").0, 3);
+}
+
+#[test]
+fn the_neighbour_gets_no_answer_for_the_vip_and_never_hears_of_it() {
+    let lab = Lab::new();
+    let (vip, control) = (Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 99));
+    lab.server.address("lo", "10.1.0.99/32");
+    assert!(lab.ask(control).is_valid(), "without rsagent hosts answer");
+    lab.succeed("start --vip 10.1.0.100");
+    assert_eq!(lab.ask(vip), NeighbourState::Failed);
+
+    // The server sends from the VIP, for which it asks for the neighbour first.
+    let entries = |host: &Host| host.netlink(Netlink::neighbours);
+    let flush = ["neighbour", "flush", "dev", "eth0"];
+    lab.neighbour.succeed("ip", &flush);
+    lab.server.succeed("ip", &flush);
+    lab.server.run(|| {
+        let socket = UdpSocket::bind((vip, 0)).unwrap();
+        socket.send_to(b"reply", ("10.1.0.10", 9)).unwrap();
+    });
+    let own: IpAddr = Ipv4Addr::new(10, 1, 0, 11).into();
+    let heard = wait_for(SOON, || {
+        let known = entries(&lab.neighbour);
+        known.iter().any(|entry| entry.address == own)
+    });
+    let known = entries(&lab.neighbour);
+    assert!(heard, "{known:?}");
+    let of_vip = known.iter().find(|entry| entry.address == vip);
+    assert!(
+        of_vip.is_none_or(|entry| !entry.state.is_valid()),
+        "{known:?}"
+    );
+    lab.succeed("stop --vip 10.1.0.100");
+}
+
+#[test]
+fn a_vip_that_was_left_behind_is_known_by_its_mark() {
+    let lab = Lab::new();
+    lab.succeed("start --vip 10.1.0.100");
+    fs::remove_file(lab.state_file()).unwrap();
+    let printed = lab.succeed("start --vip 10.1.0.100");
+    assert!(
+        printed.contains("10.1.0.100/32 is on lo already\n"),
+        "{printed}"
+    );
+    for stop in ["stop --vip 10.1.0.100", "stop"] {
+        lab.succeed("start --vip 10.1.0.100");
+        fs::remove_file(lab.state_file()).unwrap();
+        lab.succeed(stop);
+        assert_eq!(lab.on_lo(), []);
+    }
+}
+
+#[test]
+fn the_state_of_a_namespace_that_is_gone_counts_for_nothing() {
+    let (gone, lab) = (Lab::new(), Lab::new());
+    gone.succeed("start --vip 10.1.0.100");
+    lab.set_arp("all", "1", "2");
+    lab.set_arp("eth0", "1", "2");
+    // As if the kernel had given the same number again.
+    fs::copy(gone.state_file(), lab.state_file()).unwrap();
+    lab.succeed("start --vip 10.1.0.100");
+    lab.succeed("stop --vip 10.1.0.100");
+    assert_eq!(lab.arp("all"), pair("1", "2"));
+    assert_eq!(lab.arp("eth0"), pair("1", "2"));
+    // Nor does it have to be of a kind that this version writes.
+    fs::write(lab.state_file(), r#"{"cookie": 7, "vips": []}"#).unwrap();
+    lab.succeed("start --vip 10.1.0.100");
+    lab.succeed("stop");
+    fs::write(lab.state_file(), "{").unwrap();
+    let (code, printed) = lab.rsagent("start --vip 10.1.0.101");
+    assert_eq!(code, 1);
+    assert!(printed.contains("cannot be read"), "{printed}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_the_cure() {
+    let lab = Lab::new();
+    lab.server.address("eth0", "10.1.0.100/32");
+    let refused = |line: &str, why: &str| {
+        let (code, printed) = lab.rsagent(line);
+        assert_eq!(code, 1, "{line}: {printed}");
+        assert!(printed.contains(why), "{line}: {printed}");
+    };
+    refused(
+        "start --vip 10.1.0.100",
+        "ip address del 10.1.0.100/32 dev eth0",
+    );
+    assert_eq!(lab.arp("all"), pair("0", "0"), "nothing was begun");
+    refused("start", "add --vip ADDRESS");
+    refused("start --vip 10.1.0.101 --mode tun", "not there yet");
+    refused("start --vip 10.1.0.101 --interface eth7", "lo, eth0");
+    refused("start --vip 10.1.0.101 --mode nat", "ip route add default");
+    assert_eq!(lab.rsagent("status --vip 10.1.0.101 --mode nat").0, 3);
+    lab.server.gateway(Ipv4Addr::new(10, 1, 0, 10));
+    let printed = lab.succeed("start --vip 10.1.0.101 --mode nat");
+    assert!(
+        printed.contains("default gateway 10.1.0.10 on eth0"),
+        "{printed}"
+    );
+    lab.succeed("status --vip 10.1.0.101 --mode nat");
+    assert_eq!(lab.on_lo(), []);
 }

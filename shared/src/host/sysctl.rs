@@ -98,7 +98,8 @@ struct Change {
 
 impl Remembered {
     /// Remembers the value of a setting that is about to become `value`; true if it is to be
-    /// written, false if it has that value already. The first value remembered stays.
+    /// written, false if it has that value already. What is remembered of it stays while the
+    /// setting is what we made it; a value that someone else has set since is the one to remember.
     ///
     /// Store what is remembered **before** writing: a program killed in between must find it.
     pub fn note(&mut self, setting: &Sysctl, value: &str) -> Result<bool, SysctlError> {
@@ -106,13 +107,13 @@ impl Remembered {
         if before == value {
             return Ok(false);
         }
-        self.0
-            .entry(setting.clone())
-            .and_modify(|change| value.clone_into(&mut change.set))
-            .or_insert_with(|| Change {
-                before,
-                set: value.to_owned(),
-            });
+        let set = value.to_owned();
+        match self.0.get_mut(setting) {
+            Some(change) if change.set == before => change.set = set,
+            _ => {
+                self.0.insert(setting.clone(), Change { before, set });
+            }
+        }
         Ok(true)
     }
 
@@ -172,6 +173,11 @@ mod tests {
             assert!(!remembered.note(&same, "2").unwrap());
             assert!(remembered.note(&theirs, "2").unwrap());
             theirs.write("1").unwrap();
+            assert!(remembered.note(&theirs, "2").unwrap());
+            theirs.write("2").unwrap();
+            let changed = Sysctl::ipv4_conf("default", "arp_announce");
+            assert!(remembered.note(&changed, "2").unwrap());
+            changed.write("1").unwrap();
 
             let stored = serde_json::to_string(&remembered).unwrap();
             let mut remembered: Remembered = serde_json::from_str(&stored).unwrap();
@@ -179,7 +185,16 @@ mod tests {
             assert!(remembered.is_empty());
             assert_eq!(ours.read().unwrap(), "0");
             assert_eq!(same.read().unwrap(), "2");
-            assert_eq!(theirs.read().unwrap(), "1", "changed by someone else since");
+            assert_eq!(
+                theirs.read().unwrap(),
+                "1",
+                "what it was before the last start"
+            );
+            assert_eq!(
+                changed.read().unwrap(),
+                "1",
+                "changed by someone else since"
+            );
         });
     }
 

@@ -1,11 +1,10 @@
 //! Network namespaces made by the program itself: where tests and the laboratory live.
 
 use std::fs::File;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::{process, thread};
+use std::{io, process, thread};
 
 use super::{SyscallError, check};
 
@@ -63,63 +62,56 @@ impl Namespace {
     }
 }
 
-/// What tells the network namespace of the calling thread from every other one since the machine was
-/// started: its cookie (Linux 5.14 and later), else its inode, which may be used again when the
-/// namespace is gone.
+/// The kernel's number for the network namespace of the calling thread, which it gives to no other
+/// one until the next boot; the inode number of a namespace, by contrast, is soon used again.
 ///
 /// # Errors
-/// EMFILE and its like.
-pub fn identity() -> Result<String, SyscallError> {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).map_err(|source| SyscallError {
-        call: "socket",
-        source,
-    })?;
+/// ENOPROTOOPT before Linux 5.14.
+pub fn cookie() -> Result<u64, SyscallError> {
+    let call = "getsockopt SO_NETNS_COOKIE";
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .map_err(|source| SyscallError { call, source })?;
     let mut cookie = 0_u64;
-    let mut size = size_of_val(&cookie) as libc::socklen_t;
-    let to = (&raw mut cookie).cast();
-    let (fd, level, name) = (socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
-    // SAFETY: the kernel writes at most `size` bytes to `to`, which is `cookie`.
-    let returned = unsafe { libc::getsockopt(fd, level, name, to, &raw mut size) };
-    match check("getsockopt(SO_NETNS_COOKIE)", returned) {
-        Ok(_) => Ok(cookie.to_string()),
-        Err(_) => {
-            let metadata = File::open(OWN)
-                .and_then(|file| file.metadata())
-                .map_err(|source| SyscallError { call: OWN, source })?;
-            Ok(format!("inode-{}", metadata.ino()))
-        }
-    }
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has as many, and writes
+    // their number to `length`; both outlive the call.
+    let returned = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    check(call, returned)?;
+    Ok(cookie)
 }
 
 fn unshared() -> Result<Namespace, SyscallError> {
     // SAFETY: unshare(2) takes a plain number; with this flag it changes only the calling thread.
     let returned = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     check("unshare", returned)?;
-    let file = File::open(OWN).map_err(|source| SyscallError { call: OWN, source })?;
+    let own = "/proc/thread-self/ns/net";
+    let file = File::open(own).map_err(|source: io::Error| SyscallError { call: own, source })?;
     Ok(Namespace { fd: file.into() })
 }
 
-const OWN: &str = "/proc/thread-self/ns/net";
+/// Of asm-generic/socket.h; the libc crate has it not.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_namespace_has_an_identity_of_its_own() {
-        let here = identity().unwrap();
-        assert_eq!(identity().unwrap(), here);
-        let other = || {
-            Namespace::new()
-                .unwrap()
-                .run(|| identity().unwrap())
-                .unwrap()
-        };
-        let (one, two) = (other(), other());
-        assert!(
-            one != here && two != here && one != two,
-            "{here} {one} {two}"
-        );
+    fn no_two_namespaces_have_the_same_cookie() {
+        let one = Namespace::new().unwrap();
+        let first = one.run(cookie).unwrap().unwrap();
+        assert_eq!(one.run(cookie).unwrap().unwrap(), first);
+        drop(one);
+        let other = Namespace::new().unwrap();
+        assert_ne!(other.run(cookie).unwrap().unwrap(), first);
     }
 
     #[test]
