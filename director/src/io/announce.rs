@@ -1,8 +1,12 @@
 //! What changed, in the administrator's words, for the log.
 
+use std::collections::BTreeSet;
+
 use tracing::info;
 
-use crate::core::operation::{ForwardMethod, Operation, OperationError, ServerSpec};
+use crate::core::operation::{
+    ForwardMethod, Operation, OperationError, ServerKey, ServerSpec, ServiceKey,
+};
 
 /// Who asked for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,13 +17,46 @@ pub(super) enum Source {
     Command,
 }
 
-/// One line for a change that was made.
-pub(super) fn done(operation: &Operation, source: Source) {
-    let by = match source {
-        Source::File => "file",
-        Source::Command => "lvsadm",
-    };
-    info!(by, "{}", sentence(operation));
+/// Says what changed, and knows who was here before.
+#[derive(Debug, Default)]
+pub(super) struct Announcer {
+    gone: BTreeSet<(ServiceKey, ServerKey)>,
+}
+
+impl Announcer {
+    /// One line for a change that was made.
+    pub(super) fn done(&mut self, operation: &Operation, source: Source) {
+        let by = match source {
+            Source::File => "file",
+            Source::Command => "lvsadm",
+        };
+        info!(by, "{}", self.sentence(operation));
+    }
+
+    fn sentence(&mut self, operation: &Operation) -> String {
+        match operation {
+            Operation::AddServer(service, server) => {
+                let known = self.gone.remove(&(*service, server.key));
+                let word = if known { "back" } else { "here" };
+                format!("{} is {word}, for {service}, {}", server.key, facts(server))
+            }
+            Operation::DeleteServer(service, server) => {
+                if self.gone.len() < MOST_REMEMBERED {
+                    self.gone.insert((*service, *server));
+                }
+                sentence(operation)
+            }
+            Operation::DeleteService(key) => {
+                self.gone.retain(|(service, _)| service != key);
+                sentence(operation)
+            }
+            Operation::Flush => {
+                self.gone.clear();
+                sentence(operation)
+            }
+            _ => sentence(operation),
+        }
+    }
 }
 
 /// One line for a change that was refused.
@@ -88,6 +125,9 @@ fn facts(server: &ServerSpec) -> String {
     format!("{method}, weight {}", server.weight)
 }
 
+/// Servers that went and may come back.
+const MOST_REMEMBERED: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -95,7 +135,7 @@ mod tests {
     use shared::addr::Protocol;
 
     use super::*;
-    use crate::core::operation::{ServerKey, ServiceKey, TimeoutChange};
+    use crate::core::operation::TimeoutChange;
 
     #[test]
     fn sentences_name_the_thing() {
@@ -125,5 +165,25 @@ mod tests {
         ] {
             assert_eq!(sentence(&operation), words);
         }
+    }
+
+    #[test]
+    fn who_returns_is_back() {
+        let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(192, 0, 2, 1), 80);
+        let server = ServerSpec::new(Ipv4Addr::new(10, 0, 0, 8), 80, ForwardMethod::Direct, 1);
+        let (go, come) = (
+            Operation::DeleteServer(key, server.key),
+            Operation::AddServer(key, server),
+        );
+        let mut announcer = Announcer::default();
+        let words = [&come, &go, &come, &go, &Operation::Flush, &come];
+        let said: Vec<String> = words
+            .iter()
+            .map(|operation| announcer.sentence(operation))
+            .collect();
+        assert!(said[0].starts_with("10.0.0.8:80 is here, "));
+        assert!(said[1].starts_with("10.0.0.8:80 is gone, "));
+        assert!(said[2].starts_with("10.0.0.8:80 is back, "));
+        assert!(said[5].starts_with("10.0.0.8:80 is here, "));
     }
 }

@@ -14,7 +14,7 @@ use signal_hook_mio::v1_0::Signals;
 use std::os::fd::AsRawFd;
 use tracing::{error, info, warn};
 
-use super::announce::{self, Source};
+use super::announce::{Announcer, Source};
 use super::clock::Clock;
 use super::control::{self, Control, ControlError};
 use super::host_network::{Heard, HostNetwork};
@@ -40,6 +40,7 @@ pub(super) struct EventLoop {
     now: Time,
     signals: Signals,
     director: Director,
+    announcer: Announcer,
     outbox: Outbox,
     network: HostNetwork,
     intake: Intake,
@@ -97,6 +98,7 @@ impl EventLoop {
             now,
             signals,
             director,
+            announcer: Announcer::default(),
             outbox: Outbox::default(),
             network,
             intake,
@@ -235,7 +237,13 @@ impl EventLoop {
     fn reload(&mut self) {
         match load(self.config_file.as_deref()) {
             Ok(new) => {
-                reload::reload(&self.config, &new, &mut self.director, self.now);
+                reload::reload(
+                    &self.config,
+                    &new,
+                    &mut self.director,
+                    &mut self.announcer,
+                    self.now,
+                );
                 self.vips.set(&new.vips, self.network.netlink());
                 if !self.interfaces_given && new.interfaces != self.config.interfaces {
                     self.intake.set_wanted(new.interfaces.clone());
@@ -306,6 +314,7 @@ impl EventLoop {
             now: self.now,
             started: self.started,
             director: &mut self.director,
+            announcer: &mut self.announcer,
             interfaces,
             given_back: self.transmit.given_back(),
             table_size: 1 << self.config.connections.table_bits,
@@ -355,6 +364,7 @@ struct Desk<'a> {
     now: Time,
     started: Time,
     director: &'a mut Director,
+    announcer: &'a mut Announcer,
     interfaces: Vec<InterfaceView>,
     capture_keys: u64,
     given_back: u64,
@@ -364,7 +374,7 @@ struct Desk<'a> {
 impl Backend for Desk<'_> {
     fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
         self.director.apply(self.now, operation)?;
-        announce::done(operation, Source::Command);
+        self.announcer.done(operation, Source::Command);
         Ok(())
     }
 

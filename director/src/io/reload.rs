@@ -10,7 +10,7 @@ use shared::addr::Protocol;
 use shared::time::Time;
 use tracing::warn;
 
-use super::announce::{self, Source};
+use super::announce::{self, Announcer, Source};
 use crate::config::{Config, plan};
 use crate::control::command::{self, Command};
 use crate::control::names::{Names, Services};
@@ -46,17 +46,23 @@ pub(super) fn start(config: &Config, director: &mut Director, now: Time) -> Resu
     if let Some(file) = &config.rules {
         operations.extend(rules(file)?);
     }
-    carry_out(&operations, director, now);
+    carry_out(&operations, director, &mut Announcer::default(), now);
     Ok(())
 }
 
 /// What changed from `old` to `new`.
-pub(super) fn reload(old: &Config, new: &Config, director: &mut Director, now: Time) {
+pub(super) fn reload(
+    old: &Config,
+    new: &Config,
+    director: &mut Director,
+    announcer: &mut Announcer,
+    now: Time,
+) {
     if old.connections != new.connections || old.rules != new.rules {
         warn!("[connections] and rules count from the next start on");
     }
     let running = director.balancer.services();
-    carry_out(&plan::plan(old, new, &running), director, now);
+    carry_out(&plan::plan(old, new, &running), director, announcer, now);
 }
 
 /// The changes that a file of `ipvsadm -S` lines stands for. Lines that begin with `#` are passed
@@ -127,10 +133,15 @@ impl Names for Resolver {
     }
 }
 
-fn carry_out(operations: &[Operation], director: &mut Director, now: Time) {
+fn carry_out(
+    operations: &[Operation],
+    director: &mut Director,
+    announcer: &mut Announcer,
+    now: Time,
+) {
     for operation in operations {
         match director.apply(now, operation) {
-            Ok(()) => announce::done(operation, Source::File),
+            Ok(()) => announcer.done(operation, Source::File),
             Err(error) => announce::refused(operation, &error),
         }
     }

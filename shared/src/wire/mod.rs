@@ -7,5 +7,6 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
+pub mod ipv6;
 pub mod transport;
 pub mod vnet;
