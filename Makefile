@@ -25,4 +25,4 @@ install-demo-packages:
 	tests/install-packages cc:gcc cc:libc6-dev
 
 install-test-packages: install-demo-packages
-	tests/install-packages ip:iproute2 kill:procps ethtool:ethtool curl:curl nginx:nginx-light
+	tests/install-packages ip:iproute2 ethtool:ethtool curl:curl nginx:nginx-light
