@@ -121,6 +121,11 @@ impl OneLan {
     pub fn server(number: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 2, 0, 11 + number)
     }
+
+    /// Client, director, servers, and the switch that holds them together.
+    pub fn into_hosts(self) -> (Host, Host, Vec<Host>, Host) {
+        (self.client, self.director, self.servers, self._switch)
+    }
 }
 
 /// A cable from the switch to a host.

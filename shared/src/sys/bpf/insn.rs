@@ -54,6 +54,8 @@ pub enum Alu {
     Add = 0x00,
     /// Difference.
     Sub = 0x10,
+    /// Product.
+    Mul = 0x20,
     /// Bitwise or.
     Or = 0x40,
     /// Bitwise and.
@@ -93,6 +95,11 @@ pub enum Cond {
 pub enum Helper {
     /// `void *bpf_map_lookup_elem(map, key)`: the value, or 0.
     MapLookup = 1,
+    /// `u32 bpf_get_prandom_u32()`: a random number.
+    Random = 7,
+    /// `bpf_redirect(ifindex, flags)`: what the program is to return to send the frame out of a
+    /// device.
+    Redirect = 23,
     /// `bpf_skb_load_bytes(skb, offset, to, len)`: copies bytes of the frame, also when it is not
     /// linear; negative when the frame has not so many.
     SkbLoadBytes = 26,

@@ -13,5 +13,5 @@ pub mod tcx;
 pub use asm::{AssembleError, Assembler, Label};
 pub use insn::{Alu, Cond, Helper, Insn, MapIndex, Operand, Reg, Size};
 pub use map::HashMap;
-pub use program::{LoadError, Program};
+pub use program::{FrameSource, LoadError, Program};
 pub use tcx::TcxLink;

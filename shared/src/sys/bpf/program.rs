@@ -32,32 +32,7 @@ impl Program {
     /// EPERM without `CAP_BPF` and `CAP_NET_ADMIN`; EINVAL or EACCES, with the verifier's log, for
     /// a program that the verifier does not find safe.
     pub fn load(name: &str, code: &[Insn], maps: &[BorrowedFd<'_>]) -> Result<Program, LoadError> {
-        let maps: Vec<i32> = maps.iter().map(AsRawFd::as_raw_fd).collect();
-        let mut attr = ProgLoad {
-            prog_type: PROG_TYPE_SCHED_CLS,
-            insn_cnt: code.len() as u32,
-            insns: address(code),
-            license: address(LICENSE),
-            prog_name: object_name(name),
-            fd_array: address(&maps),
-            ..ProgLoad::default()
-        };
-        // The log costs time and memory, and can be too small: only a refusal asks for it.
-        if let Ok(fd) = bpf_fd(&mut attr) {
-            return Ok(Program { fd });
-        }
-        let mut log = vec![0; LOG_BYTES];
-        attr.log_level = 1;
-        attr.log_size = log.len() as u32;
-        attr.log_buf = log.as_mut_ptr().expose_provenance() as u64;
-        match bpf_fd(&mut attr) {
-            Ok(fd) => Ok(Program { fd }),
-            Err(source) => Err(LoadError {
-                name: name.to_owned(),
-                log: text(&log),
-                source,
-            }),
-        }
+        load(PROG_TYPE_SCHED_CLS, name, code, maps).map(|fd| Program { fd })
     }
 
     /// Runs the program on `frame`, as if the loopback device of this network namespace had
@@ -79,6 +54,77 @@ impl Program {
     }
 }
 
+fn load(
+    kind: u32,
+    name: &str,
+    code: &[Insn],
+    maps: &[BorrowedFd<'_>],
+) -> Result<OwnedFd, LoadError> {
+    let maps: Vec<i32> = maps.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut attr = ProgLoad {
+        prog_type: kind,
+        insn_cnt: code.len() as u32,
+        insns: address(code),
+        license: address(LICENSE),
+        prog_name: object_name(name),
+        fd_array: address(&maps),
+        ..ProgLoad::default()
+    };
+    // The log costs time and memory, and can be too small: only a refusal asks for it.
+    if let Ok(fd) = bpf_fd(&mut attr) {
+        return Ok(fd);
+    }
+    let mut log = vec![0; LOG_BYTES];
+    attr.log_level = 1;
+    attr.log_size = log.len() as u32;
+    attr.log_buf = log.as_mut_ptr().expose_provenance() as u64;
+    match bpf_fd(&mut attr) {
+        Ok(fd) => Ok(fd),
+        Err(source) => Err(LoadError {
+            name: name.to_owned(),
+            log: text(&log),
+            source,
+        }),
+    }
+}
+
+/// A program of the XDP hook. It is never attached to a device here: it makes frames.
+#[derive(Debug)]
+pub struct FrameSource {
+    fd: OwnedFd,
+}
+
+impl FrameSource {
+    /// Loads `code`, which gets each frame as `struct xdp_md` and returns what is to become of it.
+    ///
+    /// # Errors
+    /// As of [`Program::load`].
+    pub fn load(name: &str, code: &[Insn]) -> Result<FrameSource, LoadError> {
+        load(PROG_TYPE_XDP, name, code, &[]).map(|fd| FrameSource { fd })
+    }
+
+    /// Hands `count` frames to the program, and what it redirects to a device of this thread's
+    /// namespace is really sent there (`BPF_F_TEST_XDP_LIVE_FRAMES`): the fastest source of small
+    /// frames that a process has. The memory of frames is used again, with what receivers wrote
+    /// into them: only the first ones look like `frame`. The peer of a veth must have GRO switched
+    /// on, or a program of its own.
+    ///
+    /// # Errors
+    /// EINVAL before Linux 5.18.
+    pub fn send(&self, frame: &[u8], count: u32) -> Result<(), SyscallError> {
+        let mut attr = ProgTestRun {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_in: address(frame),
+            repeat: count,
+            flags: TEST_LIVE_FRAMES,
+            batch_size: LIVE_BATCH,
+            ..ProgTestRun::default()
+        };
+        bpf(&mut attr).map(drop)
+    }
+}
+
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -95,6 +141,10 @@ fn text(log: &[u8]) -> String {
 }
 
 const PROG_TYPE_SCHED_CLS: u32 = 3;
+const PROG_TYPE_XDP: u32 = 6;
+const TEST_LIVE_FRAMES: u32 = 1 << 1;
+/// Frames handed over at a time; as a device's budget of one poll.
+const LIVE_BATCH: u32 = 64;
 const LOG_BYTES: usize = 256 * 1024;
 /// None of the kernel functions we call is for GPL programs only.
 const LICENSE: &[u8] = b"Apache-2.0\0";

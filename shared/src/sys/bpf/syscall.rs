@@ -84,6 +84,14 @@ pub(super) struct ProgTestRun {
     pub(super) data_out: u64,
     pub(super) repeat: u32,
     pub(super) duration: u32,
+    pub(super) ctx_size_in: u32,
+    pub(super) ctx_size_out: u32,
+    pub(super) ctx_in: u64,
+    pub(super) ctx_out: u64,
+    pub(super) flags: u32,
+    pub(super) cpu: u32,
+    pub(super) batch_size: u32,
+    pub(super) zero: u32,
 }
 
 /// `BPF_LINK_CREATE` for tcx.
@@ -126,7 +134,7 @@ unsafe impl Command for ProgLoad {
     const NAME: &'static str = "bpf(BPF_PROG_LOAD)";
 }
 
-// SAFETY: laid out as `test` up to duration; `program` makes the pointer from a slice together
+// SAFETY: laid out as `test`, whose own end is padding; `program` makes the pointer from a slice together
 // with its length.
 unsafe impl Command for ProgTestRun {
     const COMMAND: u32 = 10;

@@ -1,0 +1,237 @@
+//! A lane: client, something in the middle, real server, in a laboratory of its own.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::process::Command;
+
+use super::cpu::{self, MIDDLE};
+use super::{CLIENT, HTTP, IPERF, SERVER, UDP, VIP};
+use crate::host::Host;
+use crate::link::cable;
+use crate::process::Process;
+use crate::programs::Director;
+use crate::topology::OneLan;
+use crate::wait::{SOON, wait_for};
+
+/// What is in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Middle {
+    /// The kernel forwards packets to the server's own address.
+    Kernel,
+    /// nftables DNAT with connection tracking.
+    Nftables,
+    /// The director, NAT.
+    Nat,
+    /// The director, direct routing.
+    Direct,
+    /// haproxy in TCP mode.
+    Haproxy,
+    /// nginx with its stream module.
+    Nginx,
+    /// Nothing: the client talks to the server on the same link.
+    Nobody,
+}
+
+impl Middle {
+    /// As the table calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Middle::Kernel => "kernel forwarding",
+            Middle::Nftables => "nft DNAT",
+            Middle::Nat => "director NAT",
+            Middle::Direct => "director DR",
+            Middle::Haproxy => "haproxy",
+            Middle::Nginx => "nginx stream",
+            Middle::Nobody => "client to server",
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Lane {
+    /// What is in the middle.
+    pub middle: Middle,
+    /// Whom the client sends to.
+    pub target: Ipv4Addr,
+    program: Program,
+    /// Sends requests; interface `eth0`.
+    pub client: Host,
+    /// The host in the middle.
+    pub director: Host,
+    /// Answers; interface `eth0`.
+    pub server: Host,
+    _switch: Option<Host>,
+}
+
+#[derive(Debug)]
+enum Program {
+    None,
+    Director(Director),
+    Other(Process),
+}
+
+impl Lane {
+    /// Client, middle and server in a line, all cables and no switch.
+    ///
+    /// # Panics
+    /// Without root, or without the programs.
+    pub fn line(middle: Middle) -> Lane {
+        let (client, director, server) = (
+            Host::new("client"),
+            Host::new("director"),
+            Host::new("server"),
+        );
+        cable((&client, "eth0"), (&director, "cl"));
+        cable((&director, "rs"), (&server, "eth0"));
+        client.address("eth0", &format!("{CLIENT}/24"));
+        client.gateway(GATEWAY);
+        director.address("cl", &format!("{GATEWAY}/24"));
+        director.address("cl", &format!("{VIP}/32"));
+        director.address("rs", "10.1.0.1/24");
+        director.gateway(CLIENT);
+        server.address("eth0", &format!("{SERVER}/24"));
+        server.gateway(Ipv4Addr::new(10, 1, 0, 1));
+        let forwards = matches!(middle, Middle::Kernel | Middle::Nftables);
+        director.sysctl("net/ipv4/ip_forward", if forwards { "1" } else { "0" });
+        let (program, target) = match middle {
+            Middle::Kernel | Middle::Nobody => (Program::None, SERVER),
+            Middle::Nftables => {
+                director.succeed("nft", &["-f", &committed("dnat.nft")]);
+                (Program::None, VIP)
+            }
+            Middle::Nat => (direct(&director, VIP, SERVER, "-m"), VIP),
+            Middle::Direct => (direct(&director, VIP, SERVER, "-g"), VIP),
+            Middle::Haproxy => {
+                let mut haproxy = Command::new("haproxy");
+                haproxy.args(["-db", "-f", &committed("haproxy.cfg")]);
+                (proxy(&director, haproxy), VIP)
+            }
+            Middle::Nginx => {
+                let mut nginx = Command::new("nginx");
+                nginx.args(["-e", "stderr", "-c", &committed("nginx-stream.conf")]);
+                nginx.args(["-g", "pid /dev/null;"]);
+                (proxy(&director, nginx), VIP)
+            }
+        };
+        Lane {
+            middle,
+            target,
+            program,
+            client,
+            director,
+            server,
+            _switch: None,
+        }
+    }
+
+    /// Client, director and server on one switch: by direct routing, or past the director.
+    ///
+    /// # Panics
+    /// Without root, or without the programs.
+    pub fn lan(middle: Middle) -> Lane {
+        let (client, director, mut servers, switch) = OneLan::new(1).into_hosts();
+        let server = servers.remove(0);
+        server.sysctl("net/ipv4/conf/all/arp_ignore", "1");
+        server.sysctl("net/ipv4/conf/all/arp_announce", "2");
+        server.address("lo", &format!("{}/32", OneLan::VIP));
+        let (program, target) = match middle {
+            Middle::Direct => (
+                direct(&director, OneLan::VIP, OneLan::server(0), "-g"),
+                OneLan::VIP,
+            ),
+            _ => (Program::None, OneLan::server(0)),
+        };
+        Lane {
+            middle,
+            target,
+            program,
+            client,
+            director,
+            server,
+            _switch: Some(switch),
+        }
+    }
+
+    /// Client and server on one cable, and nothing between them.
+    ///
+    /// # Panics
+    /// Without root.
+    pub fn cable() -> Lane {
+        let (client, director, server) = (
+            Host::new("client"),
+            Host::new("director"),
+            Host::new("server"),
+        );
+        cable((&client, "eth0"), (&server, "eth0"));
+        client.address("eth0", &format!("{CLIENT}/24"));
+        server.address("eth0", "10.0.0.11/24");
+        Lane {
+            middle: Middle::Nobody,
+            target: Ipv4Addr::new(10, 0, 0, 11),
+            program: Program::None,
+            client,
+            director,
+            server,
+            _switch: None,
+        }
+    }
+
+    /// The process in the middle.
+    pub fn process(&self) -> Option<u32> {
+        match &self.program {
+            Program::None => None,
+            Program::Director(director) => Some(director.process.id()),
+            Program::Other(process) => Some(process.id()),
+        }
+    }
+
+    /// The director, where there is one.
+    pub fn administered(&self) -> Option<&Director> {
+        match &self.program {
+            Program::Director(director) => Some(director),
+            _ => None,
+        }
+    }
+
+    /// Where a service is reached.
+    pub fn at(&self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(self.target, port)
+    }
+}
+
+/// A director with all services of the benchmark.
+fn direct(host: &Host, vip: Ipv4Addr, server: Ipv4Addr, method: &str) -> Program {
+    let director = Director::start(host);
+    cpu::pin(director.process.id(), MIDDLE);
+    for (kind, port) in [("-t", HTTP), ("-t", IPERF), ("-u", UDP)] {
+        director.admin(&format!("-A {kind} {vip}:{port} -s wlc"));
+        director.admin(&format!(
+            "-a {kind} {vip}:{port} -r {server}:{port} {method}"
+        ));
+    }
+    // Every packet a new flow: they shall go as they come.
+    director.admin(&format!("--set 0 0 {UDP_TIMEOUT}"));
+    Program::Director(director)
+}
+
+fn proxy(host: &Host, command: Command) -> Program {
+    let process = host.spawn(command);
+    cpu::pin(process.id(), MIDDLE);
+    let listens = wait_for(SOON, || {
+        host.run(|| std::net::TcpStream::connect((VIP, HTTP)).is_ok())
+    });
+    assert!(listens, "the proxy does not listen:\n{}", process.printed());
+    Program::Other(process)
+}
+
+/// A file of the benchmark that is committed beside it.
+pub(super) fn committed(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench");
+    folder.join(name).display().to_string()
+}
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// Seconds that a UDP flow of one packet is remembered.
+pub const UDP_TIMEOUT: u32 = 2;
