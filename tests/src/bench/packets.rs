@@ -3,24 +3,29 @@
 use std::time::{Duration, Instant};
 
 use shared::host::netlink::Netlink;
+use shared::sys::bpf::Reg::{R0, R1};
+use shared::sys::bpf::tcx::{TCX_NEXT, TcxLink};
+use shared::sys::bpf::{Assembler, Cond, Program, Size};
 
 use super::UDP;
 use super::cpu::{ENDS, Used, pin_self};
-use super::lane::{Lane, Middle, UDP_TIMEOUT, committed};
+use super::lane::{Lane, Middle, UDP_TIMEOUT};
 use super::offer::{Ends, Flows, Offer};
 use super::report::Row;
+use crate::host::Host;
 use crate::wait::{SOON, wait_for};
 
 /// All rows of this kind, so many repetitions.
 pub fn measure(repeat: usize) -> Vec<Row> {
-    let lanes: Vec<Lane> = [
+    let (lanes, _sinks): (Vec<Lane>, Vec<TcxLink>) = [
         Middle::Kernel,
         Middle::Nftables,
         Middle::Nat,
         Middle::Direct,
     ]
     .map(prepare)
-    .into();
+    .into_iter()
+    .unzip();
     [
         ("1 flow", Flows::Many(1)),
         ("1 000 flows", Flows::Many(1_000)),
@@ -83,7 +88,8 @@ fn run(lane: &Lane, offer: &Offer) -> Run {
         let before = arrived(lane);
         let warm = wait_for(SOON, || {
             offer.send(1);
-            arrived(lane) > before
+            // More than the answers to questions of ARP.
+            arrived(lane) > before + 8
         });
         assert!(warm, "nothing arrives through {}", lane.middle.name());
         let middle = lane.process();
@@ -111,21 +117,21 @@ fn settle(lane: &Lane) {
     }
 }
 
-fn prepare(middle: Middle) -> Lane {
+fn prepare(middle: Middle) -> (Lane, TcxLink) {
     let lane = Lane::line(middle);
     // Frames made by a program reach a veth that has GRO; nothing here is merged.
     lane.director.succeed("ethtool", &["-K", "cl", "gro", "on"]);
-    lane.server.succeed("nft", &["-f", &committed("count.nft")]);
+    let sink = sink(&lane.server);
     if middle == Middle::Nftables {
         let seconds = UDP_TIMEOUT.to_string();
         lane.director
             .sysctl("net/netfilter/nf_conntrack_udp_timeout", &seconds);
     }
-    lane
+    (lane, sink)
 }
 
 fn offer(lane: &Lane, flows: Flows) -> Offer {
-    let mac = |host: &crate::host::Host, device: &str| {
+    let mac = |host: &Host, device: &str| {
         let link = host.netlink(|netlink: &mut Netlink| netlink.link_by_name(device));
         link.and_then(|link| link.mac).expect("an Ethernet device")
     };
@@ -138,17 +144,43 @@ fn offer(lane: &Lane, flows: Flows) -> Offer {
     Offer::new(&ends, flows, lane.client.ifindex("eth0"))
 }
 
-/// Packets that the server has counted, and dropped.
+/// The receiver: drops what arrives over IPv4 as early as the kernel can, so that the cost of
+/// receiving, which a veth puts on whoever sends, is next to nothing.
+fn sink(server: &Host) -> TcxLink {
+    let mut asm = Assembler::new();
+    let pass = asm.label("pass");
+    asm.load(Size::Word, R1, R1, SKB_PROTOCOL);
+    asm.mov(R0, TCX_NEXT);
+    asm.jump_if(R1, Cond::Ne, i32::from(0x0800_u16.to_be()), pass);
+    asm.mov(R0, TCX_DROP);
+    asm.bind(pass);
+    asm.exit();
+    let code = asm.finish().expect("the label is bound");
+    let program = Program::load("lvs_sink", &code, &[]).unwrap_or_else(|error| panic!("{error}"));
+    let ifindex = server.ifindex("eth0");
+    server.run(|| {
+        TcxLink::attach_ingress(&program, ifindex).unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+/// Packets that the server has received.
 fn arrived(lane: &Lane) -> u64 {
     let text = lane
         .server
-        .succeed("nft", &["-j", "list", "counter", "netdev", "bench", "got"]);
-    let json: serde_json::Value = serde_json::from_str(&text).expect("nft prints JSON");
-    json["nftables"][1]["counter"]["packets"]
-        .as_u64()
-        .expect("a counter")
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/dev").expect("proc is mounted"));
+    let eth0 = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("eth0:"));
+    let packets = eth0.and_then(|counters| counters.split_whitespace().nth(1));
+    packets
+        .expect("the counters of eth0")
+        .parse()
+        .expect("a number")
 }
 
+/// `struct __sk_buff`.
+const SKB_PROTOCOL: i16 = 16;
+const TCX_DROP: i32 = 2;
 const PLACEMENT: &str =
     "director on CPU 0; generator, receiver and the kernel's forwarding on CPU 1";
 const RUN: Duration = Duration::from_secs(1);
