@@ -8,42 +8,41 @@
 
 /// A change of covered bytes: what was there and what is there now, in the ones' complement sum.
 /// Changes add up; the order does not matter.
+///
+/// The sum is that of 32-bit words and not folded before it is used, since ones' complement sums may be
+/// taken in wider words (RFC 1071 2.C): there is room for four thousand million changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Change(u32);
+pub struct Change(u64);
 
 impl Change {
     /// 16 bits at an even offset.
+    #[inline]
     pub const fn word(old: u16, new: u16) -> Change {
-        Change(!old as u32 & 0xffff).plus(new as u32)
+        Change((!old as u64 & 0xffff) + new as u64)
     }
 
     /// An IPv4 address, or any other four bytes at an even offset.
+    #[inline]
     pub const fn quad(old: [u8; 4], new: [u8; 4]) -> Change {
-        let [a, b, c, d] = old;
-        let [e, f, g, h] = new;
-        Change::word(u16::from_be_bytes([a, b]), u16::from_be_bytes([e, f])).and(Change::word(
-            u16::from_be_bytes([c, d]),
-            u16::from_be_bytes([g, h]),
-        ))
+        Change(!u32::from_be_bytes(old) as u64 + u32::from_be_bytes(new) as u64)
     }
 
     /// Both changes.
+    #[inline]
     pub const fn and(self, other: Change) -> Change {
-        self.plus(other.0)
+        Change(self.0 + other.0)
     }
 
     /// The new value of a complete checksum field (RFC 1624 equation 3).
+    #[inline]
     pub const fn complete(self, field: u16) -> u16 {
-        !fold((!field as u32 & 0xffff) + fold(self.0) as u32)
+        !fold_wide(self.0 + (!field as u64 & 0xffff))
     }
 
     /// The new value of a partial checksum field.
+    #[inline]
     pub const fn partial(self, field: u16) -> u16 {
-        fold(field as u32 + fold(self.0) as u32)
-    }
-
-    const fn plus(self, sum: u32) -> Change {
-        Change(fold(self.0) as u32 + fold(sum) as u32)
+        fold_wide(self.0 + field as u64)
     }
 }
 
@@ -57,16 +56,30 @@ pub fn sum(bytes: &[u8], start: u32) -> u32 {
         let word = u64::from_be_bytes(chunk.try_into().expect("chunks of eight"));
         wide += (word >> 32) + (word & 0xffff_ffff);
     }
-    let mut rest = [0_u8; 8];
-    rest[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    let word = u64::from_be_bytes(rest);
-    wide += (word >> 32) + (word & 0xffff_ffff);
-    let wide = (wide >> 32) + (wide & 0xffff_ffff);
-    let wide = (wide >> 32) + (wide & 0xffff_ffff);
-    u32::from(fold(wide as u32))
+    let mut rest = chunks.remainder();
+    if let Some((word, behind)) = rest.split_first_chunk::<4>() {
+        wide += u64::from(u32::from_be_bytes(*word));
+        rest = behind;
+    }
+    let mut word = [0_u8; 4];
+    for (to, from) in word.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    wide += u64::from(u32::from_be_bytes(word));
+    u32::from(fold_wide(wide))
 }
 
 /// Carries added back in.
+#[inline]
+const fn fold_wide(sum: u64) -> u16 {
+    // 33 bits are left, then at most 32.
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    fold(sum as u32)
+}
+
+/// Carries added back in.
+#[inline]
 pub const fn fold(sum: u32) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
     ((sum >> 16) + (sum & 0xffff)) as u16
@@ -80,6 +93,16 @@ pub fn checksum(bytes: &[u8]) -> u16 {
 /// Whether bytes that include their complete checksum are as they were sent.
 pub fn verifies(bytes: &[u8]) -> bool {
     fold(sum(bytes, 0)) == 0xffff
+}
+
+/// [`verifies`] for what nearly every IPv4 header is: one without options.
+#[inline]
+pub fn header_verifies(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
+    let sum = words
+        .iter()
+        .map(|word| u64::from(u32::from_be_bytes(*word)));
+    fold_wide(sum.sum()) == 0xffff
 }
 
 /// The sum of the pseudo header of TCP and UDP over IPv4 (RFC 9293 3.1, RFC 768).

@@ -24,13 +24,19 @@ impl<T: AsRef<[u8]>> Packet<T> {
     ///
     /// # Errors
     /// What is wrong, the first thing that is.
+    #[inline]
     pub fn new_checked(bytes: T) -> Result<Packet<T>, Malformed> {
         let packet = Packet::new_lenient(bytes)?;
         let lengths = packet.header_length()..=packet.0.as_ref().len();
         if !lengths.contains(&usize::from(packet.total_length())) {
             return Err(Malformed::Length);
         }
-        if !checksum::verifies(packet.header()) {
+        let verified = if packet.header_length() == MIN_HEADER {
+            checksum::header_verifies(packet.fixed())
+        } else {
+            checksum::verifies(packet.header())
+        };
+        if !verified {
             return Err(Malformed::Checksum);
         }
         Ok(packet)
@@ -42,6 +48,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     ///
     /// # Errors
     /// What is wrong, the first thing that is.
+    #[inline]
     pub fn new_lenient(bytes: T) -> Result<Packet<T>, Malformed> {
         let data = bytes.as_ref();
         if data.len() < MIN_HEADER {
@@ -58,71 +65,85 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Bytes of the header with its options.
+    #[inline]
     pub fn header_length(&self) -> usize {
-        usize::from(self.0.as_ref()[0] & 0xf) * 4
+        usize::from(self.fixed()[0] & 0xf) * 4
     }
 
     /// Type of service: DSCP and ECN.
+    #[inline]
     pub fn tos(&self) -> u8 {
-        self.0.as_ref()[1]
+        self.fixed()[1]
     }
 
     /// Bytes of header and payload.
+    #[inline]
     pub fn total_length(&self) -> u16 {
         self.word(2)
     }
 
     /// Tells the fragments of one packet from another's.
+    #[inline]
     pub fn identification(&self) -> u16 {
         self.word(4)
     }
 
     /// Whether it must not be fragmented (DF).
+    #[inline]
     pub fn dont_fragment(&self) -> bool {
         self.word(6) & DF != 0
     }
 
     /// Whether more fragments follow (MF).
+    #[inline]
     pub fn more_fragments(&self) -> bool {
         self.word(6) & MF != 0
     }
 
     /// Where the payload belongs in the whole packet's, bytes.
+    #[inline]
     pub fn fragment_offset(&self) -> u16 {
         (self.word(6) & OFFSET) << 3
     }
 
     /// Whether it is a part of a packet.
+    #[inline]
     pub fn is_fragment(&self) -> bool {
         self.word(6) & (MF | OFFSET) != 0
     }
 
     /// How many more routers may pass it on.
+    #[inline]
     pub fn ttl(&self) -> u8 {
-        self.0.as_ref()[8]
+        self.fixed()[8]
     }
 
     /// What the payload is.
+    #[inline]
     pub fn protocol(&self) -> u8 {
-        self.0.as_ref()[9]
+        self.fixed()[9]
     }
 
     /// Source address.
+    #[inline]
     pub fn source(&self) -> [u8; 4] {
         self.quad(12)
     }
 
     /// Destination address.
+    #[inline]
     pub fn destination(&self) -> [u8; 4] {
         self.quad(16)
     }
 
     /// The header with its options.
+    #[inline]
     pub fn header(&self) -> &[u8] {
         &self.0.as_ref()[..self.header_length()]
     }
 
     /// What is behind the header, as far as there are bytes.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         let (bytes, header) = (self.0.as_ref(), self.header_length());
         &bytes[header..self.end().max(header)]
@@ -138,37 +159,49 @@ impl<T: AsRef<[u8]>> Packet<T> {
         self.0.as_ref().len().min(usize::from(self.total_length()))
     }
 
+    #[inline]
     fn word(&self, at: usize) -> u16 {
-        let bytes = self.0.as_ref();
+        let bytes = self.fixed();
         u16::from_be_bytes([bytes[at], bytes[at + 1]])
     }
 
+    #[inline]
     fn quad(&self, at: usize) -> [u8; 4] {
-        let bytes = self.0.as_ref();
+        let bytes = self.fixed();
         [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+    }
+
+    /// The header without options, so that one look at the length does for each field.
+    #[inline]
+    fn fixed(&self) -> &[u8; MIN_HEADER] {
+        self.0.as_ref().first_chunk().expect(CHECKED)
     }
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     /// Sets the source address and updates the header's checksum.
+    #[inline]
     pub fn set_source(&mut self, address: [u8; 4]) {
         self.set_address(12, address);
     }
 
     /// Sets the destination address and updates the header's checksum.
+    #[inline]
     pub fn set_destination(&mut self, address: [u8; 4]) {
         self.set_address(16, address);
     }
 
     /// One router less, and the header's checksum updated.
+    #[inline]
     pub fn decrement_ttl(&mut self) {
         let old = self.word(8);
         let new = old.wrapping_sub(0x0100);
-        self.0.as_mut()[8..10].copy_from_slice(&new.to_be_bytes());
+        self.fixed_mut()[8..10].copy_from_slice(&new.to_be_bytes());
         self.update(Change::word(old, new));
     }
 
     /// What is behind the header.
+    #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {
         let (header, end) = (self.header_length(), self.end());
         &mut self.0.as_mut()[header..end.max(header)]
@@ -180,15 +213,22 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         &mut self.0.as_mut()[header..]
     }
 
+    #[inline]
     fn set_address(&mut self, at: usize, new: [u8; 4]) {
         let old = self.quad(at);
-        self.0.as_mut()[at..at + 4].copy_from_slice(&new);
+        self.fixed_mut()[at..at + 4].copy_from_slice(&new);
         self.update(Change::quad(old, new));
     }
 
+    #[inline]
     fn update(&mut self, change: Change) {
         let field = change.complete(self.word(10));
-        self.0.as_mut()[10..12].copy_from_slice(&field.to_be_bytes());
+        self.fixed_mut()[10..12].copy_from_slice(&field.to_be_bytes());
+    }
+
+    #[inline]
+    fn fixed_mut(&mut self) -> &mut [u8; MIN_HEADER] {
+        self.0.as_mut().first_chunk_mut().expect(CHECKED)
     }
 }
 
@@ -230,6 +270,8 @@ impl Header {
         bytes
     }
 }
+
+const CHECKED: &str = "who makes a packet has looked whether its header is whole";
 
 /// Bytes of a header without options.
 pub const MIN_HEADER: usize = 20;
