@@ -144,23 +144,35 @@ struct Door {
 
 /// The capture's program stands beside the pure function that it must agree with. It is written
 /// with the assembler's words, which are plain values; loading it is for `io`.
-const DOORS: &[Door] = &[Door {
-    of: "director/src/core/capture/program.rs",
-    may: &[
-        "shared::sys::bpf::Alu",
-        "shared::sys::bpf::AssembleError",
-        "shared::sys::bpf::Assembler",
-        "shared::sys::bpf::Cond",
-        "shared::sys::bpf::Helper",
-        "shared::sys::bpf::Insn",
-        "shared::sys::bpf::Label",
-        "shared::sys::bpf::MapIndex",
-        "shared::sys::bpf::Operand",
-        "shared::sys::bpf::Reg",
-        "shared::sys::bpf::Size",
-        "shared::sys::bpf::tcx::TCX_NEXT",
-    ],
-}];
+///
+/// The connection table asks for memory ahead: a hint to the processor, which changes nothing.
+const DOORS: &[Door] = &[
+    Door {
+        of: "director/src/core/connection/index.rs",
+        may: &["shared::sys::prefetch::prefetch"],
+    },
+    Door {
+        of: "director/src/core/connection/slab.rs",
+        may: &["shared::sys::prefetch::prefetch"],
+    },
+    Door {
+        of: "director/src/core/capture/program.rs",
+        may: &[
+            "shared::sys::bpf::Alu",
+            "shared::sys::bpf::AssembleError",
+            "shared::sys::bpf::Assembler",
+            "shared::sys::bpf::Cond",
+            "shared::sys::bpf::Helper",
+            "shared::sys::bpf::Insn",
+            "shared::sys::bpf::Label",
+            "shared::sys::bpf::MapIndex",
+            "shared::sys::bpf::Operand",
+            "shared::sys::bpf::Reg",
+            "shared::sys::bpf::Size",
+            "shared::sys::bpf::tcx::TCX_NEXT",
+        ],
+    },
+];
 
 /// Where `unsafe` is.
 const UNSAFE: &[&str] = &["shared/src/sys", "director/src/sys"];

@@ -89,6 +89,11 @@ impl Director {
         }
     }
 
+    /// Asks for the memory that these Ethernet frames will need, which come next. Changes nothing.
+    pub fn look_ahead<'f>(&mut self, frames: impl Iterator<Item = &'f [u8]>) {
+        self.balancer.look_ahead(frames.filter_map(Headers::peek));
+    }
+
     /// Decides about a frame that came in at a port. With [`Verdict::Forward`] it has been
     /// rewritten.
     pub fn handle_frame(
@@ -233,16 +238,16 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Headers { flow, segment, .. } = *headers;
         // Only a later fragment has none.
-        let segment = segment.unwrap_or(Segment::UDP);
-        let (id, direction) = match self.balancer.classify(arrival.now, &flow, segment) {
+        let segment = headers.segment.unwrap_or(Segment::UDP);
+        let flow = &headers.flow;
+        let (id, direction) = match self.balancer.classify(arrival.now, flow, segment) {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
             Class::NotOurs => return Verdict::Local,
             Class::Drop(reason) => return Verdict::Drop(reason),
             Class::NoServer => {
-                self.refuse(arrival, &flow, frame, outbox);
+                self.refuse(arrival, flow, frame, outbox);
                 return Verdict::Drop(Reason::NoServer);
             }
         };
@@ -355,17 +360,27 @@ impl Headers {
             }
             _ => transport::udp_is_whole(payload).then_some(Segment::UDP)?,
         };
-        let (source_port, destination_port) = transport::ports(payload)?;
-        let flow = FlowKey {
+        let flow = Headers::flow(&packet)?;
+        Some(Headers {
+            segment: Some(segment),
+            ..Headers::of_fragment(&packet, flow)
+        })
+    }
+
+    /// The flow of a whole packet or a first fragment, as far as can be told without a check.
+    fn peek(ethernet: &[u8]) -> Option<FlowKey> {
+        let packet = Packet::new_lenient(ethernet.get(ethernet::LENGTH..)?).ok()?;
+        Headers::flow(&packet)
+    }
+
+    fn flow(packet: &Packet<&[u8]>) -> Option<FlowKey> {
+        let (source_port, destination_port) = transport::ports(packet.payload())?;
+        Some(FlowKey {
             protocol: Protocol(packet.protocol()),
             source: Addr::from_v4_bytes(packet.source()),
             source_port,
             destination: Addr::from_v4_bytes(packet.destination()),
             destination_port,
-        };
-        Some(Headers {
-            segment: Some(segment),
-            ..Headers::of_fragment(&packet, flow)
         })
     }
 

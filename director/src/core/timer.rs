@@ -56,10 +56,16 @@ impl Wheel {
         self.push(slots, slot, list, at);
     }
 
+    /// Whether a slot with this link would be looked at later than at this deadline.
+    #[inline]
+    pub fn is_late(link: &Link, deadline: Time) -> bool {
+        tick_after(deadline) < link.at
+    }
+
     /// Makes sure that a slot on the wheel is looked at no later than at its new deadline. Touches
     /// the wheel only if the deadline has become earlier.
     pub fn bring_forward(&mut self, slots: &mut impl Timed, slot: u32, deadline: Time) {
-        if tick_after(deadline) < slots.link(slot).at {
+        if Wheel::is_late(slots.link(slot), deadline) {
             self.clear(slots, slot);
             self.set(slots, slot, deadline);
         }

@@ -267,7 +267,10 @@ impl EventLoop {
                     self.welcome(link.index, &link.name);
                 }
             }
-            Heard::LinkGone { ifindex } => self.intake.link_gone(ifindex),
+            Heard::LinkGone { ifindex } => {
+                self.intake.link_gone(ifindex);
+                self.transmit.link_gone(ifindex);
+            }
             Heard::Links(links) => {
                 for ifindex in self.intake.links(&links, self.network.netlink()) {
                     let link = links.iter().find(|link| link.index == ifindex);

@@ -69,7 +69,7 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     Control::check(&launch.control)?;
     let mut network = HostNetwork::open()?;
     let capture = Capture::load()?;
-    let transmit = Transmit::open(GiveBack::open(network.netlink())?)?;
+    let transmit = Transmit::new(GiveBack::open(network.netlink())?);
     let mut director = Director::new(settings(launch), entropy()?);
 
     let mut vips = Vips::default();

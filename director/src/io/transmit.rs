@@ -13,7 +13,6 @@ use crate::core::frame::{self, Frame};
 use crate::core::net::PortId;
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
-use crate::sys::packet_ring::FrameId;
 use crate::sys::packet_socket::PacketSocket;
 use shared::time::Time;
 
@@ -22,7 +21,8 @@ use shared::time::Time;
 pub(super) struct Transmit {
     socket: PacketSocket,
     host: GiveBack,
-    batch: Vec<(u32, FrameId, Range<usize>)>,
+    /// Interface, number in the ring's batch, and where in its buffer the frame is.
+    batch: Vec<(u32, usize, Range<usize>)>,
     own: Vec<(u32, Vec<u8>)>,
     scratch: Vec<u8>,
     given_back: u64,
@@ -40,21 +40,26 @@ pub(super) enum Drained {
 }
 
 impl Transmit {
-    pub(super) fn open(host: GiveBack) -> Result<Transmit, SyscallError> {
-        Ok(Transmit {
-            socket: PacketSocket::open()?,
+    pub(super) fn new(host: GiveBack) -> Transmit {
+        Transmit {
+            socket: PacketSocket::new(),
             host,
             batch: Vec::with_capacity(BATCH),
             own: Vec::new(),
             scratch: Vec::new(),
             given_back: 0,
             sent: Vec::new(),
-        })
+        }
     }
 
     /// The device that frames go back to the host through.
     pub(super) fn host(&self) -> &GiveBack {
         &self.host
+    }
+
+    /// An interface has vanished.
+    pub(super) fn link_gone(&mut self, ifindex: u32) {
+        self.socket.forget(ifindex);
     }
 
     /// Frames given back so far.
@@ -83,11 +88,9 @@ impl Transmit {
                 return Drained::Yes;
             }
             let ring = &interface.ring;
-            let frames = self.batch.iter().map(|(ifindex, id, range)| {
-                (
-                    *ifindex,
-                    ring.frame(*id).get(range.clone()).unwrap_or_default(),
-                )
+            let frames = self.batch.iter().map(|(ifindex, number, range)| {
+                let frame = ring.buffer(*number).get(range.clone());
+                (*ifindex, frame.unwrap_or_default())
             });
             self.socket
                 .send_batch(frames, |_, error| count_lost(director, &error));
@@ -139,11 +142,13 @@ impl Transmit {
         outbox: &mut Outbox,
     ) -> usize {
         self.batch.clear();
-        for taken in 0..BATCH {
-            let Some(received) = interface.ring.next() else {
-                return taken;
+        let ring = &mut interface.ring;
+        let gathered = ring.gather(BATCH);
+        director.look_ahead((0..gathered).map(|number| ring.ethernet(number)));
+        for number in 0..gathered {
+            let Some(received) = ring.received(number) else {
+                break;
             };
-            let id = received.id;
             let frame = Frame::new(received.buffer, received.vnet_at, received.end);
             let Some(mut frame) = frame.filter(|_| !received.tagged) else {
                 director.count_drop(Reason::OtherHost);
@@ -153,7 +158,7 @@ impl Transmit {
                 Verdict::Forward(out) => match director.network.port(out) {
                     Some(there) => {
                         count(&mut self.sent, out);
-                        self.batch.push((there.ifindex, id, frame.wire_range()));
+                        self.batch.push((there.ifindex, number, frame.wire_range()));
                     }
                     None => director.count_drop(Reason::LinkDown),
                 },
@@ -167,7 +172,7 @@ impl Transmit {
                 Verdict::Consumed | Verdict::Drop(_) => {}
             }
         }
-        BATCH
+        gathered
     }
 }
 

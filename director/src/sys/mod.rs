@@ -3,7 +3,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`packet_ring`] | frames in: the AF_PACKET receive ring of one interface |
-//! | [`packet_socket`] | frames out: one AF_PACKET socket for all interfaces |
+//! | [`packet_socket`] | frames out: an AF_PACKET socket for each interface |
 //! | `ring_memory` | the ring's shared memory, and whose each slot is |
 //! | `socket` | options and addresses that both sockets need |
 #![allow(unsafe_code)]

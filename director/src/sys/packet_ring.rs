@@ -23,8 +23,7 @@ use super::socket::{self, option};
 pub struct PacketRing {
     memory: RingMemory,
     fd: OwnedFd,
-    /// The frames of the batch, by [`FrameId`].
-    batch: Vec<Place>,
+    batch: Vec<Arrival>,
     copies: Vec<Box<[u8]>>,
     copies_used: usize,
     statistics: Statistics,
@@ -45,15 +44,9 @@ pub struct RingOptions {
     pub queue: u16,
 }
 
-/// A frame of the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameId(u32);
-
 /// A frame that was received, to be edited in place.
 #[derive(Debug)]
 pub struct Received<'a> {
-    /// Finds the frame again until [`PacketRing::release`].
-    pub id: FrameId,
     /// The frame with the room around it.
     pub buffer: &'a mut [u8],
     /// Where its `virtio_net_hdr` of 10 bytes begins, at least [`HEADROOM`] from the beginning of
@@ -149,22 +142,33 @@ impl PacketRing {
         })
     }
 
-    /// The next frame, which is held in the batch until [`release`](Self::release).
+    /// Takes what has arrived, but no more than makes a batch of `most` frames, and holds it until
+    /// [`release`](Self::release). How many frames the batch has now.
     ///
-    /// `None`: nothing more has arrived, or the batch is full. So the ring is drained (and an
-    /// edge-triggered poll will tell of the next frame) only when the first call after a release
-    /// gives `None`.
-    #[expect(clippy::should_implement_trait, reason = "lends from the ring")]
-    pub fn next(&mut self) -> Option<Received<'_>> {
-        let arrival = self.arrival()?;
-        let id = FrameId(self.batch.len() as u32);
-        self.batch.push(arrival.place);
+    /// Fewer than `most`: nothing more has arrived, or there is no room to hold it. So the ring is
+    /// drained (and an edge-triggered poll will tell of the next frame) only when the first call
+    /// after a release gives none.
+    pub fn gather(&mut self, most: usize) -> usize {
+        while self.batch.len() < most {
+            let Some(arrival) = self.arrival() else {
+                break;
+            };
+            if let Place::Slot(number) = arrival.place {
+                self.memory.prefetch(number, arrival.vnet_at);
+            }
+            self.batch.push(arrival);
+        }
+        self.batch.len()
+    }
+
+    /// A frame of the batch, counted from 0.
+    pub fn received(&mut self, number: usize) -> Option<Received<'_>> {
+        let arrival = self.batch.get(number)?;
         let buffer = match arrival.place {
             Place::Slot(number) => self.memory.bytes_mut(number)?,
             Place::Copy(copy) => self.copies.get_mut(copy)?,
         };
         Some(Received {
-            id,
             buffer,
             vnet_at: arrival.vnet_at,
             end: arrival.end,
@@ -172,15 +176,26 @@ impl PacketRing {
         })
     }
 
-    /// A frame of the batch: the buffer that [`next`](Self::next) gave, to send from. Empty when
-    /// the batch has no such frame.
-    pub fn frame(&self, id: FrameId) -> &[u8] {
-        let bytes = match self.batch.get(id.0 as usize) {
-            Some(&Place::Slot(number)) => self.memory.bytes(number),
-            Some(&Place::Copy(copy)) => self.copies.get(copy).map(|copy| &copy[..]),
+    /// What [`received`](Self::received) lent, to send from: the buffer of a frame of the batch.
+    /// Empty when there is no such frame.
+    pub fn buffer(&self, number: usize) -> &[u8] {
+        let bytes = match self.batch.get(number).map(|arrival| arrival.place) {
+            Some(Place::Slot(number)) => self.memory.bytes(number),
+            Some(Place::Copy(copy)) => self.copies.get(copy).map(|copy| &copy[..]),
             None => None,
         };
         bytes.unwrap_or_default()
+    }
+
+    /// A frame of the batch, from its Ethernet header on. Empty when there is no such frame.
+    pub fn ethernet(&self, number: usize) -> &[u8] {
+        let place = self
+            .batch
+            .get(number)
+            .map(|arrival| arrival.vnet_at + VNET_BYTES..arrival.end);
+        place
+            .and_then(|range| self.buffer(number).get(range))
+            .unwrap_or_default()
     }
 
     /// Gives the slots of the batch back to the kernel and begins a new batch.

@@ -1,9 +1,12 @@
-//! Frames out: an AF_PACKET socket that sends from wherever the frames are.
+//! Frames out: AF_PACKET sockets that send from wherever the frames are.
 //!
 //! A frame is `[virtio_net_hdr 10][Ethernet][IP ...]`: the kernel completes checksums and cuts
 //! large frames into segments as the header says, in software where the device cannot. Frames pass
 //! the queueing discipline and the egress hooks; with `PACKET_QDISC_BYPASS` frames of many segments
 //! would be lost on devices that cannot segment them.
+//!
+//! Each interface has a socket that is bound to it: a message then needs no address, which the
+//! kernel would copy, check and look up for every frame.
 
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,93 +16,133 @@ use shared::sys::{SyscallError, check};
 
 use super::socket::{self, option};
 
-/// The socket, and what sendmmsg(2) needs for one call.
+/// A socket for each interface that something was sent to.
+#[derive(Debug, Default)]
 pub struct PacketSocket {
-    fd: OwnedFd,
-    addresses: Box<[libc::sockaddr_ll]>,
-    parts: Box<[libc::iovec]>,
-    messages: Box<[libc::mmsghdr]>,
+    outlets: Vec<Outlet>,
 }
 
 impl PacketSocket {
-    /// Opens the socket. It receives nothing.
-    ///
-    /// # Errors
-    /// EPERM without `CAP_NET_RAW` and `CAP_NET_ADMIN`.
-    pub fn open() -> Result<PacketSocket, SyscallError> {
-        let fd = socket::open()?;
-        socket::set(&fd, option!(SOL_PACKET, PACKET_VNET_HDR), 1_i32)?;
-        socket::set(&fd, option!(SOL_SOCKET, SO_SNDBUFFORCE), SEND_BUFFER)?;
-        let no_part = libc::iovec {
-            iov_base: ptr::null_mut(),
-            iov_len: 0,
-        };
-        // SAFETY: mmsghdr is plain data, for which zeros are valid.
-        let no_message: libc::mmsghdr = unsafe { zeroed() };
-        Ok(PacketSocket {
-            fd,
-            addresses: vec![socket::interface(0, 0); BATCH].into(),
-            parts: vec![no_part; BATCH].into(),
-            messages: vec![no_message; BATCH].into(),
-        })
+    /// No socket yet.
+    pub fn new() -> PacketSocket {
+        PacketSocket::default()
     }
 
-    /// Sends frames, each out of its interface, in order, with one system call for each 256 of
-    /// them. Never waits. Returns how many were sent; each of the others is reported to `lost`
-    /// with its number in `frames`, and does not hold up those behind it:
+    /// Sends frames, each out of its interface, in order, with one system call for each 64 of
+    /// them and each interface. Never waits. Returns how many were sent; each of the others is
+    /// reported to `lost` with its number in `frames`, and does not hold up those behind it:
     ///
-    /// * ENXIO, ENETDOWN: the interface is gone, or down.
+    /// * ENODEV, ENXIO, ENETDOWN: the interface is not there, has vanished, or is down.
     /// * EMSGSIZE: a frame of one segment is larger than the MTU.
     /// * EINVAL: the vnet header does not fit the frame.
     /// * ENOBUFS, EAGAIN: the device's queue, or the send buffer, is full.
+    /// * EPERM: no `CAP_NET_RAW` (or `CAP_NET_ADMIN`, for the buffer).
     pub fn send_batch<'a>(
         &mut self,
         frames: impl IntoIterator<Item = (u32, &'a [u8])>,
         mut lost: impl FnMut(usize, io::Error),
     ) -> usize {
-        let mut frames = frames.into_iter();
-        let (mut sent, mut before) = (0, 0);
-        loop {
-            let count = self.fill(&mut frames);
-            sent += self.send(count, |number, error| lost(before + number, error));
-            before += count;
-            if count < BATCH {
-                return sent;
+        // A panic may have left frames of a call before, which are long gone.
+        self.outlets.iter_mut().for_each(|outlet| outlet.count = 0);
+        let mut sent = 0;
+        for (number, (ifindex, frame)) in frames.into_iter().enumerate() {
+            match self.outlet(ifindex) {
+                Ok(outlet) => {
+                    outlet.push(number, frame);
+                    if outlet.count == BATCH {
+                        sent += outlet.flush(&mut lost);
+                    }
+                }
+                Err(error) => lost(number, error.source),
             }
         }
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.count > 0) {
+            sent += outlet.flush(&mut lost);
+        }
+        self.outlets.retain(|outlet| !outlet.dead);
+        sent
     }
 
-    /// Prepares up to a batch of messages; how many.
-    fn fill<'a>(&mut self, frames: &mut impl Iterator<Item = (u32, &'a [u8])>) -> usize {
-        let places = self.addresses.iter_mut().zip(&mut self.parts);
-        // The places come first: a frame is taken out of the iterator only if there is one.
-        let mut count = 0;
-        for ((address, part), (ifindex, frame)) in places.zip(frames) {
-            address.sll_ifindex = ifindex as i32;
-            part.iov_base = frame.as_ptr().cast_mut().cast();
-            part.iov_len = frame.len();
-            count += 1;
-        }
-        let (addresses, parts) = (self.addresses.as_mut_ptr(), self.parts.as_mut_ptr());
-        for (at, message) in self.messages[..count].iter_mut().enumerate() {
-            let header = &mut message.msg_hdr;
-            header.msg_name = addresses.wrapping_add(at).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            header.msg_iov = parts.wrapping_add(at);
-            header.msg_iovlen = 1;
-        }
-        count
+    /// Closes the socket of an interface that has vanished.
+    pub fn forget(&mut self, ifindex: u32) {
+        self.outlets.retain(|outlet| outlet.ifindex != ifindex);
     }
 
-    /// Sends the first `count` prepared messages, whose frames must still be borrowed.
-    fn send(&mut self, count: usize, mut lost: impl FnMut(usize, io::Error)) -> usize {
+    fn outlet(&mut self, ifindex: u32) -> Result<&mut Outlet, SyscallError> {
+        let known = |outlet: &Outlet| outlet.ifindex == ifindex;
+        let at = match self.outlets.iter().position(known) {
+            Some(at) => at,
+            None => {
+                self.outlets.push(Outlet::open(ifindex)?);
+                self.outlets.len() - 1
+            }
+        };
+        Ok(&mut self.outlets[at])
+    }
+}
+
+/// The socket of one interface, and what sendmmsg(2) needs for one call.
+struct Outlet {
+    ifindex: u32,
+    fd: OwnedFd,
+    parts: Box<[libc::iovec]>,
+    /// Each for the part of the same place.
+    messages: Box<[libc::mmsghdr]>,
+    /// Of the frames in the caller's order.
+    numbers: [usize; BATCH],
+    count: usize,
+    /// Its interface has vanished; should another get the number, it needs another socket.
+    dead: bool,
+}
+
+impl Outlet {
+    fn open(ifindex: u32) -> Result<Outlet, SyscallError> {
+        let fd = socket::open()?;
+        socket::set(&fd, option!(SOL_PACKET, PACKET_VNET_HDR), 1_i32)?;
+        socket::set(&fd, option!(SOL_SOCKET, SO_SNDBUFFORCE), SEND_BUFFER)?;
+        // Without a protocol nothing is received.
+        socket::bind(&fd, ifindex, 0)?;
+        let no_part = libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
+        };
+        let mut parts: Box<[libc::iovec]> = vec![no_part; BATCH].into();
+        // SAFETY: mmsghdr is plain data, for which zeros are valid.
+        let no_message: libc::mmsghdr = unsafe { zeroed() };
+        let mut messages: Box<[libc::mmsghdr]> = vec![no_message; BATCH].into();
+        for (message, part) in messages.iter_mut().zip(&mut parts) {
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        Ok(Outlet {
+            ifindex,
+            fd,
+            parts,
+            messages,
+            numbers: [0; BATCH],
+            count: 0,
+            dead: false,
+        })
+    }
+
+    fn push(&mut self, number: usize, frame: &[u8]) {
+        let part = &mut self.parts[self.count];
+        part.iov_base = frame.as_ptr().cast_mut().cast();
+        part.iov_len = frame.len();
+        self.numbers[self.count] = number;
+        self.count += 1;
+    }
+
+    /// Sends what was pushed; its frames must still be borrowed.
+    fn flush(&mut self, lost: &mut impl FnMut(usize, io::Error)) -> usize {
+        let count = std::mem::take(&mut self.count);
         let (mut next, mut sent) = (0, 0);
         while next < count {
             let rest = &mut self.messages[next..count];
             let (first, number) = (rest.as_mut_ptr(), rest.len() as u32);
-            // SAFETY: the kernel reads `number` headers at `first`, and what `fill` made them
-            // point to: addresses and parts of `self`, and frames that the caller of `send_batch`
-            // lends until it returns. It writes only `msg_len` of the headers.
+            // SAFETY: the kernel reads `number` headers at `first`, and what they point to: parts
+            // of `self`, whose heap memory does not move, and frames that the caller of
+            // `send_batch` lends until it returns. It writes only `msg_len` of the headers.
             let returned = unsafe {
                 libc::sendmmsg(self.fd.as_raw_fd(), first, number, libc::MSG_DONTWAIT as _)
             };
@@ -111,7 +154,8 @@ impl PacketSocket {
                 Err(error) if error.errno() == Some(libc::EINTR) => {}
                 // An error is about the first message that was not sent.
                 Err(error) => {
-                    lost(next, error.source);
+                    self.dead |= matches!(error.errno(), Some(libc::ENXIO | libc::ENODEV));
+                    lost(self.numbers[next], error.source);
                     next += 1;
                 }
             }
@@ -120,15 +164,16 @@ impl PacketSocket {
     }
 }
 
-impl fmt::Debug for PacketSocket {
+impl fmt::Debug for Outlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PacketSocket")
+        f.debug_struct("Outlet")
+            .field("ifindex", &self.ifindex)
             .field("fd", &self.fd)
             .finish_non_exhaustive()
     }
 }
 
 /// Frames of one system call.
-const BATCH: usize = 256;
-/// Bytes of frames that devices have not sent yet. The default holds about three large ones.
+const BATCH: usize = 64;
+/// Bytes of frames that a device has not sent yet. The default holds about three large ones.
 const SEND_BUFFER: i32 = 8 << 20;

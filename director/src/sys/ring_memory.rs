@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use shared::sys::SyscallError;
+use shared::sys::prefetch::prefetch;
 
 /// The mapped ring.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct SlotHeader {
 /// The head of a slot, which is not part of [`RingMemory::bytes`]: `tpacket2_hdr` and
 /// `sockaddr_ll`, each aligned to 16 but for the end.
 pub(super) const SLOT_HEAD: usize = 32 + size_of::<libc::sockaddr_ll>();
+
+const CACHE_LINE: usize = 64;
 
 impl RingMemory {
     /// Maps the ring of `fd`, which has just been set up with this geometry.
@@ -123,6 +126,15 @@ impl RingMemory {
         let (start, length) = self.held_bytes(number)?;
         // SAFETY: as in `bytes`; `self` is borrowed exclusively as long as the slice lives.
         Some(unsafe { std::slice::from_raw_parts_mut(start, length) })
+    }
+
+    /// Asks for the first two cache lines of what is in a slot that we hold, from `at` on: they were
+    /// written by another CPU.
+    pub(super) fn prefetch(&self, number: usize, at: usize) {
+        if let Some((start, _)) = self.held_bytes(number) {
+            prefetch(start.wrapping_add(at));
+            prefetch(start.wrapping_add(at + CACHE_LINE));
+        }
     }
 
     /// Gives everything that we hold back to the kernel.

@@ -45,8 +45,7 @@ pub(super) fn set<T: Copy>(fd: &OwnedFd, name: &Name, value: T) -> Result<(), Sy
     check(name.call, returned).map(drop)
 }
 
-/// The address of an interface: where a frame goes out, or, with a protocol, what is received.
-pub(super) fn interface(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
+fn interface(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
     // SAFETY: sockaddr_ll is plain data, for which zeros are valid.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -55,7 +54,8 @@ pub(super) fn interface(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
     address
 }
 
-/// Begins to receive `protocol` from an interface.
+/// Ties a socket to an interface: what is sent goes out there, and `protocol` (0: nothing) is
+/// received from there.
 pub(super) fn bind(fd: &OwnedFd, ifindex: u32, protocol: u16) -> Result<(), SyscallError> {
     let address = interface(ifindex, protocol);
     let from = ptr::from_ref(&address).cast();

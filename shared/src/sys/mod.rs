@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`bpf`] | an assembler for BPF programs; maps, programs and tcx links as owned descriptors |
 //! | [`namespace`] | network namespaces: for tests and for the laboratory |
+//! | [`prefetch`] | asking for memory before it is needed |
 //! | [`tun`] | a TUN device that carries checksum and segmentation offloads |
 #![allow(unsafe_code)]
 
 pub mod bpf;
 pub mod namespace;
+pub mod prefetch;
 pub mod tun;
 
 use std::io;

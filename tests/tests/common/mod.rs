@@ -101,7 +101,7 @@ pub fn ping(to: Ipv4Addr) -> bool {
 pub fn inject(ifindex: u32, frames: &[&[u8]]) {
     let with_header = |frame: &&[u8]| [&[0; 10][..], frame].concat();
     let frames: Vec<Vec<u8>> = frames.iter().map(with_header).collect();
-    let mut socket = director::sys::packet_socket::PacketSocket::open().unwrap();
+    let mut socket = director::sys::packet_socket::PacketSocket::new();
     let all = frames.iter().map(|frame| (ifindex, &frame[..]));
     socket.send_batch(all, |number, error| panic!("frame {number}: {error}"));
 }

@@ -109,6 +109,11 @@ impl Balancer {
         self.connections.find(flow)
     }
 
+    /// Asks for the memory that the packets of these flows will need. Changes nothing.
+    pub fn look_ahead(&mut self, flows: impl Iterator<Item = FlowKey>) {
+        self.connections.prefetch(flows);
+    }
+
     /// Counts a packet of a connection, moves the protocol's state and restarts the timer. To be
     /// called before the packet is sent: what happens to it then changes nothing of this.
     pub fn advance(
@@ -119,7 +124,6 @@ impl Balancer {
         segment: Segment,
         ip_bytes: u32,
     ) {
-        self.count_related(id, direction, ip_bytes);
         let connection = self.connections.get_mut(id).expect(IN_TABLE);
         let seen = match (direction, connection.forward()) {
             (Direction::Reply, _) => Seen::Output,
@@ -131,12 +135,23 @@ impl Balancer {
         connection.set_state(after);
         connection.last_seen = now;
         connection.timeout_secs = self.settings.timeouts.secs(after);
-        if Activity::of(before) != Activity::of(after) {
-            self.servers[connection.server()].recount(Activity::of(after));
-        }
+        let server_id = connection.server();
         let deadline = connection.deadline();
-        self.wheel
-            .bring_forward(self.connections.slab_mut(), id.0, deadline);
+        if Wheel::is_late(&connection.timer, deadline) {
+            self.wheel
+                .bring_forward(self.connections.slab_mut(), id.0, deadline);
+        }
+        let server = &mut self.servers[server_id];
+        if Activity::of(before) != Activity::of(after) {
+            server.recount(Activity::of(after));
+        }
+        if server.is_available() {
+            server.traffic.count(direction, ip_bytes);
+            self.services[server.service]
+                .traffic
+                .count(direction, ip_bytes);
+            self.traffic.count(direction, ip_bytes);
+        }
     }
 
     /// Counts a packet about a connection (an ICMP error) and leaves its timer alone. Nothing is
@@ -163,8 +178,8 @@ impl Balancer {
     }
 
     /// The next hop to the real server of a connection that was just found.
-    pub fn server_hop_mut(&mut self, id: ConnectionId) -> &mut CachedHop {
-        &mut self.servers[self.connections.get(id).expect(IN_TABLE).server()].hop
+    pub fn server_hop_mut(&mut self, server: ServerId) -> &mut CachedHop {
+        &mut self.servers[server].hop
     }
 
     /// The switches of `net.ipv4.vs`. A change counts from the next packet on.

@@ -25,10 +25,11 @@ impl HashKey {
             | u64::from(flow.destination_port) << 16
             | u64::from(flow.protocol.0) << 32;
         let low = fold(source as u64 ^ k0, destination as u64 ^ k1);
-        let high = fold(
-            (source >> 64) as u64 ^ k1 ^ SPREAD[0],
-            (destination >> 64) as u64 ^ k0 ^ SPREAD[1],
-        );
+        // Of IPv4 addresses the upper halves are zero.
+        let high = match ((source >> 64) as u64, (destination >> 64) as u64) {
+            (0, 0) => 0,
+            (source, destination) => fold(source ^ k1 ^ SPREAD[0], destination ^ k0 ^ SPREAD[1]),
+        };
         (fold(low ^ high.rotate_left(32) ^ k1, rest ^ k0 ^ SPREAD[2]) >> 32) as u32
     }
 }

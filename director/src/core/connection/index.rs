@@ -13,6 +13,8 @@
 //! - Of several connections with the same key (two virtual addresses in front of one real server, used
 //!   from one client port) the newest is found first, as the kernel does.
 
+use shared::sys::prefetch::prefetch;
+
 use super::Direction;
 
 /// What a word of the index leads to.
@@ -47,6 +49,16 @@ impl Index {
                 .as_ref()
                 .and_then(|outgrown| outgrown.table.find(hash, &mut is_it))
         })
+    }
+
+    /// Asks for the memory that [`find`](Self::find) will read first.
+    pub(super) fn prefetch(&self, hash: u32) {
+        prefetch(&raw const self.table.words[self.table.home(hash)]);
+    }
+
+    /// The first entry whose tag is right; most often it is the one that is looked for.
+    pub(super) fn guess(&self, hash: u32) -> Option<Entry> {
+        self.table.find(hash, &mut |_| true)
     }
 
     /// Adds an entry; `same_key` tells which of the present ones have the same key.

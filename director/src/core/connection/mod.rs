@@ -180,6 +180,8 @@ pub struct ConnectionTable {
     slab: Slab,
     key: HashKey,
     most: usize,
+    /// Of the batch at hand.
+    hashes: Vec<u32>,
 }
 
 impl ConnectionTable {
@@ -190,6 +192,7 @@ impl ConnectionTable {
             slab: Slab::default(),
             key: HashKey::new(hash_key),
             most: most.min(MOST_SLOTS) as usize,
+            hashes: Vec::new(),
         }
     }
 
@@ -198,6 +201,26 @@ impl ConnectionTable {
         self.index
             .find(self.key.hash(flow), |entry| self.has_key(entry, flow))
             .map(|entry| (ConnectionId(entry.slot), entry.direction))
+    }
+
+    /// Asks for the memory that the lookups of some packets will read, all at once: then a lookup
+    /// waits for it as often as a batch has packets, and not four times as often. A table that is in the
+    /// cache anyway is left alone.
+    pub(super) fn prefetch(&mut self, flows: impl Iterator<Item = FlowKey>) {
+        if self.len() < WORTH_PREFETCHING {
+            return;
+        }
+        self.hashes.clear();
+        for flow in flows {
+            let hash = self.key.hash(&flow);
+            self.index.prefetch(hash);
+            self.hashes.push(hash);
+        }
+        for &hash in &self.hashes {
+            if let Some(entry) = self.index.guess(hash) {
+                self.slab.prefetch(entry.slot);
+            }
+        }
     }
 
     /// Whether there is no room for one more.
@@ -291,6 +314,9 @@ const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Reply];
 
 /// Timeout of a connection before its first packet has moved its state (`ip_vs_conn_new`).
 const NEW_TIMEOUT_SECS: u32 = 3;
+
+/// Connections whose entries and index (about 150 bytes each) do not fit into a processor's own cache.
+const WORTH_PREFETCHING: usize = 4096;
 
 /// What the words of the index can name.
 const MOST_SLOTS: u32 = (1 << 31) - 2;

@@ -28,14 +28,14 @@ impl Director {
     ) -> Verdict {
         let connection = self.balancer.connection(id);
         let method = connection.forward();
-        let (client, virtual_end, destination) = (
-            connection.client(),
-            connection.virtual_endpoint(),
-            connection.destination(),
-        );
+        let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
         if direction == Direction::Request {
+            // Where the client of a NAT connection is, now that its own frame is at hand: the
+            // replies have no such frame.
+            if method == ForwardMethod::Nat && !self.network.is_current(&connection.client_hop) {
+                self.learn_client(arrival, id);
+            }
             self.count(arrival, id, direction, headers);
-            self.learn_client(arrival, id);
         }
         let hop = match self.hop(id, direction, headers.flow.destination) {
             Ok(hop) => hop,
@@ -43,11 +43,14 @@ impl Director {
         };
         // Whom the sender believes to talk to answers it: the VIP to clients, the director's own
         // address on that link to real servers.
-        let speaker = match direction {
+        let speaker = |director: &Director| match direction {
             Direction::Request => Some(virtual_end.address),
-            Direction::Reply => self.network.source_for(arrival.port, destination.address),
+            Direction::Reply => director
+                .network
+                .source_for(arrival.port, destination.address),
         };
         if headers.ttl <= 1 {
+            let speaker = speaker(self);
             self.complain(arrival, Error::TimeExceeded, speaker, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
         }
@@ -60,13 +63,8 @@ impl Director {
         let too_big = headers.largest(frame) > mtu as usize;
         if too_big && (headers.dont_fragment || frame.vnet().is_gso()) {
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-            self.complain(
-                arrival,
-                Error::FragmentationNeeded { mtu },
-                speaker,
-                frame,
-                outbox,
-            );
+            let (error, speaker) = (Error::FragmentationNeeded { mtu }, speaker(self));
+            self.complain(arrival, error, speaker, frame, outbox);
             return Verdict::Drop(Reason::TooBig);
         }
         if direction == Direction::Reply {
@@ -78,9 +76,6 @@ impl Director {
             (ForwardMethod::Direct, Direction::Request) => {}
             _ => return Verdict::Drop(Reason::NoMethod),
         }
-        debug_assert!(
-            direction == Direction::Request || client.address == headers.flow.destination
-        );
         if direction == Direction::Reply {
             decrement_ttl(frame);
         }
@@ -106,17 +101,11 @@ impl Director {
         }
     }
 
-    /// Remembers where the client of a NAT connection is, now that its own frame is at hand: the
-    /// replies have no such frame.
     fn learn_client(&mut self, arrival: Arrival, id: ConnectionId) {
         let connection = self.balancer.connection_mut(id);
-        if connection.forward() == ForwardMethod::Nat
-            && !self.network.is_current(&connection.client_hop)
-        {
-            let client = connection.client().address;
-            self.network
-                .resolve(&mut connection.client_hop, client, arrival.seen());
-        }
+        let client = connection.client().address;
+        self.network
+            .resolve(&mut connection.client_hop, client, arrival.seen());
     }
 
     /// The next hop of a packet of a connection, or of an ICMP error about one, which need not be
@@ -129,11 +118,10 @@ impl Director {
     ) -> Result<Hop, Reason> {
         match direction {
             Direction::Request => {
-                let server = self.balancer.connection(id).destination().address;
-                let route = self
-                    .network
-                    .resolve(self.balancer.server_hop_mut(id), server, None);
-                taken(route)
+                let connection = self.balancer.connection(id);
+                let (address, server) = (connection.destination().address, connection.server());
+                let cached = self.balancer.server_hop_mut(server);
+                taken(self.network.resolve(cached, address, None))
             }
             Direction::Reply => {
                 let connection = self.balancer.connection_mut(id);

@@ -35,6 +35,8 @@ pub(super) fn run(inside: &Namespace, peer: Option<&Namespace>, script: &str) {
 pub(super) struct Port {
     pub(super) ring: PacketRing,
     pub(super) capture: Capture,
+    /// Of the batch.
+    taken: usize,
     _link: TcxLink,
 }
 
@@ -55,6 +57,7 @@ impl Port {
         Port {
             ring,
             capture,
+            taken: 0,
             _link,
         }
     }
@@ -62,7 +65,20 @@ impl Port {
     /// The next frame, waited for.
     pub(super) fn next(&mut self) -> Received<'_> {
         wait_for("a frame", || self.readable());
-        self.ring.next().unwrap()
+        self.take().unwrap()
+    }
+
+    /// The next frame, if it is there.
+    pub(super) fn take(&mut self) -> Option<Received<'_>> {
+        let number = self.taken;
+        (self.ring.gather(number + 1) > number).then_some(())?;
+        self.taken += 1;
+        self.ring.received(number)
+    }
+
+    pub(super) fn release(&mut self) {
+        self.ring.release();
+        self.taken = 0;
     }
 
     pub(super) fn readable(&self) -> bool {

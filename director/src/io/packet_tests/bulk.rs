@@ -132,23 +132,24 @@ fn forward(done: &AtomicBool) -> [usize; 2] {
             CLIENT,
         ),
     ];
-    let mut socket = PacketSocket::open().unwrap();
+    let mut socket = PacketSocket::new();
     let mut largest = [0; 2];
     while !done.load(Ordering::Relaxed) {
         for ((port, out, mac), largest) in sides.iter_mut().zip(&mut largest) {
             readable(&port.ring, Duration::from_millis(1));
             let mut batch = Vec::new();
-            while let Some(frame) = port.ring.next() {
+            while let Some(frame) = port.take() {
                 frame.buffer[frame.vnet_at + 10..][..6].copy_from_slice(mac);
                 *largest = frame.end.saturating_sub(frame.vnet_at).max(*largest);
-                batch.push((frame.id, frame.vnet_at..frame.end));
+                batch.push(frame.vnet_at..frame.end);
             }
             let ring = &port.ring;
             let frames = batch
                 .into_iter()
-                .map(|(id, wire)| (*out, &ring.frame(id)[wire]));
+                .enumerate()
+                .map(|(number, wire)| (*out, &ring.buffer(number)[wire]));
             socket.send_batch(frames, |number, error| panic!("{number}: {error}"));
-            port.ring.release();
+            port.release();
         }
     }
     for (port, ..) in &mut sides {

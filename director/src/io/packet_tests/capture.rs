@@ -76,7 +76,7 @@ fn the_host_is_silent_about_what_is_ours_and_answers_the_rest() {
     let frame = port.next();
     let tcp_header = frame.vnet_at + 10 + 14 + 20;
     assert_eq!(frame.buffer[tcp_header + 2..][..2], 80_u16.to_be_bytes());
-    port.ring.release();
+    port.release();
 
     // Without its key the service is the host's again; without the link too.
     port.capture.apply(&[CaptureChange::Remove(udp)]).unwrap();

@@ -34,7 +34,7 @@ fn datagram(payload: &[u8]) -> Udp {
 }
 
 fn send(wire: &[u8]) {
-    let mut socket = PacketSocket::open().unwrap();
+    let mut socket = PacketSocket::new();
     let lost = |_, error| panic!("{error}");
     assert_eq!(socket.send_batch([(ifindex(c"outside"), wire)], lost), 1);
 }
@@ -60,12 +60,13 @@ fn a_frame_comes_with_its_vnet_header_and_room_in_front() {
         assert_eq!(frame.buffer[frame.vnet_at], 1);
         assert_eq!(frame.buffer[frame.vnet_at + 6..frame.end], sent[6..]);
         frame.buffer[0] = 7;
-        let (id, end) = (frame.id, frame.end);
-        assert_eq!(port.ring.frame(id)[0], 7);
-        assert_eq!(&port.ring.frame(id)[end - 5..end], b"hello");
-        port.ring.release();
-        assert!(port.ring.frame(id).is_empty());
-        assert!(port.ring.next().is_none());
+        let end = frame.end;
+        assert_eq!(port.ring.buffer(0)[0], 7);
+        assert_eq!(&port.ring.buffer(0)[end - 5..end], b"hello");
+        assert_eq!(port.ring.ethernet(0)[..6], DIRECTOR);
+        port.release();
+        assert!(port.ring.buffer(0).is_empty() && port.ring.ethernet(0).is_empty());
+        assert!(port.take().is_none());
     };
     wire().run(test).unwrap();
 }
@@ -85,13 +86,13 @@ fn slots_are_the_kernels_again_only_after_release() {
                 port.ring.statistics().unwrap().frames == arrived
             });
             for number in 0..SLOTS {
-                let frame = port.ring.next().unwrap();
+                let frame = port.take().unwrap();
                 assert_eq!(usize::from(frame.buffer[frame.end - 1]), number);
             }
-            assert!(port.ring.next().is_none());
+            assert!(port.take().is_none());
             assert_eq!(port.ring.held(), SLOTS);
-            port.ring.release();
-            assert!(port.ring.next().is_none());
+            port.release();
+            assert!(port.take().is_none());
             let lost = round * more as u64;
             assert_eq!(port.ring.statistics().unwrap().ring_full, lost);
         }
@@ -121,8 +122,8 @@ fn frames_that_the_program_did_not_take_do_not_arrive() {
         send(&datagram(b"ours").wire());
         let frame = port.next();
         assert_eq!(&frame.buffer[frame.end - 4..frame.end], b"ours");
-        port.ring.release();
-        assert!(port.ring.next().is_none());
+        port.release();
+        assert!(port.take().is_none());
         assert_eq!(port.ring.statistics().unwrap().frames, 1);
     };
     wire().run(test).unwrap();
