@@ -1,0 +1,89 @@
+//! The pure core: instructions per packet, by callgrind. The same on every machine and however busy
+//! it is, so that a change of a few instructions shows.
+//!
+//! This program runs itself under valgrind: once as the case says, and once without the core, to
+//! take off what it costs to write the packets.
+
+mod world;
+
+use std::env;
+use std::process::Command;
+
+use director::core::operation::ForwardMethod;
+use world::{BATCH, Way, World};
+
+fn main() {
+    if let Ok(case) = env::var(CASE) {
+        return run(
+            &case,
+            env::var(BATCHES).map_or(0, |count| count.parse().unwrap_or(0)),
+        );
+    }
+    // What cargo hands over (`--bench`) is for harnesses that choose.
+    println!("instructions per packet, {BATCH} packets a batch");
+    for case in CASES {
+        let [few, many] = [16_u64, 80].map(|batches| instructions(case, batches));
+        let written = [16_u64, 80].map(|batches| instructions(&format!("write {case}"), batches));
+        let packets = (80 - 16) * BATCH as u64;
+        let each = (many - few).saturating_sub(written[1] - written[0]) / packets;
+        println!("{each:>6}  {case}");
+    }
+}
+
+fn instructions(case: &str, batches: u64) -> u64 {
+    let own = env::current_exe().expect("a program has a path");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(own)
+        .env(CASE, case)
+        .env(BATCHES, batches.to_string())
+        .output()
+        .expect("make bench-core installs valgrind");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let total = text
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    let (_, total) = total.unwrap_or_else(|| panic!("no sum in:\n{text}"));
+    total.trim().parse().expect("a number")
+}
+
+fn run(case: &str, batches: u64) {
+    let (write_only, case) = match case.strip_prefix("write ") {
+        Some(case) => (true, case),
+        None => (false, case),
+    };
+    let (method, way) = match case {
+        "hit, NAT, reply" => (ForwardMethod::Nat, Way::Reply),
+        "hit, DR" => (ForwardMethod::Direct, Way::Request),
+        _ => (ForwardMethod::Nat, Way::Request),
+    };
+    let scheduler = case.strip_prefix("new connection, NAT, ");
+    let mut world = World::new(method, scheduler.unwrap_or("rr"), SERVERS);
+    if scheduler.is_none() {
+        world.fill(CONNECTIONS);
+    }
+    for batch in 0..batches as u32 {
+        match scheduler {
+            Some(_) => world.requests((batch * BATCH as u32..).take(BATCH)),
+            None => world.draw(way, CONNECTIONS),
+        }
+        if !write_only {
+            world.handle(BATCH);
+        }
+    }
+}
+
+const CASES: [&str; 6] = [
+    "hit, NAT, request",
+    "hit, NAT, reply",
+    "hit, DR",
+    "new connection, NAT, rr",
+    "new connection, NAT, wrr",
+    "new connection, NAT, wlc",
+];
+/// Fewer than the loop begins to prefetch for.
+const CONNECTIONS: u32 = 1_000;
+const SERVERS: u8 = 1;
+const CASE: &str = "LVS_INSTRUCTIONS_CASE";
+const BATCHES: &str = "LVS_INSTRUCTIONS_BATCHES";
