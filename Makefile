@@ -2,10 +2,12 @@
 # make test   builds, and passes every test (root; network namespaces are made and removed by it)
 # make build  the programs: target/release/{director,lvsadm,rsagent}
 # make lint   rustfmt, clippy, shell syntax
+# make fuzz   arbitrary bytes for FUZZ_SECONDS (600) a target; says what it found and where it lies
 
 CARGO ?= cargo
+FUZZ_SECONDS ?= 600
 
-.PHONY: build demo test lint install-demo-packages install-test-packages
+.PHONY: build demo test lint fuzz install-demo-packages install-test-packages
 
 build:
 	$(CARGO) build --release --workspace --bins
@@ -19,7 +21,13 @@ test: install-test-packages lint build
 lint: install-demo-packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	sh -n tests/install-packages init/sysv/*
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
+	sh -n tests/install-packages && sh -n tests/fuzz/run
+	for script in init/sysv/*; do sh -n "$$script" || exit 1; done
+
+fuzz: install-demo-packages
+	tests/install-packages c++:g++
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
 
 install-demo-packages:
 	tests/install-packages cc:gcc cc:libc6-dev
