@@ -2,15 +2,18 @@
 # make test   builds, and passes every test (root; network namespaces are made and removed by it)
 # make bench  builds, and measures the director beside the kernel, nftables, haproxy and nginx (root,
 #             two CPUs); KINDS="packets streams requests round-trip" and REPEAT=5 may be given
+# make bench-core  the same of the pure core: nanoseconds and instructions per packet
 # make build  the programs: target/release/{director,lvsadm,rsagent}
 # make lint   rustfmt, clippy, shell syntax
+# make fuzz   arbitrary bytes for FUZZ_SECONDS (600) a target; says what it found and where it lies
 
 CARGO ?= cargo
-
+FUZZ_SECONDS ?= 600
 KINDS ?=
 REPEAT ?= 5
 
-.PHONY: build demo test bench lint install-demo-packages install-test-packages install-bench-packages
+.PHONY: build demo test bench bench-core lint fuzz
+.PHONY: install-demo-packages install-test-packages install-bench-packages
 
 build:
 	$(CARGO) build --release --workspace --bins
@@ -24,10 +27,21 @@ test: install-test-packages lint build
 bench: install-bench-packages build
 	target/release/bench $(KINDS) --repeat $(REPEAT)
 
+bench-core: install-demo-packages
+	tests/install-packages valgrind:valgrind
+	$(CARGO) bench -p director --bench core
+	$(CARGO) bench -p director --bench instructions
+
 lint: install-demo-packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	sh -n tests/install-packages init/sysv/*
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
+	sh -n tests/install-packages && sh -n tests/fuzz/run
+	for script in init/sysv/*; do sh -n "$$script" || exit 1; done
+
+fuzz: install-demo-packages
+	tests/install-packages c++:g++
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
 
 install-demo-packages:
 	tests/install-packages cc:gcc cc:libc6-dev

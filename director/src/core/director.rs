@@ -107,6 +107,10 @@ impl Director {
         if let Verdict::Drop(reason) = verdict {
             self.drops.count(reason, 1);
         }
+        // The frame itself may have told the address that others waited for.
+        if self.network.has_ready() {
+            self.collect_held(outbox);
+        }
         verdict
     }
 

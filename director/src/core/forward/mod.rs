@@ -146,20 +146,20 @@ impl Director {
         Verdict::Forward(hop.port)
     }
 
-    /// Sends a packet of our own: an IP header and what is behind it.
-    pub(super) fn send_own(
+    /// The next hop of a packet of our own; none if there is no way.
+    pub(super) fn own_hop(
         &mut self,
         to: Addr,
         seen: Option<(super::net::PortId, Mac)>,
-        packet: &[&[u8]],
-        outbox: &mut Outbox,
-    ) {
-        let Ok(hop) = taken(self.network.resolve(&mut CachedHop::default(), to, seen)) else {
-            return;
-        };
+    ) -> Option<Hop> {
+        taken(self.network.resolve(&mut CachedHop::default(), to, seen)).ok()
+    }
+
+    /// Sends a packet of our own: an IP header and what is behind it.
+    pub(super) fn send_own(&mut self, hop: &Hop, packet: &[&[u8]], outbox: &mut Outbox) {
         let destination = hop.destination.unwrap_or_default();
         let bytes = frame::compose(destination, hop.source, Default::default(), packet);
-        self.post(&hop, bytes, outbox);
+        self.post(hop, bytes, outbox);
     }
 
     /// Sends a packet that is too big for the link and ready but for that.

@@ -111,8 +111,12 @@ impl Director {
         if packet.fragment_offset() != 0 || !self.limiter.allows(arrival.now, to, error) {
             return;
         }
+        let Some(hop) = self.own_hop(to, arrival.seen()) else {
+            return;
+        };
         let quoted = frame.packet();
-        let message = error.message(&quoted[..quoted.len().min(MOST_QUOTED)]);
+        let most = MOST_BYTES.min(hop.mtu.max(MIN_MTU) as usize) - HEADERS;
+        let message = error.message(&quoted[..quoted.len().min(most)]);
         self.identification = self.identification.wrapping_add(1);
         let header = ipv4::Header {
             tos: packet.tos() & TOS_BITS | INTERNETWORK_CONTROL,
@@ -124,7 +128,7 @@ impl Director {
             destination: packet.source(),
         };
         let header = header.to_bytes(message.len());
-        self.send_own(to, arrival.seen(), &[&header, &message], outbox);
+        self.send_own(&hop, &[&header, &message], outbox);
     }
 }
 
@@ -180,8 +184,10 @@ fn is_nobody(address: [u8; 4]) -> bool {
     address[0] == 0 || address[0] == 127 || address[0] >= 224
 }
 
-/// An error has at most 576 bytes (RFC 1812 section 4.3.2.3): so much is quoted.
-const MOST_QUOTED: usize = 576 - ipv4::MIN_HEADER - icmpv4::HEADER;
+/// Of an error (RFC 1812 section 4.3.2.3), on a link that takes so much.
+const MOST_BYTES: usize = 576;
+/// Of an error, in front of what it quotes.
+const HEADERS: usize = ipv4::MIN_HEADER + icmpv4::HEADER;
 /// Precedence of errors (RFC 1812 section 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
 /// What an error takes over of the type of service.

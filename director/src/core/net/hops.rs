@@ -237,6 +237,10 @@ impl Hops {
         self.by_neighbour.retain(|(at, _), _| *at != port);
     }
 
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub(super) fn take_ready(&mut self) -> Vec<Held> {
         mem::take(&mut self.ready)
     }

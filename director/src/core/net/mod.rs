@@ -275,6 +275,11 @@ impl Network {
         self.hops.hold(hop, frame);
     }
 
+    /// Whether there are frames whose neighbour answered.
+    pub fn has_ready(&self) -> bool {
+        self.hops.has_ready()
+    }
+
     /// The frames whose neighbour answered, in the order they were held, with their port.
     pub fn take_ready(&mut self) -> Vec<(PortId, Vec<u8>)> {
         self.hops

@@ -42,6 +42,31 @@ fn picks(name: &str, weights: &[i32], many: usize, staying: bool) -> String {
     letters
 }
 
+/// With a step for each level this would take minutes.
+#[test]
+fn wrr_does_not_walk_down_levels_that_nobody_reaches() {
+    let mut servers = Arena::new();
+    let mut list: Vec<ServerId> = Vec::new();
+    for (number, weight, limit) in [(1, 3, 0), (2, i32::MAX, 1)] {
+        let mut spec = ServerSpec::new([10, 1, 0, number], 80, ForwardMethod::Nat, weight);
+        spec.upper_threshold = limit;
+        list.insert(0, servers.insert(Server::new(ServiceId::new(0), spec)));
+    }
+    servers[list[0]].bind();
+    let mut scheduler = by_name("wrr").unwrap();
+    scheduler.init(&Pool::new(&list, &servers));
+    let flow = FlowKey {
+        protocol: Protocol::TCP,
+        source: Addr::from_v4_bytes([10, 0, 0, 1]),
+        source_port: 1024,
+        destination: Addr::from_v4_bytes([10, 0, 0, 100]),
+        destination_port: 80,
+    };
+    for _ in 0..20 {
+        assert_eq!(scheduler.pick(&Pool::new(&list, &servers), &flow), Some(1));
+    }
+}
+
 #[test]
 fn known_sequences() {
     for (name, weights, staying, expected) in [

@@ -70,7 +70,7 @@ impl Scheduler for WeightedRoundRobin {
             }
             self.last = None;
             next = 0;
-            self.level -= self.step;
+            self.level = self.next_level(pool);
             if self.level <= 0 {
                 self.level = self.greatest;
                 if lowest_from_first || began.is_none() {
@@ -92,6 +92,20 @@ impl WeightedRoundRobin {
         } else if self.step > 1 {
             self.level = self.level / self.step * self.step + 1;
         }
+    }
+
+    /// One step down, and on to where a server can be taken, or to the lowest level: weights go up to
+    /// 2^31 - 1, and when the heavy servers are overloaded so many levels have nothing for anybody.
+    fn next_level(&self, pool: &Pool<'_>) -> i32 {
+        let level = self.level - self.step;
+        let free = pool.iter().filter(|(_, server)| !server.is_overloaded());
+        let heaviest = free.map(|(_, server)| server.weight()).max().unwrap_or(0);
+        let reached = heaviest.max(self.step);
+        if level <= reached {
+            return level;
+        }
+        let steps = (level - reached - 1) / self.step + 1;
+        level - steps * self.step
     }
 
     fn measure(&mut self, pool: &Pool<'_>) {

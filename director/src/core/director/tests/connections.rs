@@ -276,6 +276,31 @@ fn a_server_that_must_be_found_first_gets_its_packet_then() {
 }
 
 #[test]
+fn a_frame_that_tells_what_others_wait_for_lets_them_go_at_once() {
+    let mut director = director(ForwardMethod::Nat);
+    let failed = NetworkEvent::NeighbourFailed {
+        ifindex: 1,
+        address: Addr::from_v4_bytes(SERVER),
+    };
+    director.network_changed(failed, &mut Outbox::default());
+    let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
+    let out = from_client(&mut director, &syn);
+    assert_eq!((out.verdict, out.outbox.len()), (Verdict::Consumed, 0));
+    // It is told that its time to live is over, by way of its own frame.
+    let last_hop = Sketch {
+        ttl: 1,
+        ..tcp((SERVER, 8080), (CLIENT, 40001), SYN_ACK)
+    };
+    let out = from_server(&mut director, &last_hop.packet());
+    let to_server = |outgoing: &Outgoing| match outgoing {
+        Outgoing::Transmit(INSIDE, frame) => frame[10..16] == SERVER_MAC.0,
+        _ => false,
+    };
+    assert_eq!(out.outbox.len(), 2);
+    assert!(out.outbox.iter().all(to_server), "{:?}", out.outbox);
+}
+
+#[test]
 fn a_server_that_is_the_director_itself_is_refused() {
     let mut director = director(ForwardMethod::Nat);
     let prefix = crate::core::net::Prefix::new(Addr::from_v4_bytes(SERVER), 32);

@@ -65,15 +65,18 @@ fn no_server_is_port_unreachable_from_the_vip() {
 }
 
 #[test]
-fn as_much_is_quoted_as_fits_in_576_bytes() {
+fn as_much_is_quoted_as_fits_in_576_bytes_and_the_link() {
     let mut director = director(ForwardMethod::Nat);
     remove_server(&mut director);
     let sketch = Sketch {
         payload: vec![7; 1400],
         ..tcp((CLIENT, 40001), (VIP, 80), SYN)
     };
-    let (_, _, _, message) = error_sent(&from_client(&mut director, &sketch.packet()));
-    assert_eq!(message.len() + ipv4::MIN_HEADER, 576);
+    for (mtu, bytes) in [(1500, 576), (300, 300), (1, 68)] {
+        set_mtu(&mut director, 0, OUTSIDE_MAC, mtu);
+        let (_, _, _, message) = error_sent(&from_client(&mut director, &sketch.packet()));
+        assert_eq!(message.len() + ipv4::MIN_HEADER, bytes);
+    }
 }
 
 #[test]
