@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use director::io::{Launch, LoadError, RunError, load};
+use director::io::{CaptureKind, Launch, LoadError, RunError, load};
 
 fn main() -> ExitCode {
     let program = Program::parse();
@@ -55,6 +55,9 @@ struct Options {
     /// configuration, or all that are up and not loopback]
     #[arg(long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
+    /// How packets are taken off the interfaces
+    #[arg(long, value_name = "KIND", env = "LVS_CAPTURE", default_value = "auto")]
+    capture: CaptureKind,
     /// Control socket, for lvsadm
     #[arg(long, value_name = "PATH", env = "LVS_CONTROL", default_value = CONTROL)]
     control: PathBuf,
@@ -95,6 +98,7 @@ fn run(options: Options) -> Result<(), Failure> {
         config_file: options.file.config,
         config,
         interfaces: options.interfaces,
+        capture: options.capture,
         control: options.control,
         pid_file: options.pid_file,
     })?;

@@ -1,17 +1,57 @@
 //! The capture in the kernel: one map of keys and one program, attached to each interface.
+//!
+//! By tcx where the kernel has it (6.6), else as a filter of traffic control. The link of tcx ends
+//! with the process; a filter does not, so its program takes frames only while the director writes the
+//! time into a map ([`Capture::beat`]), and whoever starts next removes it.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+use shared::host::netlink::{Netlink, NetlinkError};
 use shared::sys::SyscallError;
 use shared::sys::bpf::{AssembleError, HashMap, LoadError, Program, TcxLink};
+use tracing::{info, warn};
 
-use crate::core::capture::{CaptureChange, CaptureKey, KEY_BYTES, Taken, program};
+use crate::core::capture::{
+    CaptureChange, CaptureKey, KEY_BYTES, Life, PULSE_KEY, Taken, program, pulse_value,
+};
 
-/// The loaded program and its map. Links outlive it: they hold the program, and it the map.
+/// How frames are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum CaptureKind {
+    /// By tcx if the kernel has it, else by clsact
+    #[default]
+    Auto,
+    /// By a tcx program (Linux 6.6 and later)
+    Tcx,
+    /// By a filter of traffic control
+    Clsact,
+}
+
+/// The loaded program and its maps. What is attached outlives it: it holds the program, and that
+/// the maps.
 #[derive(Debug)]
 pub struct Capture {
+    kind: CaptureKind,
     keys: HashMap<KEY_BYTES, 1>,
+    pulse: HashMap<4, 8>,
     program: Program,
+}
+
+/// A program on an interface; nothing is taken there any more when this is dropped.
+#[derive(Debug)]
+pub enum Attached {
+    /// By tcx.
+    Tcx(TcxLink),
+    /// By clsact.
+    Filter(Filter),
+}
+
+/// A filter of ours.
+#[derive(Debug)]
+pub struct Filter {
+    ifindex: u32,
 }
 
 /// What can go wrong with the capture.
@@ -27,13 +67,19 @@ pub enum CaptureError {
     #[error("{0}; CAP_BPF, CAP_NET_ADMIN and Linux 5.14 or later are needed")]
     Load(#[from] LoadError),
     /// The kernel did not attach the program.
-    #[error("no capture on interface {ifindex}: {source}; Linux 6.6 or later is needed for tcx")]
+    #[error("no capture on interface {ifindex}: {source}; tcx needs Linux 6.6 (--capture clsact)")]
     Attach {
         /// The interface.
         ifindex: u32,
         /// What the kernel said.
         source: SyscallError,
     },
+    /// The kernel did not take the filter.
+    #[error("no capture: {0}; the kernel needs CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF")]
+    Filter(#[from] NetlinkError),
+    /// The time cannot be written.
+    #[error("the capture's pulse: {0}")]
+    Pulse(#[source] SyscallError),
     /// A key could not be added or removed.
     #[error("capture key {key} cannot be changed: {source}; the map holds at most {MOST_KEYS}")]
     Key {
@@ -45,22 +91,69 @@ pub enum CaptureError {
 }
 
 impl Capture {
-    /// Makes the map, still empty, and loads the program.
+    /// Makes the maps, still empty, and loads the program.
     ///
     /// # Errors
     /// [`CaptureError::Map`] and [`CaptureError::Load`], mostly for want of privileges.
-    pub fn load() -> Result<Capture, CaptureError> {
-        Capture::load_with(Taken::ToRing)
+    pub fn load(kind: CaptureKind) -> Result<Capture, CaptureError> {
+        Capture::load_with(kind, Taken::ToRing)
     }
 
-    /// Begins to take what is ours from an interface; ends when the link is dropped. The ring must
-    /// be open before, or frames are lost in between.
+    /// Begins to take what is ours from an interface. The ring must be open before, or frames are
+    /// lost in between. What a killed director left there is removed.
     ///
     /// # Errors
-    /// [`CaptureError::Attach`] on kernels before 6.6, or when the interface is gone.
-    pub fn attach(&self, ifindex: u32) -> Result<TcxLink, CaptureError> {
-        TcxLink::attach_ingress(&self.program, ifindex)
-            .map_err(|source| CaptureError::Attach { ifindex, source })
+    /// [`CaptureError::Attach`] and [`CaptureError::Filter`]: the kernel cannot, or the interface is
+    /// gone.
+    pub fn attach(
+        &mut self,
+        ifindex: u32,
+        netlink: &mut Netlink,
+    ) -> Result<Attached, CaptureError> {
+        remove_filter(ifindex, netlink)?;
+        if self.kind != CaptureKind::Clsact {
+            match TcxLink::attach_ingress(&self.program, ifindex) {
+                Ok(link) => {
+                    // What goes on one interface goes on all.
+                    self.kind = CaptureKind::Tcx;
+                    return Ok(Attached::Tcx(link));
+                }
+                Err(error) if self.kind == CaptureKind::Auto && is_unknown(&error) => {
+                    info!("this kernel has no tcx ({error}): frames are taken by clsact");
+                    self.program = self.load_program(CaptureKind::Clsact, Taken::ToRing)?;
+                    self.kind = CaptureKind::Clsact;
+                }
+                Err(source) => return Err(CaptureError::Attach { ifindex, source }),
+            }
+        }
+        self.beat()?;
+        let handle = if netlink.add_clsact(ifindex)? {
+            WITH_ITS_CLSACT
+        } else {
+            WITHOUT
+        };
+        // From here on it is taken away again, whatever happens.
+        let filter = Filter { ifindex };
+        netlink.add_ingress_program(ifindex, (PRIORITY, handle), NAME, self.program.as_fd())?;
+        Ok(Attached::Filter(filter))
+    }
+
+    /// How often [`beat`](Self::beat) must be called; not at all if the program ends with the
+    /// process.
+    pub fn pulse(&self) -> Option<Duration> {
+        (self.kind == CaptureKind::Clsact).then_some(BEAT)
+    }
+
+    /// Tells the program that the director lives.
+    ///
+    /// # Errors
+    /// [`CaptureError::Pulse`]: none that the map is known to give.
+    pub fn beat(&self) -> Result<(), CaptureError> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
+        let nanos = Duration::from(now).as_nanos() as u64;
+        self.pulse
+            .insert(&PULSE_KEY, &pulse_value(nanos))
+            .map_err(CaptureError::Pulse)
     }
 
     /// Brings the changes to the map, on all interfaces at once.
@@ -81,12 +174,86 @@ impl Capture {
         first_error
     }
 
-    fn load_with(taken: Taken) -> Result<Capture, CaptureError> {
+    fn load_with(kind: CaptureKind, taken: Taken) -> Result<Capture, CaptureError> {
         let keys = HashMap::create("lvs_capture", MOST_KEYS).map_err(CaptureError::Map)?;
-        let program = Program::load("lvs_capture", &program(taken)?, &[keys.as_fd()])?;
-        Ok(Capture { keys, program })
+        let pulse = HashMap::create("lvs_pulse", 1).map_err(CaptureError::Map)?;
+        let program = load_program(kind, taken, &keys, &pulse)?;
+        Ok(Capture {
+            kind,
+            keys,
+            pulse,
+            program,
+        })
+    }
+
+    fn load_program(&self, kind: CaptureKind, taken: Taken) -> Result<Program, CaptureError> {
+        load_program(kind, taken, &self.keys, &self.pulse)
     }
 }
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        let removed =
+            Netlink::open().and_then(|mut netlink| remove_filter(self.ifindex, &mut netlink));
+        match removed {
+            // It went with its interface.
+            Err(error) if error.is_missing() => {}
+            Err(error) => warn!("the capture's filter is left behind, without effect: {error}"),
+            Ok(()) => {}
+        }
+    }
+}
+
+fn load_program(
+    kind: CaptureKind,
+    taken: Taken,
+    keys: &HashMap<KEY_BYTES, 1>,
+    pulse: &HashMap<4, 8>,
+) -> Result<Program, CaptureError> {
+    let life = match kind {
+        CaptureKind::Clsact => Life::Pulse,
+        CaptureKind::Auto | CaptureKind::Tcx => Life::Attached,
+    };
+    let code = program(taken, life)?;
+    Ok(Program::load(NAME, &code, &[keys.as_fd(), pulse.as_fd()])?)
+}
+
+/// Removes a filter of ours, and the queueing discipline if it came with it and nothing else
+/// hangs on it by now.
+fn remove_filter(ifindex: u32, netlink: &mut Netlink) -> Result<(), NetlinkError> {
+    let filters = netlink.ingress_filters(ifindex)?;
+    let ours = |filter: &&shared::host::netlink::IngressFilter| {
+        filter.priority == PRIORITY && filter.name.as_deref() == Some(NAME)
+    };
+    let Some(filter) = filters.iter().find(ours) else {
+        return Ok(());
+    };
+    netlink.delete_ingress_filters(ifindex, PRIORITY)?;
+    let alone = filters.len() == 1 && !netlink.has_egress_filters(ifindex)?;
+    if filter.handle == WITH_ITS_CLSACT && alone {
+        netlink.delete_clsact(ifindex)?;
+    }
+    Ok(())
+}
+
+/// The kernel does not know `BPF_LINK_CREATE` for tcx.
+fn is_unknown(error: &SyscallError) -> bool {
+    matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+/// Of program and filter.
+const NAME: &str = "lvs_capture";
+
+/// Behind the filters that tc(8) adds without a word about their priority: those count down from
+/// 49152.
+const PRIORITY: u16 = 49_153;
+
+/// The handle of a filter says whether the queueing discipline was made for it.
+const WITH_ITS_CLSACT: u32 = 1;
+const WITHOUT: u32 = 2;
+
+/// Four times in the life of a time.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Services, real servers behind NAT and their ports, and the host's addresses: 16 bytes each of
 /// an index, and about 80 for a key that is there.

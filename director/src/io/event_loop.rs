@@ -51,6 +51,8 @@ pub(super) struct EventLoop {
     ready: VecDeque<u32>,
     /// When neighbours in use are asked for again.
     refresh_at: Time,
+    /// When the capture is told again that the director lives; counts only where it must be.
+    beat_at: Time,
     config: Config,
     config_file: Option<PathBuf>,
     /// `--interface` counts more than the configuration.
@@ -107,6 +109,7 @@ impl EventLoop {
             control: None,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
+            beat_at: now,
             config: launch.config.clone(),
             config_file: launch.config_file.clone(),
             interfaces_given: !launch.interfaces.is_empty(),
@@ -205,10 +208,11 @@ impl EventLoop {
         if busy || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = self
-            .director
-            .poll_at()
-            .map_or(self.refresh_at, |at| at.min(self.refresh_at));
+        let beat = self.intake.pulse().map(|_| self.beat_at);
+        let next = [self.director.poll_at(), beat]
+            .into_iter()
+            .flatten()
+            .fold(self.refresh_at, Time::min);
         // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
         Some(next.since(self.now) + Duration::from_millis(1))
     }
@@ -216,6 +220,12 @@ impl EventLoop {
     fn tick(&mut self) {
         if self.director.poll_at().is_some_and(|at| at <= self.now) {
             self.director.handle_timeout(self.now, &mut self.outbox);
+        }
+        if let Some(pulse) = self.intake.pulse()
+            && self.beat_at <= self.now
+        {
+            self.beat_at = self.now + pulse;
+            self.intake.beat();
         }
         if self.refresh_at <= self.now {
             self.refresh_at = self.now + REFRESH;

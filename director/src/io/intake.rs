@@ -2,27 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use shared::host::netlink::{Link, Netlink};
 use shared::sys::SyscallError;
-use shared::sys::bpf::TcxLink;
 use tracing::{info, warn};
 
-use super::capture::{Capture, CaptureError};
+use super::capture::{Attached, Capture, CaptureError};
 use crate::core::capture::{CaptureChange, TAKEN_QUEUE};
 use crate::sys::packet_ring::{PacketRing, RingOptions};
 
 /// An interface that frames are taken from.
 #[derive(Debug)]
 pub(super) struct Interface {
+    /// The capture ends with it, and before the ring does.
+    _capture: Attached,
     pub(super) name: String,
     pub(super) ring: PacketRing,
     /// What a slot of the ring has room for.
     mtu: u32,
-    /// The capture ends with it.
-    _link: TcxLink,
 }
 
 /// All of them, by the kernel's number.
@@ -64,6 +64,18 @@ impl Intake {
         }
     }
 
+    /// How often [`beat`](Self::beat) must be called, if at all.
+    pub(super) fn pulse(&self) -> Option<Duration> {
+        self.capture.pulse()
+    }
+
+    /// Tells the capture in the kernel that the director lives.
+    pub(super) fn beat(&self) {
+        if let Err(error) = self.capture.beat() {
+            warn!("{error}");
+        }
+    }
+
     /// An interface came or changed. True if its ring is new and may have frames already.
     pub(super) fn link_changed(&mut self, link: &Link, netlink: &mut Netlink) -> bool {
         let attached = self
@@ -83,7 +95,7 @@ impl Intake {
             None if !link.up => return false,
             None => {}
         }
-        match self.attach(link) {
+        match self.attach(link, netlink) {
             Ok(()) => {
                 info!("taking frames from {}", link.name);
                 true
@@ -158,7 +170,7 @@ impl Intake {
         named && link.hardware == ETHERNET && !link.loopback && !is_member(link, netlink)
     }
 
-    fn attach(&mut self, link: &Link) -> Result<(), AttachError> {
+    fn attach(&mut self, link: &Link, netlink: &mut Netlink) -> Result<(), AttachError> {
         let options = RingOptions {
             slots: slots(link.mtu),
             mtu: link.mtu as usize,
@@ -170,12 +182,12 @@ impl Intake {
         self.registry
             .register(&mut SourceFd(&fd), token(link.index), Interest::READABLE)?;
         // The ring is open: whatever is taken from now on is not lost.
-        let _link = self.capture.attach(link.index)?;
+        let _capture = self.capture.attach(link.index, netlink)?;
         let interface = Interface {
+            _capture,
             name: link.name.clone(),
             ring,
             mtu: link.mtu,
-            _link,
         };
         self.interfaces.insert(link.index, interface);
         Ok(())

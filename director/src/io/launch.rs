@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::capture::CaptureKind;
 use crate::config::{Config, Faults};
 
 /// The command line and the configuration, read and checked.
@@ -15,6 +16,8 @@ pub struct Launch {
     pub config: Config,
     /// `--interface`: if any, instead of those of the configuration.
     pub interfaces: Vec<String>,
+    /// How frames are taken.
+    pub capture: CaptureKind,
     /// Where the control socket goes.
     pub control: PathBuf,
     /// Where the process id goes.

@@ -20,5 +20,6 @@ mod vips;
 #[cfg(test)]
 mod packet_tests;
 
+pub use capture::CaptureKind;
 pub use launch::{Launch, LoadError, load};
 pub use run::{RunError, run};

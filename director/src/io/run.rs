@@ -68,7 +68,7 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     // Before anything is changed: another director at the same place ends this one.
     Control::check(&launch.control)?;
     let mut network = HostNetwork::open()?;
-    let capture = Capture::load()?;
+    let capture = Capture::load(launch.capture)?;
     let transmit = Transmit::new(GiveBack::open(network.netlink())?);
     let mut director = Director::new(settings(launch), entropy()?);
 

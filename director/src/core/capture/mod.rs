@@ -10,7 +10,7 @@ mod program;
 mod questions;
 mod takes;
 
-pub use program::{TAKEN_QUEUE, Taken, program};
+pub use program::{Life, PULSE_KEY, PULSE_NANOS, TAKEN_QUEUE, Taken, program, pulse_value};
 pub use takes::takes;
 
 use std::collections::BTreeMap;

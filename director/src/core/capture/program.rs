@@ -1,4 +1,4 @@
-//! The same as [`takes()`](super::takes()), as a program for the kernel (tcx ingress).
+//! The same as [`takes()`](super::takes()), as a program for the kernel (tcx or clsact, ingress).
 //!
 //! Registers: `R6` the frame (`struct __sk_buff`), `R7` the protocol, `R8` and `R9` first an
 //! offset, then the addresses of the two endpoints. What is read of the frame is copied to the
@@ -23,21 +23,42 @@ pub enum Taken {
     Report,
 }
 
+/// How long the program goes on taking frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// As long as it is attached: the link ends with the process.
+    Attached,
+    /// As long as the time in a second map ([`pulse_value`] under [`PULSE_KEY`]) is younger than
+    /// [`PULSE_NANOS`]: a filter of traffic control outlives the process.
+    Pulse,
+}
+
+/// The key of the time.
+pub const PULSE_KEY: [u8; 4] = [0; 4];
+
+/// The time, nanoseconds of `CLOCK_MONOTONIC`, as it stands in the map.
+pub fn pulse_value(nanos: u64) -> [u8; 8] {
+    nanos.to_ne_bytes()
+}
+
+/// How long a time is good: 2 s.
+pub const PULSE_NANOS: i32 = 2_000_000_000;
+
 /// The queue number (`skb->queue_mapping`) of frames that the program has taken. The packet type
 /// alone does not tell them apart: the kernel itself gives it to frames for other stations, when
 /// the device is promiscuous, and to those of a VLAN that it has no device for, which by then
 /// look untagged. Nothing else uses a received frame's queue number after tcx.
 pub const TAKEN_QUEUE: u16 = 0x4c56;
 
-/// The program. Its one map holds the keys ([`CaptureKey::to_bytes`](super::CaptureKey::to_bytes))
-/// of what is ours.
+/// The program. Its first map holds the keys
+/// ([`CaptureKey::to_bytes`](super::CaptureKey::to_bytes)) of what is ours.
 ///
-/// It returns `TCX_NEXT` for every frame (but see [`Taken::Report`]), so that the administrator's
+/// It returns `TCX_NEXT` (as a filter, `TC_ACT_UNSPEC`: the same) for every frame (but see [`Taken::Report`]), so that the administrator's
 /// own programs see them too.
 ///
 /// # Errors
 /// None: the program is always the same. A test holds that.
-pub fn program(taken: Taken) -> Result<Vec<Insn>, AssembleError> {
+pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
     let mut asm = Assembler::new();
     let take = asm.label("take");
     let leave = asm.label("leave");
@@ -53,6 +74,9 @@ pub fn program(taken: Taken) -> Result<Vec<Insn>, AssembleError> {
     ipv4(&mut asm, take, leave);
 
     asm.bind(take);
+    if life == Life::Pulse {
+        pulse(&mut asm, leave);
+    }
     match taken {
         Taken::ToRing => {
             asm.mov(R1, R6);
@@ -70,6 +94,19 @@ pub fn program(taken: Taken) -> Result<Vec<Insn>, AssembleError> {
     asm.mov(R0, TCX_NEXT);
     asm.exit();
     asm.finish()
+}
+
+/// To `leave` when nobody has written the time for too long.
+fn pulse(asm: &mut Assembler, leave: Label) {
+    asm.store(Size::Word, R10, KEY, 0);
+    asm.load_map(R1, PULSE);
+    stack_address(asm, R2, KEY);
+    asm.call(Helper::MapLookup);
+    asm.jump_if(R0, Cond::Eq, 0, leave);
+    asm.load(Size::Double, R7, R0, 0);
+    asm.call(Helper::MonotonicNanos);
+    asm.alu(Alu::Sub, R0, R7);
+    asm.jump_if(R0, Cond::Gt, PULSE_NANOS, leave);
 }
 
 /// Ends in `take` or `leave`.
@@ -231,6 +268,7 @@ const TO_PORT: i16 = PORTS - 2;
 const FROM_PORT: i16 = PORTS - 4;
 
 const KEYS: MapIndex = MapIndex(0);
+const PULSE: MapIndex = MapIndex(1);
 
 // `struct __sk_buff` (include/uapi/linux/bpf.h).
 const SKB_LEN: i16 = 0;
@@ -251,7 +289,9 @@ mod tests {
     #[test]
     fn the_program_assembles() {
         for taken in [Taken::ToRing, Taken::Report] {
-            assert!(program(taken).is_ok());
+            for life in [Life::Attached, Life::Pulse] {
+                assert!(program(taken, life).is_ok());
+            }
         }
     }
 }

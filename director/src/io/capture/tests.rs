@@ -3,7 +3,7 @@
 use shared::addr::{Addr, Protocol};
 
 use super::*;
-use crate::core::capture::{CaptureSet, takes};
+use crate::core::capture::{CaptureSet, PULSE_NANOS, takes};
 
 /// The loopback device has this address: frames to it are `PACKET_HOST` in a test run.
 const PORT_MAC: [u8; 6] = [0; 6];
@@ -52,13 +52,26 @@ fn set() -> CaptureSet {
 
 #[test]
 fn program_and_function_agree() {
+    agree(CaptureKind::Tcx);
+}
+
+#[test]
+fn so_does_the_program_with_a_pulse() {
+    agree(CaptureKind::Clsact);
+}
+
+fn agree(kind: CaptureKind) {
     let mut set = set();
-    let capture = Capture::load_with(Taken::Report).unwrap();
+    let capture = Capture::load_with(kind, Taken::Report).unwrap();
+    capture.beat().unwrap();
     capture.apply(&set.take_changes()).unwrap();
     let mut random = Random(0x6c76_7321);
     let mut taken = 0;
     for _ in 0..FRAMES {
         let frame = frame(&mut random);
+        if taken % 4096 == 0 {
+            capture.beat().unwrap();
+        }
         let expected = takes(&frame, PORT_MAC, &set);
         let report = if expected { 1 } else { -1 };
         let returned = run(&capture, &frame).unwrap_or(-1);
@@ -72,7 +85,7 @@ fn program_and_function_agree() {
 #[test]
 fn removed_keys_are_left_to_the_host() {
     let mut set = set();
-    let capture = Capture::load_with(Taken::Report).unwrap();
+    let capture = Capture::load_with(CaptureKind::Tcx, Taken::Report).unwrap();
     let keys: Vec<_> = set.keys().collect();
     capture.apply(&set.take_changes()).unwrap();
     let all_removed: Vec<_> = keys.into_iter().map(CaptureChange::Remove).collect();
@@ -87,13 +100,39 @@ fn removed_keys_are_left_to_the_host() {
 
 #[test]
 fn the_program_of_the_director_passes_every_frame_on() {
-    let capture = Capture::load().unwrap();
+    let capture = Capture::load(CaptureKind::Tcx).unwrap();
     capture.apply(&set().take_changes()).unwrap();
     let mut random = Random(2);
     for _ in 0..1000 {
         let returned = run(&capture, &frame(&mut random));
         assert!(matches!(returned, None | Some(-1)), "{returned:?}");
     }
+}
+
+#[test]
+fn without_a_pulse_nothing_is_taken() {
+    let mut set = set();
+    let capture = Capture::load_with(CaptureKind::Clsact, Taken::Report).unwrap();
+    capture.apply(&set.take_changes()).unwrap();
+    let ours: Vec<Vec<u8>> = {
+        let mut random = Random(3);
+        let frames = std::iter::repeat_with(|| frame(&mut random));
+        frames
+            .filter(|frame| takes(frame, PORT_MAC, &set))
+            .take(100)
+            .collect()
+    };
+    let taken = |expected| {
+        ours.iter()
+            .all(|frame| run(&capture, frame) == Some(expected))
+    };
+    assert!(taken(-1), "the time was never written");
+    capture.beat().unwrap();
+    assert!(taken(1));
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+    let old = now.as_nanos() as u64 - PULSE_NANOS as u64 - 1;
+    capture.pulse.insert(&PULSE_KEY, &pulse_value(old)).unwrap();
+    assert!(taken(-1), "the time is too old");
 }
 
 /// A frame that is nearly ours, or just so.

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use shared::addr::{Addr, Protocol};
 use shared::host::netlink::Netlink;
-use shared::sys::bpf::TcxLink;
 use shared::sys::namespace::Namespace;
 
 use crate::core::capture::{CaptureKey, CaptureSet, TAKEN_QUEUE};
-use crate::io::capture::Capture;
+use crate::io::capture::{Attached, Capture, CaptureKind};
 use crate::sys::packet_ring::{PacketRing, Received, RingOptions};
 
 /// A namespace in which `script` was run by a shell; its `$peer` is another one's path.
@@ -37,7 +36,7 @@ pub(super) struct Port {
     pub(super) capture: Capture,
     /// Of the batch.
     taken: usize,
-    _link: TcxLink,
+    _link: Attached,
 }
 
 impl Port {
@@ -49,11 +48,13 @@ impl Port {
             ..RingOptions::new(1500, TAKEN_QUEUE)
         };
         let ring = PacketRing::open(ifindex, &options).unwrap();
-        let capture = Capture::load().unwrap();
+        let mut capture = Capture::load(CaptureKind::Auto).unwrap();
         let mut set = CaptureSet::default();
         keys.iter().for_each(|&key| set.acquire(key));
         capture.apply(&set.take_changes()).unwrap();
-        let _link = capture.attach(ifindex).unwrap();
+        let _link = capture
+            .attach(ifindex, &mut Netlink::open().unwrap())
+            .unwrap();
         Port {
             ring,
             capture,

@@ -13,7 +13,9 @@ use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use netlink_packet_route::neighbour::NeighbourHeader;
 use netlink_packet_route::route::{RouteFlags, RouteHeader};
 use netlink_packet_route::rule::RuleHeader;
+use netlink_packet_route::tc::TcHeader;
 
+use super::filter::IngressFilter;
 use super::request::Fault;
 use super::types::{Address, Link, Neighbour, Prefix, Route, Rule, RulePorts};
 use crate::addr::Family;
@@ -52,6 +54,38 @@ pub(super) fn link(body: &[u8]) -> Result<Option<Link>, Fault> {
         }
     }
     Ok(Some(link))
+}
+
+/// A filter; `None` for what stands in front of the filters of a priority.
+pub(super) fn filter(body: &[u8]) -> Result<Option<IngressFilter>, Fault> {
+    let header = TcHeader::parse(body)?;
+    let (mut kind, mut options) = (String::new(), None);
+    for attribute in attributes(body, TC_HEADER_BYTES) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            TCA_KIND => kind = parse_string(attribute.value())?,
+            TCA_OPTIONS => options = Some(attribute.value().to_vec()),
+            _ => {}
+        }
+    }
+    let mut name = None;
+    for option in options
+        .iter()
+        .filter(|_| kind == "bpf")
+        .flat_map(NlasIterator::new)
+    {
+        let option = option?;
+        if option.kind() == TCA_BPF_NAME {
+            name = Some(parse_string(option.value())?);
+        }
+    }
+    Ok(Some(IngressFilter {
+        priority: (header.info >> 16) as u16,
+        handle: header.handle.into(),
+        kind,
+        name,
+    })
+    .filter(|filter| filter.handle != 0))
 }
 
 /// An address; `None` for families other than IPv4 and IPv6.
@@ -292,6 +326,10 @@ fn is_dead(flags: u32) -> bool {
 }
 
 // Sizes of ifinfomsg, ifaddrmsg, rtmsg, ndmsg, fib_rule_hdr and rtnexthop.
+const TC_HEADER_BYTES: usize = 20;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
 const LINK_HEADER_BYTES: usize = 16;
 const ADDRESS_HEADER_BYTES: usize = 8;
 const ROUTE_HEADER_BYTES: usize = 12;

@@ -1,4 +1,4 @@
-//! Links, addresses, routes, rules and neighbours of the host, by rtnetlink (RFC 3549, rtnetlink(7)).
+//! Links, addresses, routes, rules, neighbours and ingress filters of the host, by rtnetlink (RFC 3549, rtnetlink(7)).
 //!
 //! [`Netlink`] asks and changes, and waits for the kernel's answer, which comes at once.
 //! [`Monitor`] tells what changes, without blocking. Both speak in the plain values of [`types`].
@@ -11,6 +11,7 @@
 mod change;
 mod decode;
 mod dump;
+mod filter;
 mod monitor;
 mod request;
 mod types;
@@ -19,6 +20,7 @@ mod types;
 mod tests;
 
 pub use change::NewAddress;
+pub use filter::IngressFilter;
 pub use monitor::{Event, Monitor};
 pub use request::{Netlink, NetlinkError};
 pub use types::{

@@ -95,6 +95,8 @@ pub enum Cond {
 pub enum Helper {
     /// `void *bpf_map_lookup_elem(map, key)`: the value, or 0.
     MapLookup = 1,
+    /// `u64 bpf_ktime_get_ns()`: nanoseconds of `CLOCK_MONOTONIC`.
+    MonotonicNanos = 5,
     /// `u32 bpf_get_prandom_u32()`: a random number.
     Random = 7,
     /// `bpf_redirect(ifindex, flags)`: what the program is to return to send the frame out of a

@@ -1,0 +1,193 @@
+//! BPF programs at a device's ingress by traffic control: the queueing discipline `clsact` and filters
+//! of kind `bpf` (tc-bpf(8)). They outlive the process that put them there.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::{
+    TcAttribute, TcBpfFlags, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
+};
+
+use super::decode;
+use super::request::{Netlink, NetlinkError};
+
+/// A filter at a device's ingress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngressFilter {
+    /// Filters of smaller numbers come first.
+    pub priority: u16,
+    /// Tells the filters of a priority apart; ours to choose.
+    pub handle: u32,
+    /// `bpf`, `u32`, ...
+    pub kind: String,
+    /// Of a BPF program.
+    pub name: Option<String>,
+}
+
+impl Netlink {
+    /// Gives an interface the queueing discipline that ingress filters hang on. False: it has one.
+    pub fn add_clsact(&mut self, link: u32) -> Result<bool, NetlinkError> {
+        let added = self.request(
+            RouteNetlinkMessage::NewQueueDiscipline(clsact(link)),
+            NLM_F_CREATE | NLM_F_EXCL,
+            |host| format!("add clsact to {}", host.link_name(link)),
+        );
+        match added {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the queueing discipline away, and all filters with it.
+    pub fn delete_clsact(&mut self, link: u32) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelQueueDiscipline(clsact(link));
+        self.request(message, 0, |host| {
+            format!("remove clsact from {}", host.link_name(link))
+        })
+    }
+
+    /// Adds a program to the ingress of an interface. What it returns decides about the frame
+    /// (`direct-action`); with -1 the next filter is asked.
+    pub fn add_ingress_program(
+        &mut self,
+        link: u32,
+        (priority, handle): (u16, u32),
+        name: &str,
+        program: BorrowedFd<'_>,
+    ) -> Result<(), NetlinkError> {
+        let mut message = filter(link, INGRESS, priority, handle);
+        message.attributes = vec![
+            TcAttribute::Kind("bpf".to_owned()),
+            TcAttribute::Options(vec![
+                TcOption::Bpf(TcFilterBpfOption::ProgFd(program.as_raw_fd() as u32)),
+                TcOption::Bpf(TcFilterBpfOption::ProgName(name.to_owned())),
+                TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
+            ]),
+        ];
+        self.request(
+            RouteNetlinkMessage::NewTrafficFilter(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+            |host| format!("add filter {name} to {}", host.link_name(link)),
+        )
+    }
+
+    /// Removes all ingress filters of a priority.
+    pub fn delete_ingress_filters(&mut self, link: u32, priority: u16) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::DelTrafficFilter(filter(link, INGRESS, priority, 0));
+        self.request(message, 0, |host| {
+            format!("remove filters from {}", host.link_name(link))
+        })
+    }
+
+    /// The ingress filters of an interface, in their order; none when it has no `clsact`.
+    pub fn ingress_filters(&mut self, link: u32) -> Result<Vec<IngressFilter>, NetlinkError> {
+        self.filters(link, INGRESS)
+    }
+
+    /// Whether an interface has egress filters.
+    pub fn has_egress_filters(&mut self, link: u32) -> Result<bool, NetlinkError> {
+        Ok(!self.filters(link, EGRESS)?.is_empty())
+    }
+
+    fn filters(&mut self, link: u32, parent: u16) -> Result<Vec<IngressFilter>, NetlinkError> {
+        let message = RouteNetlinkMessage::GetTrafficFilter(filter(link, parent, 0, 0));
+        let listed = self.dump(&message, "list filters", |kind, body| match kind {
+            libc::RTM_NEWTFILTER => decode::filter(body),
+            _ => Ok(None),
+        });
+        match listed {
+            Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOENT)) => {
+                Ok(Vec::new())
+            }
+            listed => listed,
+        }
+    }
+}
+
+fn clsact(link: u32) -> TcMessage {
+    let mut message = TcMessage::default();
+    message.header.index = link as i32;
+    message.header.parent = TcHandle::CLSACT;
+    message.header.handle = TcHandle {
+        major: TcHandle::CLSACT.major,
+        minor: 0,
+    };
+    message.attributes = vec![TcAttribute::Kind("clsact".to_owned())];
+    message
+}
+
+fn filter(link: u32, parent: u16, priority: u16, handle: u32) -> TcMessage {
+    let mut message = TcMessage::default();
+    message.header.index = link as i32;
+    message.header.parent = TcHandle {
+        major: TcHandle::CLSACT.major,
+        minor: parent,
+    };
+    message.header.handle = handle.into();
+    if priority != 0 {
+        let every_protocol = (libc::ETH_P_ALL as u16).to_be();
+        message.header.info = u32::from(priority) << 16 | u32::from(every_protocol);
+    }
+    message
+}
+
+/// `TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS` of include/uapi/linux/pkt_sched.h.
+const INGRESS: u16 = 0xfff2;
+const EGRESS: u16 = 0xfff3;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::bpf::{Assembler, Program, Reg};
+    use crate::sys::namespace::Namespace;
+
+    #[test]
+    fn programs_come_and_go() {
+        let test = || {
+            let mut netlink = Netlink::open().unwrap();
+            let lo = netlink.link_by_name("lo").unwrap().unwrap().index;
+            assert_eq!(netlink.ingress_filters(lo).unwrap(), []);
+            assert!(netlink.add_clsact(lo).unwrap());
+            assert!(!netlink.add_clsact(lo).unwrap());
+            assert_eq!(netlink.ingress_filters(lo).unwrap(), []);
+
+            let mut asm = Assembler::new();
+            asm.mov(Reg::R0, -1);
+            asm.exit();
+            let program = Program::load("pass", &asm.finish().unwrap(), &[]).unwrap();
+            for priority in [20, 10] {
+                netlink
+                    .add_ingress_program(lo, (priority, 7), "pass", program.as_fd())
+                    .unwrap();
+            }
+            let again = netlink.add_ingress_program(lo, (20, 7), "pass", program.as_fd());
+            assert!(again.unwrap_err().is_exists());
+            let expected = |priority| IngressFilter {
+                priority,
+                handle: 7,
+                kind: "bpf".to_owned(),
+                name: Some("pass".to_owned()),
+            };
+            let filters = netlink.ingress_filters(lo).unwrap();
+            assert_eq!(filters, [expected(10), expected(20)]);
+            assert!(!netlink.has_egress_filters(lo).unwrap());
+
+            netlink.delete_ingress_filters(lo, 10).unwrap();
+            assert_eq!(netlink.ingress_filters(lo).unwrap(), [expected(20)]);
+            assert!(
+                netlink
+                    .delete_ingress_filters(lo, 10)
+                    .unwrap_err()
+                    .is_missing()
+            );
+            netlink.delete_clsact(lo).unwrap();
+            assert_eq!(netlink.ingress_filters(lo).unwrap(), []);
+            assert!(netlink.delete_clsact(99).unwrap_err().is_missing());
+        };
+        Namespace::new().unwrap().run(test).unwrap();
+    }
+}
