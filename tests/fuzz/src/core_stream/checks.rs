@@ -126,6 +126,16 @@ pub(super) fn outgoing(director: &Director, frame: &Outgoing, widest: u32) {
     }
 }
 
+/// Whether a frame is an ICMP error of the director's own: it begins a message of type 3 or 11.
+pub(super) fn is_error(frame: &Outgoing) -> bool {
+    let Outgoing::Transmit(_, wire) = frame else {
+        return false;
+    };
+    let (_, packet) = packet(wire);
+    let error = matches!(packet.payload().first(), Some(3 | 11));
+    error && Protocol(packet.protocol()) == Protocol::ICMP && !packet.is_fragment()
+}
+
 /// Sound for a link of this MTU.
 fn leaves_by(director: &Director, port: PortId, wire: &[u8], mtu: u32) {
     let (vnet, packet) = packet(wire);

@@ -211,9 +211,12 @@ impl<'a> Story<'a> {
     /// Frames of our own that left.
     fn collect(&mut self) {
         let frames: Vec<Outgoing> = self.outbox.drain().collect();
-        // The only frame that comes of one that is dropped is an error about it, made just now.
-        if let (true, [error]) = (mem::take(&mut self.dropped), &frames[..]) {
-            checks::outgoing(&self.director, error, 0);
+        // An error about a frame that is dropped is made just now, for the link as it is. (A frame
+        // that waited may leave besides: also one that is dropped tells its sender's address.)
+        if let (true, [only]) = (mem::take(&mut self.dropped), &frames[..])
+            && checks::is_error(only)
+        {
+            checks::outgoing(&self.director, only, 0);
         }
         for frame in frames {
             checks::outgoing(&self.director, &frame, self.widest);
