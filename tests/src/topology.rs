@@ -82,6 +82,14 @@ impl Routed {
     pub fn server(number: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 1, 0, 11 + number)
     }
+
+    /// Sets the MTU of the switch between director and servers, bytes.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn switch_mtu(&self, mtu: u32) {
+        switch_mtu(&self._switch, mtu);
+    }
 }
 
 impl OneLan {
@@ -125,6 +133,15 @@ impl OneLan {
     /// Client, director, servers, and the switch that holds them together.
     pub fn into_hosts(self) -> (Host, Host, Vec<Host>, Host) {
         (self.client, self.director, self.servers, self._switch)
+    }
+}
+
+/// Of all ports of a switch; its own follows.
+fn switch_mtu(lan: &Host, mtu: u32) {
+    for link in lan.netlink(Netlink::links) {
+        if link.name.starts_with('p') {
+            lan.mtu(&link.name, mtu);
+        }
     }
 }
 

@@ -78,10 +78,13 @@ impl Intake {
 
     /// An interface came or changed. True if its ring is new and may have frames already.
     pub(super) fn link_changed(&mut self, link: &Link, netlink: &mut Netlink) -> bool {
-        let attached = self
-            .interfaces
-            .get(&link.index)
-            .map(|interface| interface.mtu);
+        let attached = self.interfaces.get_mut(&link.index).map(|interface| {
+            if interface.name != link.name {
+                info!("{} is now called {}", interface.name, link.name);
+                interface.name.clone_from(&link.name);
+            }
+            interface.mtu
+        });
         if !self.wants(link, netlink) {
             if attached.is_some() {
                 self.link_gone(link.index);

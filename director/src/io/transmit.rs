@@ -186,12 +186,17 @@ fn count(sent: &mut Vec<u64>, port: PortId) {
 
 fn count_lost(director: &mut Director, error: &io::Error) {
     debug!("a frame was not sent: {error}");
-    director.count_drop(match error.raw_os_error() {
+    director.count_drop(reason_of(error));
+}
+
+/// What the kernel's refusal of a frame is called.
+fn reason_of(error: &io::Error) -> Reason {
+    match error.raw_os_error() {
         Some(libc::ENXIO | libc::ENODEV | libc::ENETDOWN) => Reason::LinkDown,
         Some(libc::ENOBUFS | libc::EAGAIN | libc::ENOMEM) => Reason::QueueFull,
         Some(libc::EMSGSIZE) => Reason::TooBig,
         _ => Reason::SendRefused,
-    });
+    }
 }
 
 fn count_refused(director: &mut Director, error: &SyscallError) {
@@ -203,3 +208,26 @@ fn count_refused(director: &mut Director, error: &SyscallError) {
 const BATCH: usize = 64;
 /// After so many batches the loop looks at everything else.
 const BATCHES_PER_TURN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_reason() {
+        for (errno, reason) in [
+            (libc::ENXIO, Reason::LinkDown),
+            (libc::ENODEV, Reason::LinkDown),
+            (libc::ENETDOWN, Reason::LinkDown),
+            (libc::ENOBUFS, Reason::QueueFull),
+            (libc::EAGAIN, Reason::QueueFull),
+            (libc::ENOMEM, Reason::QueueFull),
+            (libc::EMSGSIZE, Reason::TooBig),
+            (libc::EINVAL, Reason::SendRefused),
+            (libc::EPERM, Reason::SendRefused),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(reason_of(&error), reason, "{error}");
+        }
+    }
+}
