@@ -21,7 +21,7 @@ pub struct Routed {
     pub director: Host,
     /// Answer.
     pub servers: Vec<Host>,
-    _switch: Host,
+    switch: Host,
 }
 
 /// Client, director and servers on one link.
@@ -37,7 +37,7 @@ pub struct OneLan {
     pub director: Host,
     /// Answer.
     pub servers: Vec<Host>,
-    _switch: Host,
+    switch: Host,
 }
 
 impl Routed {
@@ -74,7 +74,7 @@ impl Routed {
             client,
             director,
             servers,
-            _switch: lan,
+            switch: lan,
         }
     }
 
@@ -88,7 +88,7 @@ impl Routed {
     /// # Panics
     /// When the kernel refuses.
     pub fn switch_mtu(&self, mtu: u32) {
-        switch_mtu(&self._switch, mtu);
+        switch_mtu(&self.switch, mtu);
     }
 }
 
@@ -121,7 +121,7 @@ impl OneLan {
             client,
             director,
             servers,
-            _switch: lan,
+            switch: lan,
         }
     }
 
@@ -130,9 +130,17 @@ impl OneLan {
         Ipv4Addr::new(10, 2, 0, 11 + number)
     }
 
+    /// Sets the MTU of the switch, bytes.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn switch_mtu(&self, mtu: u32) {
+        switch_mtu(&self.switch, mtu);
+    }
+
     /// Client, director, servers, and the switch that holds them together.
     pub fn into_hosts(self) -> (Host, Host, Vec<Host>, Host) {
-        (self.client, self.director, self.servers, self._switch)
+        (self.client, self.director, self.servers, self.switch)
     }
 }
 

@@ -98,7 +98,7 @@ impl Flow {
         );
         // And from a client that nobody knows yet.
         let other = Flow::stranger(&self.lab.client);
-        assert!(wait_for(SOON, || other()), "no new connection {when}");
+        assert!(wait_for(SOON, other), "no new connection {when}");
     }
 
     fn stranger(client: &Host) -> impl Fn() -> bool {

@@ -1,0 +1,305 @@
+//! Every combination of offloads on the devices around the director, with small, large and mixed MTU:
+//! what arrives is what was sent, and no checksum is wrong.
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use laboratory::host::Host;
+use laboratory::programs::Director;
+use laboratory::topology::{OneLan, Routed};
+use laboratory::wait::{SOON, wait_for};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+
+/// What ethtool calls them. Without checksums there is no segmentation on a device, but in the kernel
+/// there is.
+const FEATURES: [&[&str]; 4] = [&["tx", "rx"], &["tso"], &["gso"], &["gro"]];
+
+/// Client and server of a laboratory, and the director's devices between them.
+struct Matrix<'a> {
+    client: &'a Host,
+    server: &'a Host,
+    vip: Ipv4Addr,
+    director: &'a Host,
+    devices: &'a [&'a str],
+    administered: Director,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(
+        (client, director, server): (&'a Host, &'a Host, &'a Host),
+        devices: &'a [&'a str],
+        (vip, rip, method): (Ipv4Addr, Ipv4Addr, &str),
+    ) -> Matrix<'a> {
+        let administered = Director::start(director);
+        for (kind, port) in [("-t", TCP), ("-u", UDP)] {
+            administered.admin(&format!("-A {kind} {vip}:{port} -s rr"));
+            administered.admin(&format!("-a {kind} {vip}:{port} -r {rip}:{port} {method}"));
+        }
+        echo_tcp(server);
+        // A datagram's answer comes from where it went to.
+        echo_udp(server, if method == "-g" { vip } else { rip });
+        Matrix {
+            client,
+            server,
+            vip,
+            director,
+            devices,
+            administered,
+        }
+    }
+
+    /// All combinations, with those of the peers all on and all off.
+    fn run(&self) {
+        for peers in [true, false] {
+            for end in [self.client, self.server] {
+                set(end, "eth0", |_| peers);
+            }
+            for combination in 0..1 << FEATURES.len() {
+                for device in self.devices {
+                    set(self.director, device, |feature| {
+                        combination >> feature & 1 == 1
+                    });
+                }
+                let what = format!("combination {combination:04b}, peers {peers}");
+                self.stream(&what);
+                self.datagrams(&what);
+            }
+        }
+        for host in [self.client, self.server] {
+            for protocol in ["Tcp", "Udp"] {
+                let wrong = host.counter(protocol, "InCsumErrors");
+                assert_eq!(wrong, 0, "{protocol} of {}", host.name());
+            }
+            // Nothing is lost; but where two CPUs send segments of one connection, a veth may put
+            // them in another order, and their sender then sends some again.
+            let (again, sent) = (
+                host.counter("Tcp", "RetransSegs"),
+                host.counter("Tcp", "OutSegs"),
+            );
+            assert!(
+                again <= sent / 20 + 20,
+                "{again} of {sent} by {}",
+                host.name()
+            );
+        }
+    }
+
+    fn no_drops_but(&self, expected: &[&str]) {
+        let status = self.administered.admin("status");
+        let (before, dropped) = status.split_once("dropped packets\n").unwrap();
+        assert!(before.contains("lost by the rings   0 packets"), "{status}");
+        for line in dropped.lines().filter(|line| !line.trim().is_empty()) {
+            let reason = line.split_whitespace().next().unwrap();
+            assert!(reason == "none" || expected.contains(&reason), "{status}");
+        }
+    }
+
+    /// A megabyte there and back.
+    fn stream(&self, what: &str) {
+        let sent = pattern(1_000_000);
+        let got = self.client.run(|| {
+            let mut stream = TcpStream::connect((self.vip, TCP)).unwrap();
+            stream.set_read_timeout(Some(SOON)).unwrap();
+            let mut writer = stream.try_clone().unwrap();
+            let sent = sent.clone();
+            let writing = thread::spawn(move || {
+                writer.write_all(&sent).unwrap();
+                writer.shutdown(std::net::Shutdown::Write).unwrap();
+            });
+            let mut got = Vec::new();
+            let read = stream.read_to_end(&mut got);
+            read.unwrap_or_else(|error| panic!("{what}: {error}"));
+            writing.join().unwrap();
+            got
+        });
+        assert!(got == sent, "TCP, {what}: {} bytes came back", got.len());
+    }
+
+    /// Datagrams of several sizes there and back, and one large one that leaves its host as twenty.
+    fn datagrams(&self, what: &str) {
+        let socket = self.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.connect((self.vip, UDP)).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        for bytes in [1, 1000, 1472] {
+            let sent = pattern(bytes);
+            socket.send(&sent).unwrap();
+            let mut answer = vec![0; 2000];
+            let length = receive(&socket, &mut answer);
+            let length = length.unwrap_or_else(|error| panic!("{bytes} by UDP, {what}: {error}"));
+            assert!(answer[..length] == sent[..], "UDP, {what}");
+        }
+        let large = pattern(SEGMENT * SEGMENTS);
+        setsockopt(&socket, UdpGsoSegment, &(SEGMENT as i32)).unwrap();
+        socket.send(&large).unwrap();
+        let mut missing: BTreeSet<&[u8]> = large.chunks(SEGMENT).collect();
+        while !missing.is_empty() {
+            let mut answer = [0; 2000];
+            let length = receive(&socket, &mut answer);
+            let length = length.unwrap_or_else(|error| {
+                panic!("{} of {SEGMENTS} segments, {what}: {error}", missing.len())
+            });
+            assert!(missing.remove(&answer[..length]), "a segment, {what}");
+        }
+    }
+}
+
+fn set(host: &Host, device: &str, on: impl Fn(usize) -> bool) {
+    let mut words = vec!["-K", device];
+    for (number, names) in FEATURES.iter().enumerate() {
+        for name in *names {
+            words.extend([*name, if on(number) { "on" } else { "off" }]);
+        }
+    }
+    let segmentation = if on(1) && on(0) { "on" } else { "off" };
+    words.extend(["tx-udp-segmentation", segmentation]);
+    // It complains of what the kernel does besides, such as no segmentation without checksums.
+    host.output("ethtool", &words);
+}
+
+/// No two pieces of it are alike.
+fn pattern(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(bytes).collect()
+}
+
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn echo_tcp(server: &Host) {
+    let listener = server.run(|| TcpListener::bind(("0.0.0.0", TCP)).unwrap());
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                // The client says what was lost.
+                let _ = stream.read_to_end(&mut bytes);
+                let _ = stream.write_all(&bytes);
+            });
+        }
+    });
+}
+
+fn echo_udp(server: &Host, address: Ipv4Addr) {
+    let socket = server.run(|| UdpSocket::bind((address, UDP)).unwrap());
+    thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        loop {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => drop(socket.send_to(&buffer[..length], from)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+/// NAT with these MTUs in front of the director and behind it.
+fn nat(front: u32, behind: u32, test: impl Fn(&Matrix)) {
+    let lab = Routed::new(1);
+    lab.client.mtu("eth0", front);
+    lab.director.mtu("cl", front);
+    lab.director.mtu("rs", behind);
+    lab.switch_mtu(behind);
+    lab.servers[0].mtu("eth0", behind);
+    let matrix = Matrix::new(
+        (&lab.client, &lab.director, &lab.servers[0]),
+        &["cl", "rs"],
+        (Routed::VIP, Routed::server(0), "-m"),
+    );
+    test(&matrix);
+}
+
+fn direct(mtu: u32) {
+    let lab = OneLan::new(1);
+    let server = &lab.servers[0];
+    server.sysctl("net/ipv4/conf/all/arp_ignore", "1");
+    server.sysctl("net/ipv4/conf/all/arp_announce", "2");
+    server.address("lo", "10.2.0.100/32");
+    for host in [&lab.client, &lab.director, server] {
+        host.mtu("eth0", mtu);
+    }
+    lab.switch_mtu(mtu);
+    let matrix = Matrix::new(
+        (&lab.client, &lab.director, server),
+        &["eth0"],
+        (OneLan::VIP, OneLan::server(0), "-g"),
+    );
+    matrix.run();
+    matrix.no_drops_but(&[]);
+}
+
+#[test]
+fn nat_1500() {
+    nat(1500, 1500, |matrix| {
+        matrix.run();
+        matrix.no_drops_but(&[]);
+    });
+}
+
+#[test]
+fn nat_9000() {
+    nat(9000, 9000, |matrix| {
+        matrix.run();
+        matrix.no_drops_but(&[]);
+    });
+}
+
+#[test]
+fn nat_9000_in_front_of_1500() {
+    nat(9000, 1500, |matrix| {
+        matrix.run();
+        // DF is set, as on all datagrams of a host that looks for the path's MTU: it is told.
+        let socket = matrix.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.connect((matrix.vip, UDP)).unwrap();
+        let patience = Some(Duration::from_millis(200));
+        socket.set_read_timeout(patience).unwrap();
+        let sent = pattern(8000);
+        let learned = wait_for(SOON, || {
+            let mut answer = [0; 9000];
+            // The first one is refused, and with EMSGSIZE when the news is there.
+            let _ = socket.send(&sent);
+            receive(&socket, &mut answer).is_ok_and(|length| answer[..length] == sent[..])
+        });
+        assert!(learned, "{}", matrix.administered.admin("status"));
+        matrix.no_drops_but(&["too_big"]);
+    });
+}
+
+#[test]
+fn nat_1500_in_front_of_9000() {
+    nat(1500, 9000, |matrix| {
+        matrix.run();
+        matrix.no_drops_but(&["too_big"]);
+    });
+}
+
+#[test]
+fn direct_routing_1500() {
+    direct(1500);
+}
+
+#[test]
+fn direct_routing_9000() {
+    direct(9000);
+}
+
+const TCP: u16 = 80;
+const UDP: u16 = 53;
+const SEGMENT: usize = 1000;
+const SEGMENTS: usize = 20;
