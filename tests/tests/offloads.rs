@@ -102,7 +102,9 @@ impl<'a> Matrix<'a> {
     fn stream(&self, what: &str) {
         let sent = pattern(1_000_000);
         let got = self.client.run(|| {
-            let mut stream = TcpStream::connect((self.vip, TCP)).unwrap();
+            let vip = (self.vip, TCP).into();
+            let stream = TcpStream::connect_timeout(&vip, SOON);
+            let mut stream = stream.unwrap_or_else(|error| panic!("{what}: {error}"));
             stream.set_read_timeout(Some(SOON)).unwrap();
             let mut writer = stream.try_clone().unwrap();
             let sent = sent.clone();
