@@ -141,23 +141,22 @@ impl Balancer {
             self.wheel
                 .bring_forward(self.connections.slab_mut(), id.0, deadline);
         }
-        let server = &mut self.servers[server_id];
         if Activity::of(before) != Activity::of(after) {
-            server.recount(Activity::of(after));
+            self.servers[server_id].recount(Activity::of(after));
         }
-        if server.is_available() {
-            server.traffic.count(direction, ip_bytes);
-            self.services[server.service]
-                .traffic
-                .count(direction, ip_bytes);
-            self.traffic.count(direction, ip_bytes);
-        }
+        self.count(server_id, direction, ip_bytes);
     }
 
-    /// Counts a packet about a connection (an ICMP error) and leaves its timer alone. Nothing is
-    /// counted for a server that was removed.
+    /// Counts a packet about a connection (an ICMP error) and leaves its timer alone.
     pub fn count_related(&mut self, id: ConnectionId, direction: Direction, ip_bytes: u32) {
-        let server = &mut self.servers[self.connections.get(id).expect(IN_TABLE).server()];
+        let server = self.connections.get(id).expect(IN_TABLE).server();
+        self.count(server, direction, ip_bytes);
+    }
+
+    /// Nothing is counted for a server that was removed.
+    #[inline]
+    fn count(&mut self, server: ServerId, direction: Direction, ip_bytes: u32) {
+        let server = &mut self.servers[server];
         if server.is_available() {
             server.traffic.count(direction, ip_bytes);
             self.services[server.service]
