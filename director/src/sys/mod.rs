@@ -5,6 +5,7 @@
 //! | [`packet_ring`] | frames in: the AF_PACKET receive ring of one interface |
 //! | [`packet_socket`] | frames out: an AF_PACKET socket for each interface |
 //! | `ring_memory` | the ring's shared memory, and whose each slot is |
+//! | `transmit_ring` | small frames out: a ring that the kernel copies from |
 //! | `socket` | options and addresses that both sockets need |
 #![allow(unsafe_code)]
 
@@ -12,3 +13,4 @@ pub mod packet_ring;
 pub mod packet_socket;
 mod ring_memory;
 mod socket;
+mod transmit_ring;

@@ -15,6 +15,7 @@ use std::{fmt, io, ptr};
 use shared::sys::{SyscallError, check};
 
 use super::socket::{self, option};
+use super::transmit_ring::{self, TransmitRing};
 
 /// A socket for each interface that something was sent to.
 #[derive(Debug, Default)]
@@ -43,20 +44,15 @@ impl PacketSocket {
         mut lost: impl FnMut(usize, io::Error),
     ) -> usize {
         // A panic may have left frames of a call before, which are long gone.
-        self.outlets.iter_mut().for_each(|outlet| outlet.count = 0);
+        self.outlets.iter_mut().for_each(Outlet::clear);
         let mut sent = 0;
         for (number, (ifindex, frame)) in frames.into_iter().enumerate() {
             match self.outlet(ifindex) {
-                Ok(outlet) => {
-                    outlet.push(number, frame);
-                    if outlet.count == BATCH {
-                        sent += outlet.flush(&mut lost);
-                    }
-                }
+                Ok(outlet) => sent += outlet.push(number, frame, &mut lost),
                 Err(error) => lost(number, error.source),
             }
         }
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.count > 0) {
+        for outlet in &mut self.outlets {
             sent += outlet.flush(&mut lost);
         }
         self.outlets.retain(|outlet| !outlet.dead);
@@ -81,9 +77,11 @@ impl PacketSocket {
     }
 }
 
-/// The socket of one interface, and what sendmmsg(2) needs for one call.
+/// The sockets of one interface: a ring for small frames, and what sendmmsg(2) needs for one call with
+/// others. Frames wait in one of them at a time, so that they leave in their order.
 struct Outlet {
     ifindex: u32,
+    ring: TransmitRing,
     fd: OwnedFd,
     parts: Box<[libc::iovec]>,
     /// Each for the part of the same place.
@@ -97,6 +95,7 @@ struct Outlet {
 
 impl Outlet {
     fn open(ifindex: u32) -> Result<Outlet, SyscallError> {
+        let ring = TransmitRing::open(ifindex, SEND_BUFFER)?;
         let fd = socket::open()?;
         socket::set(&fd, option!(SOL_PACKET, PACKET_VNET_HDR), 1_i32)?;
         socket::set(&fd, option!(SOL_SOCKET, SO_SNDBUFFORCE), SEND_BUFFER)?;
@@ -116,6 +115,7 @@ impl Outlet {
         }
         Ok(Outlet {
             ifindex,
+            ring,
             fd,
             parts,
             messages,
@@ -125,16 +125,49 @@ impl Outlet {
         })
     }
 
-    fn push(&mut self, number: usize, frame: &[u8]) {
+    fn clear(&mut self) {
+        self.count = 0;
+        self.ring.clear();
+    }
+
+    /// Takes a frame, and sends what must leave before it or what makes a batch. How many were sent.
+    fn push(&mut self, number: usize, frame: &[u8], lost: Lost<'_>) -> usize {
+        let mut sent = 0;
+        if transmit_ring::takes(frame) {
+            sent += self.flush_messages(lost);
+            if self.ring.put(number, frame) {
+                if self.ring.len() == BATCH {
+                    sent += self.flush_ring(lost);
+                }
+                return sent;
+            }
+        }
+        sent += self.flush_ring(lost);
         let part = &mut self.parts[self.count];
         part.iov_base = frame.as_ptr().cast_mut().cast();
         part.iov_len = frame.len();
         self.numbers[self.count] = number;
         self.count += 1;
+        if self.count == BATCH {
+            sent += self.flush_messages(lost);
+        }
+        sent
     }
 
     /// Sends what was pushed; its frames must still be borrowed.
-    fn flush(&mut self, lost: &mut impl FnMut(usize, io::Error)) -> usize {
+    fn flush(&mut self, lost: Lost<'_>) -> usize {
+        self.flush_ring(lost) + self.flush_messages(lost)
+    }
+
+    fn flush_ring(&mut self, lost: Lost<'_>) -> usize {
+        let dead = &mut self.dead;
+        self.ring.flush(&mut |number, error: io::Error| {
+            *dead |= has_vanished(&error);
+            lost(number, error);
+        })
+    }
+
+    fn flush_messages(&mut self, lost: Lost<'_>) -> usize {
         let count = std::mem::take(&mut self.count);
         let (mut next, mut sent) = (0, 0);
         while next < count {
@@ -154,7 +187,7 @@ impl Outlet {
                 Err(error) if error.errno() == Some(libc::EINTR) => {}
                 // An error is about the first message that was not sent.
                 Err(error) => {
-                    self.dead |= matches!(error.errno(), Some(libc::ENXIO | libc::ENODEV));
+                    self.dead |= has_vanished(&error.source);
                     lost(self.numbers[next], error.source);
                     next += 1;
                 }
@@ -162,6 +195,13 @@ impl Outlet {
         }
         sent
     }
+}
+
+/// Is told the number of a frame that was not sent, and why.
+type Lost<'a> = &'a mut dyn FnMut(usize, io::Error);
+
+fn has_vanished(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV))
 }
 
 impl fmt::Debug for Outlet {
