@@ -32,7 +32,7 @@ pub struct PacketRing {
 /// How to open a ring.
 #[derive(Debug, Clone, Copy)]
 pub struct RingOptions {
-    /// Number of slots; rounded up to a power of two.
+    /// Number of slots; rounded up to a power of two, and to 64.
     pub slots: usize,
     /// MTU of the interface: what a slot has room for.
     pub mtu: usize,
@@ -116,14 +116,11 @@ impl PacketRing {
         let buffer = options.receive_buffer as i32;
         socket::set(&fd, option!(SOL_SOCKET, SO_RCVBUFFORCE), buffer)?;
         let slot_bytes = slot_bytes(options.mtu);
-        let block_bytes = slot_bytes.max(BLOCK_BYTES);
-        let slots = options
-            .slots
-            .next_power_of_two()
-            .max(block_bytes / slot_bytes);
+        let block_bytes = slot_bytes * SLOTS_PER_BLOCK;
+        let slots = options.slots.next_power_of_two().max(SLOTS_PER_BLOCK);
         let request = libc::tpacket_req {
             tp_block_size: block_bytes as u32,
-            tp_block_nr: (slots * slot_bytes / block_bytes) as u32,
+            tp_block_nr: (slots / SLOTS_PER_BLOCK) as u32,
             tp_frame_size: slot_bytes as u32,
             tp_frame_nr: slots as u32,
         };
@@ -203,6 +200,11 @@ impl PacketRing {
         self.memory.release();
         self.batch.clear();
         self.copies_used = 0;
+    }
+
+    /// Whether frames wait to be gathered. One look at memory, no system call.
+    pub fn has_frames(&self) -> bool {
+        self.memory.has_next()
     }
 
     /// How many slots the batch holds.
@@ -338,9 +340,12 @@ fn step((code, k): (u32, u32), jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// Bytes of a slot for frames of this MTU: a power of two, so that slots do not straddle pages.
-fn slot_bytes(mtu: usize) -> usize {
-    (SLOT_HEAD + SLOT_VNET_AT + VNET_BYTES + ETHERNET_BYTES + mtu).next_power_of_two()
+/// Bytes of a slot for frames of this MTU: an odd number of cache lines. With a power of two the same
+/// line of all slots would fall into a few sets of the processor's caches, and a ring that uses a tenth
+/// of them would not stay in any.
+pub fn slot_bytes(mtu: usize) -> usize {
+    let least = SLOT_HEAD + SLOT_VNET_AT + VNET_BYTES + ETHERNET_BYTES + mtu;
+    (least.div_ceil(CACHE_LINE) | 1) * CACHE_LINE
 }
 
 /// At least so many bytes are free in front of a frame: room for outer headers and tags.
@@ -357,8 +362,10 @@ const SLOT_VNET_AT: usize = 160 - ETHERNET_BYTES - VNET_BYTES - SLOT_HEAD;
 const VNET_BYTES: usize = 10;
 const ETHERNET_BYTES: usize = 14;
 
-/// The kernel allocates a ring in blocks of contiguous memory.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// The kernel allocates a ring in blocks of whole pages, and a slot lies in one of them: a page has so
+/// many cache lines, so these fill their block whatever their size.
+const SLOTS_PER_BLOCK: usize = 64;
+const CACHE_LINE: usize = 64;
 
 /// How many frames larger than a slot a batch can hold.
 const COPIES: usize = 64;

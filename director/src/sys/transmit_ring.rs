@@ -197,10 +197,11 @@ impl Drop for TransmitRing {
 
 /// Twice a batch: some may still be in a queue of the device's.
 const SLOTS: usize = 128;
-const SLOT_BYTES: usize = 1024;
+/// An odd number of cache lines, as in the receive ring and for the same reason.
+const SLOT_BYTES: usize = 9 * 64;
 const BYTES: usize = SLOTS * SLOT_BYTES;
-/// The kernel allocates a ring in blocks of contiguous memory.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// The kernel allocates a ring in blocks of whole pages.
+const BLOCK_BYTES: usize = 64 * SLOT_BYTES;
 /// Where a slot's frame begins: `TPACKET2_HDRLEN` less an address, which frames out have not.
 const DATA: usize = 32;
 /// Of `struct tpacket2_hdr`.

@@ -11,7 +11,7 @@ use crate::sys::packet_socket::PacketSocket;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DIRECTOR: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const SLOTS: usize = 32;
+const SLOTS: usize = 64;
 
 /// Both ends of a wire in one namespace: what goes in outside is received inside.
 fn wire() -> Namespace {
