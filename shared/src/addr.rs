@@ -21,6 +21,7 @@ impl Addr {
     }
 
     /// An IPv4 address from its four bytes, as they stand in a packet.
+    #[inline]
     pub const fn from_v4_bytes(bytes: [u8; 4]) -> Addr {
         Addr(Self::MAPPED | u32::from_be_bytes(bytes) as u128)
     }
@@ -36,6 +37,7 @@ impl Addr {
     }
 
     /// The four bytes of an IPv4 address in network order; the last four of an IPv6 address.
+    #[inline]
     pub const fn to_v4_bytes(self) -> [u8; 4] {
         (self.0 as u32).to_be_bytes()
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 use shared::wire::ipv4::{self, Malformed, Packet};
+use shared::wire::vnet::VnetHeader;
 use shared::wire::{ethernet, transport};
 
 use super::balancer::{Balancer, Class, Direction, Segment, Settings};
@@ -186,6 +187,7 @@ impl Director {
             .count(Reason::NeighbourSilent, u64::from(self.network.take_lost()));
     }
 
+    #[inline(always)]
     fn decide(
         &mut self,
         now: Time,
@@ -217,24 +219,29 @@ impl Director {
             return Verdict::Drop(Reason::MartianSource);
         }
         let total = usize::from(packet.total_length());
-        let (fragment, protocol) = (packet.is_fragment(), Protocol(packet.protocol()));
+        let headers = match Protocol(packet.protocol()) {
+            Protocol::TCP | Protocol::UDP if packet.is_fragment() => {
+                frame.trim(total);
+                return self.fragment(arrival, frame, outbox);
+            }
+            Protocol::TCP | Protocol::UDP => Headers::read(&packet),
+            Protocol::ICMP if !packet.is_fragment() => {
+                frame.trim(total);
+                return self.icmp(frame, outbox);
+            }
+            _ => {
+                frame.trim(total);
+                return Verdict::Local;
+            }
+        };
         frame.trim(total);
-        match protocol {
-            Protocol::TCP | Protocol::UDP if fragment => self.fragment(arrival, frame, outbox),
-            Protocol::TCP | Protocol::UDP => self.whole(arrival, frame, outbox),
-            Protocol::ICMP if !fragment => self.icmp(frame, outbox),
-            _ => Verdict::Local,
+        match headers {
+            Some(headers) => self.balance(arrival, &headers, frame, outbox),
+            None => Verdict::Drop(Reason::MalformedTransport),
         }
     }
 
-    /// A packet that is no fragment, or the first fragment of one.
-    fn whole(&mut self, arrival: Arrival, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
-        let Some(headers) = Headers::read(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedTransport);
-        };
-        self.balance(arrival, &headers, frame, outbox)
-    }
-
+    #[inline(always)]
     fn balance(
         &mut self,
         arrival: Arrival,
@@ -284,7 +291,7 @@ impl Director {
                 Verdict::Drop(Reason::FragmentsFull)
             };
         }
-        let (verdict, flow) = match Headers::read(frame.packet()) {
+        let (verdict, flow) = match Headers::read(&packet) {
             Some(headers) => {
                 let verdict = self.balance(arrival, &headers, frame, outbox);
                 (verdict, Some(headers.flow))
@@ -351,8 +358,8 @@ impl Director {
 impl Headers {
     /// Of a whole packet or a first fragment, already checked as an IPv4 packet. None if the
     /// transport header is not whole.
-    fn read(bytes: &[u8]) -> Option<Headers> {
-        let packet = Packet::new_lenient(bytes).ok()?;
+    #[inline(always)]
+    fn read(packet: &Packet<&[u8]>) -> Option<Headers> {
         let payload = packet.payload();
         let segment = match Protocol(packet.protocol()) {
             Protocol::TCP => {
@@ -364,10 +371,10 @@ impl Headers {
             }
             _ => transport::udp_is_whole(payload).then_some(Segment::UDP)?,
         };
-        let flow = Headers::flow(&packet)?;
+        let flow = Headers::flow(packet)?;
         Some(Headers {
             segment: Some(segment),
-            ..Headers::of_fragment(&packet, flow)
+            ..Headers::of_fragment(packet, flow)
         })
     }
 
@@ -377,6 +384,7 @@ impl Headers {
         Headers::flow(&packet)
     }
 
+    #[inline(always)]
     fn flow(packet: &Packet<&[u8]>) -> Option<FlowKey> {
         let (source_port, destination_port) = transport::ports(packet.payload())?;
         Some(FlowKey {
@@ -389,6 +397,7 @@ impl Headers {
     }
 
     /// Of a packet whose ports are known from elsewhere.
+    #[inline]
     fn of_fragment(packet: &Packet<&[u8]>, flow: FlowKey) -> Headers {
         Headers {
             flow,
@@ -401,8 +410,8 @@ impl Headers {
     }
 
     /// Bytes of the largest packet that the frame is or will be cut into.
-    pub(super) fn largest(&self, frame: &Frame<'_>) -> usize {
-        let vnet = frame.vnet();
+    #[inline]
+    pub(super) fn largest(&self, vnet: VnetHeader, frame: &Frame<'_>) -> usize {
         if !vnet.is_gso() {
             return usize::from(self.total);
         }

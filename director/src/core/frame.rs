@@ -18,6 +18,7 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The frame whose virtio header begins at `start` and whose last byte is before `end`. None
     /// if there is no room for both headers.
+    #[inline]
     pub fn new(buffer: &'a mut [u8], start: usize, end: usize) -> Option<Frame<'a>> {
         let whole = start.checked_add(HEADERS)? <= end && end <= buffer.len();
         whole.then_some(Frame { buffer, start, end })
@@ -34,33 +35,41 @@ impl<'a> Frame<'a> {
     }
 
     /// The Ethernet frame.
+    #[inline]
     pub fn ethernet_bytes(&self) -> &[u8] {
         &self.buffer[self.start + vnet::LENGTH..self.end]
     }
 
     /// What is behind the Ethernet header.
+    #[inline]
     pub fn packet(&self) -> &[u8] {
         &self.buffer[self.start + HEADERS..self.end]
     }
 
     /// What is behind the Ethernet header.
+    #[inline]
     pub fn packet_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[self.start + HEADERS..self.end]
     }
 
     /// The Ethernet header.
+    #[inline]
     pub fn ethernet(&self) -> Header {
         Header::parse(self.ethernet_bytes()).expect("a frame has room for its headers")
     }
 
     /// Writes the Ethernet addresses; the type stays.
+    #[inline(always)]
     pub fn set_addresses(&mut self, destination: Mac, source: Mac) {
-        let at = self.start + vnet::LENGTH;
-        self.buffer[at..at + 6].copy_from_slice(&destination.0);
-        self.buffer[at + 6..at + 12].copy_from_slice(&source.0);
+        let header = &mut self.buffer[self.start + vnet::LENGTH..];
+        let addresses = header.first_chunk_mut::<12>();
+        let addresses = addresses.expect("a frame has room for its headers");
+        addresses[..6].copy_from_slice(&destination.0);
+        addresses[6..].copy_from_slice(&source.0);
     }
 
     /// What is still to be done to checksum and segments. Offsets count from the Ethernet header.
+    #[inline]
     pub fn vnet(&self) -> VnetHeader {
         let bytes = self.buffer[self.start..].first_chunk();
         VnetHeader::from_bytes(*bytes.expect("a frame has room for its headers"))
@@ -72,6 +81,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Cuts off what an Ethernet card put behind a short packet.
+    #[inline]
     pub fn trim(&mut self, packet_bytes: usize) {
         self.end = self.end.min(self.start + HEADERS + packet_bytes);
     }

@@ -22,6 +22,7 @@ pub struct Header {
 
 impl Header {
     /// From the first bytes of a frame; none if it is too short.
+    #[inline]
     pub fn parse(frame: &[u8]) -> Option<Header> {
         let (header, _) = frame.split_first_chunk::<LENGTH>()?;
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;

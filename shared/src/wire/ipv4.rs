@@ -143,7 +143,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// What is behind the header, as far as there are bytes.
-    #[inline]
+    #[inline(always)]
     pub fn payload(&self) -> &[u8] {
         let (bytes, header) = (self.0.as_ref(), self.header_length());
         &bytes[header..self.end().max(header)]
@@ -229,6 +229,65 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     #[inline]
     fn fixed_mut(&mut self) -> &mut [u8; MIN_HEADER] {
         self.0.as_mut().first_chunk_mut().expect(CHECKED)
+    }
+}
+
+/// A header that has been checked before and is now edited, for the packet path: its checksum is updated
+/// once for all edits, by [`finish`](Edit::finish).
+#[derive(Debug)]
+#[must_use]
+pub struct Edit<'a> {
+    header: &'a mut [u8; MIN_HEADER],
+    change: Change,
+}
+
+impl<'a> Edit<'a> {
+    /// Of the header that these bytes begin with; none if there is no whole one.
+    #[inline]
+    pub fn new(packet: &'a mut [u8]) -> Option<Edit<'a>> {
+        let header = packet.first_chunk_mut()?;
+        Some(Edit {
+            header,
+            change: Change::default(),
+        })
+    }
+
+    /// One router less.
+    #[inline]
+    pub fn decrement_ttl(&mut self) {
+        let old = u16::from_be_bytes([self.header[8], self.header[9]]);
+        let new = old.wrapping_sub(0x0100);
+        self.header[8] = self.header[8].wrapping_sub(1);
+        self.change = self.change.and(Change::word(old, new));
+    }
+
+    /// Sets the source address. The change is that of the transport checksum too.
+    #[inline]
+    pub fn set_source(&mut self, address: [u8; 4]) -> Change {
+        self.set_address::<12>(address)
+    }
+
+    /// Sets the destination address. The change is that of the transport checksum too.
+    #[inline]
+    pub fn set_destination(&mut self, address: [u8; 4]) -> Change {
+        self.set_address::<16>(address)
+    }
+
+    /// Updates the checksum.
+    #[inline]
+    pub fn finish(self) {
+        let field = u16::from_be_bytes([self.header[10], self.header[11]]);
+        let field = self.change.complete(field);
+        self.header[10..12].copy_from_slice(&field.to_be_bytes());
+    }
+
+    #[inline]
+    fn set_address<const AT: usize>(&mut self, new: [u8; 4]) -> Change {
+        let bytes = &self.header[AT..AT + 4];
+        let change = Change::quad([bytes[0], bytes[1], bytes[2], bytes[3]], new);
+        self.header[AT..AT + 4].copy_from_slice(&new);
+        self.change = self.change.and(change);
+        change
     }
 }
 
@@ -325,6 +384,26 @@ mod tests {
         packet.decrement_ttl();
         let packet = Packet::new_checked(&bytes[..]).unwrap();
         assert_eq!((packet.ttl(), packet.source()), (63, [192, 168, 255, 254]));
+    }
+
+    #[test]
+    fn many_edits_are_one() {
+        let mut one_by_one = header().to_bytes(0);
+        let mut packet = Packet::new_checked(&mut one_by_one[..]).unwrap();
+        packet.set_source([192, 168, 255, 254]);
+        packet.set_destination([255, 255, 0, 0]);
+        packet.decrement_ttl();
+        let mut together = header().to_bytes(0);
+        let mut edit = Edit::new(&mut together).unwrap();
+        assert_eq!(
+            edit.set_source([192, 168, 255, 254]),
+            Change::quad([10, 0, 0, 1], [192, 168, 255, 254])
+        );
+        edit.set_destination([255, 255, 0, 0]);
+        edit.decrement_ttl();
+        edit.finish();
+        assert_eq!(together, one_by_one);
+        assert!(Edit::new(&mut together[1..]).is_none());
     }
 
     #[test]

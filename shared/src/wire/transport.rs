@@ -5,6 +5,7 @@
 use super::checksum::Change;
 
 /// Source and destination port; none of a header too short for them.
+#[inline]
 pub fn ports(header: &[u8]) -> Option<(u16, u16)> {
     let [a, b, c, d] = *header.first_chunk::<4>()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
@@ -12,6 +13,7 @@ pub fn ports(header: &[u8]) -> Option<(u16, u16)> {
 
 /// The flags of a TCP header (CWR, ECE, URG, ACK, PSH, RST, SYN, FIN from the highest bit on);
 /// none unless the whole header with its options is there.
+#[inline]
 pub fn tcp_flags(segment: &[u8]) -> Option<u8> {
     let header = segment.first_chunk::<TCP_HEADER>()?;
     let length = usize::from(header[12] >> 4) * 4;
@@ -19,6 +21,7 @@ pub fn tcp_flags(segment: &[u8]) -> Option<u8> {
 }
 
 /// Whether a whole UDP header is there and its length is that of the datagram or less.
+#[inline]
 pub fn udp_is_whole(datagram: &[u8]) -> bool {
     datagram.first_chunk::<UDP_HEADER>().is_some_and(|header| {
         let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -36,6 +39,7 @@ pub enum Port {
 }
 
 /// Writes a port and says what changed.
+#[inline]
 pub fn set_port(header: &mut [u8], which: Port, new: u16) -> Change {
     let at = match which {
         Port::Source => 0,
@@ -50,12 +54,14 @@ pub fn set_port(header: &mut [u8], which: Port, new: u16) -> Change {
 }
 
 /// The two bytes at an offset; none beyond the end.
+#[inline]
 pub fn field(bytes: &[u8], at: usize) -> Option<u16> {
     let bytes = bytes.get(at..at + 2)?;
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
 /// Writes two bytes at an offset, unless that is beyond the end.
+#[inline]
 pub fn set_field(bytes: &mut [u8], at: usize, value: u16) {
     if let Some(field) = bytes.get_mut(at..at + 2) {
         field.copy_from_slice(&value.to_be_bytes());

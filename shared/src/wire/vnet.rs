@@ -28,6 +28,7 @@ pub const LENGTH: usize = 10;
 
 impl VnetHeader {
     /// From its bytes.
+    #[inline]
     pub const fn from_bytes(bytes: [u8; LENGTH]) -> VnetHeader {
         let [flags, gso_type, a, b, c, d, e, f, g, h] = bytes;
         VnetHeader {
@@ -50,11 +51,13 @@ impl VnetHeader {
     }
 
     /// Whether the transport checksum is still to be completed.
+    #[inline]
     pub const fn is_partial(self) -> bool {
         self.flags & NEEDS_CSUM != 0
     }
 
     /// Whether the frame is of several segments.
+    #[inline]
     pub const fn is_gso(self) -> bool {
         self.gso_type != 0
     }

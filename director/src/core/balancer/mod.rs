@@ -94,6 +94,7 @@ impl Balancer {
     }
 
     /// Finds the connection of a packet, or makes it one if a service takes it.
+    #[inline(always)]
     pub fn classify(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
         match self.find(flow) {
             // Replies of a removed server still reach their clients.
@@ -105,6 +106,7 @@ impl Balancer {
 
     /// The connection of a packet and which way the packet goes. Changes nothing: for the packets
     /// embedded in ICMP errors.
+    #[inline]
     pub fn find(&self, flow: &FlowKey) -> Option<(ConnectionId, Direction)> {
         self.connections.find(flow)
     }
@@ -116,6 +118,7 @@ impl Balancer {
 
     /// Counts a packet of a connection, moves the protocol's state and restarts the timer. To be
     /// called before the packet is sent: what happens to it then changes nothing of this.
+    #[inline(always)]
     pub fn advance(
         &mut self,
         now: Time,
@@ -154,7 +157,7 @@ impl Balancer {
     }
 
     /// Nothing is counted for a server that was removed.
-    #[inline]
+    #[inline(always)]
     fn count(&mut self, server: ServerId, direction: Direction, ip_bytes: u32) {
         let server = &mut self.servers[server];
         if server.is_available() {
@@ -167,16 +170,19 @@ impl Balancer {
     }
 
     /// A connection that was just found.
+    #[inline]
     pub fn connection(&self, id: ConnectionId) -> &Connection {
         self.connections.get(id).expect(IN_TABLE)
     }
 
     /// A connection that was just found, to remember the next hop towards its client.
+    #[inline]
     pub fn connection_mut(&mut self, id: ConnectionId) -> &mut Connection {
         self.connections.get_mut(id).expect(IN_TABLE)
     }
 
     /// The next hop to the real server of a connection that was just found.
+    #[inline]
     pub fn server_hop_mut(&mut self, server: ServerId) -> &mut CachedHop {
         &mut self.servers[server].hop
     }
@@ -193,6 +199,7 @@ impl Balancer {
     }
 
     /// A client's packet of a connection that exists.
+    #[inline(always)]
     fn resume(&mut self, now: Time, id: ConnectionId, flow: &FlowKey, segment: Segment) -> Class {
         let Sysctl {
             expire_nodest_conn,

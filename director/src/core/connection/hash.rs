@@ -17,6 +17,7 @@ impl HashKey {
     }
 
     /// The hash of a flow as it stands in a packet. The two directions of a flow differ.
+    #[inline(always)]
     pub(super) fn hash(&self, flow: &FlowKey) -> u32 {
         let [k0, k1] = self.0;
         let source = flow.source.to_bits();

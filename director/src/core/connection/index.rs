@@ -43,6 +43,7 @@ impl Index {
     }
 
     /// The newest entry with this hash that `is_it` accepts.
+    #[inline]
     pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(Entry) -> bool) -> Option<Entry> {
         self.table.find(hash, &mut is_it).or_else(|| {
             self.outgrown
@@ -203,6 +204,7 @@ impl Table {
         (hash >> (u32::BITS - self.words.len().ilog2())) as usize
     }
 
+    #[inline(always)]
     fn find(&self, hash: u32, is_it: &mut impl FnMut(Entry) -> bool) -> Option<Entry> {
         let mut at = self.home(hash);
         loop {

@@ -152,6 +152,7 @@ impl Connection {
 
     /// The flow of the packets of one direction, as they reach the director; none if that direction
     /// does not pass it.
+    #[inline]
     fn key(&self, direction: Direction) -> Option<FlowKey> {
         match (direction, self.forward) {
             (Direction::Request, _) => Some(FlowKey {
@@ -197,6 +198,7 @@ impl ConnectionTable {
     }
 
     /// The connection that a packet belongs to, and which way the packet goes.
+    #[inline(always)]
     pub fn find(&self, flow: &FlowKey) -> Option<(ConnectionId, Direction)> {
         self.index
             .find(self.key.hash(flow), |entry| self.has_key(entry, flow))
@@ -256,11 +258,13 @@ impl ConnectionTable {
     }
 
     /// A connection that is in the table.
+    #[inline]
     pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
         self.slab.get(id.0)
     }
 
     /// A connection that is in the table.
+    #[inline]
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.slab.get_mut(id.0)
     }
@@ -300,11 +304,13 @@ impl ConnectionTable {
         )
     }
 
+    #[inline]
     fn has_key(&self, entry: Entry, flow: &FlowKey) -> bool {
         slab_has_key(&self.slab, entry, flow)
     }
 }
 
+#[inline]
 fn slab_has_key(slab: &Slab, entry: Entry, flow: &FlowKey) -> bool {
     slab.get(entry.slot)
         .is_some_and(|connection| connection.key(entry.direction).as_ref() == Some(flow))

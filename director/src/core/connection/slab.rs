@@ -11,7 +11,7 @@ use crate::core::timer::{Link, Timed};
 /// Connections by slot.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Slab {
-    chunks: Vec<Box<[Slot]>>,
+    chunks: Vec<Box<[Slot; CHUNK]>>,
     /// First of the chain of vacant slots.
     vacant: Option<u32>,
     used: usize,
@@ -50,6 +50,7 @@ impl Slab {
     }
 
     /// The connection in a slot, if there is one.
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
         let chunk = self.chunks.get(slot as usize / CHUNK)?;
         match &chunk[slot as usize % CHUNK] {
@@ -59,6 +60,7 @@ impl Slab {
     }
 
     /// The connection in a slot, if there is one.
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
         let chunk = self.chunks.get_mut(slot as usize / CHUNK)?;
         match &mut chunk[slot as usize % CHUNK] {
@@ -94,13 +96,13 @@ impl Slab {
     fn add_chunk(&mut self) -> u32 {
         let first = self.slots() as u32;
         let end = first + CHUNK as u32;
-        self.chunks.push(
-            (first..end)
-                .map(|slot| Slot::Vacant {
-                    next: Some(slot + 1).filter(|&next| next < end),
-                })
-                .collect(),
-        );
+        let chunk: Box<[Slot]> = (first..end)
+            .map(|slot| Slot::Vacant {
+                next: Some(slot + 1).filter(|&next| next < end),
+            })
+            .collect();
+        self.chunks
+            .push(chunk.try_into().expect("a chunk was collected"));
         first
     }
 }

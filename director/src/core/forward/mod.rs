@@ -5,7 +5,8 @@ mod nat;
 
 use shared::addr::Addr;
 use shared::wire::icmpv4::Error;
-use shared::wire::ipv4::Packet;
+use shared::wire::ipv4::Edit;
+use shared::wire::transport::Port;
 
 use super::balancer::{ConnectionId, Direction};
 use super::director::{Arrival, Director, Headers, MIN_MTU};
@@ -17,6 +18,7 @@ use super::verdict::{Outbox, Outgoing, Verdict};
 
 impl Director {
     /// Sends a packet of a connection on its way.
+    #[inline]
     pub(super) fn forward(
         &mut self,
         arrival: Arrival,
@@ -54,14 +56,15 @@ impl Director {
             self.complain(arrival, Error::TimeExceeded, speaker, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
         }
-        // A request passes the host's IP layer before its size is looked at, so an error quotes it
-        // with one router less; a reply does not (`ip_forward`).
-        if direction == Direction::Request {
-            decrement_ttl(frame);
-        }
+        let vnet = frame.vnet();
         let mtu = hop.mtu.max(MIN_MTU);
-        let too_big = headers.largest(frame) > mtu as usize;
-        if too_big && (headers.dont_fragment || frame.vnet().is_gso()) {
+        let too_big = headers.largest(vnet, frame) > mtu as usize;
+        if too_big && (headers.dont_fragment || vnet.is_gso()) {
+            // A request passes the host's IP layer before its size is looked at, so an error quotes it
+            // with one router less; a reply does not (`ip_forward`).
+            if direction == Direction::Request {
+                decrement_ttl(frame);
+            }
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
             let (error, speaker) = (Error::FragmentationNeeded { mtu }, speaker(self));
             self.complain(arrival, error, speaker, frame, outbox);
@@ -71,13 +74,14 @@ impl Director {
             self.count(arrival, id, direction, headers);
         }
         match (method, direction) {
-            (ForwardMethod::Nat, Direction::Request) => nat::to_server(frame, headers, destination),
-            (ForwardMethod::Nat, Direction::Reply) => nat::to_client(frame, headers, virtual_end),
-            (ForwardMethod::Direct, Direction::Request) => {}
+            (ForwardMethod::Nat, Direction::Request) => {
+                nat::rewrite(frame, vnet, headers, Port::Destination, destination);
+            }
+            (ForwardMethod::Nat, Direction::Reply) => {
+                nat::rewrite(frame, vnet, headers, Port::Source, virtual_end);
+            }
+            (ForwardMethod::Direct, Direction::Request) => decrement_ttl(frame),
             _ => return Verdict::Drop(Reason::NoMethod),
-        }
-        if direction == Direction::Reply {
-            decrement_ttl(frame);
         }
         if too_big {
             return self.send_in_pieces(&hop, frame, outbox);
@@ -85,6 +89,7 @@ impl Director {
         self.send(&hop, frame)
     }
 
+    #[inline(always)]
     fn count(
         &mut self,
         arrival: Arrival,
@@ -110,6 +115,7 @@ impl Director {
 
     /// The next hop of a packet of a connection, or of an ICMP error about one, which need not be
     /// for the client itself: `receiver` says for whom a reply is.
+    #[inline(always)]
     pub(super) fn hop(
         &mut self,
         id: ConnectionId,
@@ -137,6 +143,7 @@ impl Director {
     }
 
     /// Sends a packet that is ready but for its Ethernet addresses.
+    #[inline(always)]
     pub(super) fn send(&mut self, hop: &Hop, frame: &mut Frame<'_>) -> Verdict {
         let Some(destination) = hop.destination else {
             self.network.hold(hop.id, frame.wire_bytes().to_vec());
@@ -189,12 +196,15 @@ impl Director {
 }
 
 /// One router less to go.
+#[inline]
 pub(super) fn decrement_ttl(frame: &mut Frame<'_>) {
-    if let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) {
-        packet.decrement_ttl();
+    if let Some(mut edit) = Edit::new(frame.packet_mut()) {
+        edit.decrement_ttl();
+        edit.finish();
     }
 }
 
+#[inline]
 fn taken(route: Route<'_>) -> Result<Hop, Reason> {
     match route {
         Route::Via(hop) => Ok(*hop),

@@ -4,21 +4,12 @@
 use shared::addr::Protocol;
 use shared::wire::checksum::{self, Change};
 use shared::wire::ethernet;
-use shared::wire::ipv4::Packet;
+use shared::wire::ipv4::{Edit, Packet};
 use shared::wire::transport::{self, Port};
+use shared::wire::vnet::VnetHeader;
 
 use super::{Frame, Headers};
 use crate::core::connection::Endpoint;
-
-/// The VIP and its port become the server's.
-pub(super) fn to_server(frame: &mut Frame<'_>, headers: &Headers, server: Endpoint) {
-    rewrite(frame, headers, Port::Destination, server);
-}
-
-/// The server's address and port become the VIP's.
-pub(super) fn to_client(frame: &mut Frame<'_>, headers: &Headers, vip: Endpoint) {
-    rewrite(frame, headers, Port::Source, vip);
-}
 
 /// The state of a packet's transport checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,46 +24,55 @@ enum Sum {
 }
 
 impl Sum {
-    fn of(frame: &Frame<'_>, headers: &Headers) -> Sum {
-        let vnet = frame.vnet();
+    #[inline]
+    fn of(vnet: VnetHeader, headers: &Headers) -> Sum {
+        if !vnet.is_partial() {
+            return Sum::Complete;
+        }
         let at = match headers.flow.protocol {
             Protocol::TCP => transport::TCP_CHECKSUM,
             _ => transport::UDP_CHECKSUM,
         };
         let start = ethernet::LENGTH + headers.ip_header;
-        let own = (usize::from(vnet.csum_start), usize::from(vnet.csum_offset)) == (start, at);
-        match (vnet.is_partial(), own) {
-            (false, _) => Sum::Complete,
-            (true, true) => Sum::Partial,
-            (true, false) => Sum::Outer,
+        if (usize::from(vnet.csum_start), usize::from(vnet.csum_offset)) == (start, at) {
+            Sum::Partial
+        } else {
+            Sum::Outer
         }
     }
 }
 
-fn rewrite(frame: &mut Frame<'_>, headers: &Headers, which: Port, new: Endpoint) {
-    let sum = Sum::of(frame, headers);
-    let partial = sum == Sum::Partial;
-    let may_sum = sum == Sum::Complete && !frame.vnet().is_gso();
-    let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
+/// One end of the packet becomes `new`: on its way to the server the VIP and its port (the destination)
+/// become the server's, on its way back the server's (the source) become the VIP's. And there is one
+/// router less to go.
+#[inline(always)]
+pub(super) fn rewrite(
+    frame: &mut Frame<'_>,
+    vnet: VnetHeader,
+    headers: &Headers,
+    which: Port,
+    new: Endpoint,
+) {
+    let sum = Sum::of(vnet, headers);
+    let Some((header, segment)) = frame.packet_mut().split_at_mut_checked(headers.ip_header) else {
+        return;
+    };
+    let Some(mut edit) = Edit::new(header) else {
         return;
     };
     let address = new.address.to_v4_bytes();
-    let old = match which {
-        Port::Source => packet.source(),
-        Port::Destination => packet.destination(),
+    let change = match which {
+        Port::Source => edit.set_source(address),
+        Port::Destination => edit.set_destination(address),
     };
-    match which {
-        Port::Source => packet.set_source(address),
-        Port::Destination => packet.set_destination(address),
-    }
-    if packet.fragment_offset() != 0 {
+    edit.decrement_ttl();
+    edit.finish();
+    // A later fragment has no ports, and its checksum is in the first one.
+    if headers.segment.is_none() {
         return;
     }
-    let fragment = packet.is_fragment();
-    let (source, destination) = (packet.source(), packet.destination());
-    let segment = packet.payload_mut();
     let port = transport::set_port(segment, which, new.port);
-    let change = Change::quad(old, address);
+    let partial = sum == Sum::Partial;
     match headers.flow.protocol {
         Protocol::TCP => update(segment, transport::TCP_CHECKSUM, partial, change, port),
         _ if transport::field(segment, transport::UDP_CHECKSUM) != Some(0) || partial => {
@@ -82,22 +82,33 @@ fn rewrite(frame: &mut Frame<'_>, headers: &Headers, which: Port, new: Endpoint)
             }
         }
         // There is no sum to take of what is not all there: it stays without.
-        _ if fragment || !may_sum => {}
-        // A datagram without a checksum gets one, as from the kernel's IPVS.
-        _ => {
-            let length = transport::field(segment, UDP_LENGTH).unwrap_or(0);
-            let Some(datagram) = segment.get_mut(..usize::from(length)) else {
-                return;
-            };
-            let pseudo = checksum::pseudo_v4(source, destination, Protocol::UDP.0, length);
-            let sum = !checksum::fold(checksum::sum(datagram, pseudo));
-            transport::set_field(datagram, transport::UDP_CHECKSUM, sum);
-            zero_is_ones(datagram);
-        }
+        _ if sum == Sum::Complete && !vnet.is_gso() => sum_up(header, segment),
+        _ => {}
     }
 }
 
+/// A datagram without a checksum gets one, as from the kernel's IPVS.
+#[cold]
+fn sum_up(header: &[u8], segment: &mut [u8]) {
+    let Ok(packet) = Packet::new_lenient(header) else {
+        return;
+    };
+    let length = transport::field(segment, UDP_LENGTH).unwrap_or(0);
+    let Some(datagram) = segment
+        .get_mut(..usize::from(length))
+        .filter(|_| !packet.is_fragment())
+    else {
+        return;
+    };
+    let (source, destination) = (packet.source(), packet.destination());
+    let pseudo = checksum::pseudo_v4(source, destination, Protocol::UDP.0, length);
+    let sum = !checksum::fold(checksum::sum(datagram, pseudo));
+    transport::set_field(datagram, transport::UDP_CHECKSUM, sum);
+    zero_is_ones(datagram);
+}
+
 /// A partial checksum covers the addresses only; whoever completes it sums the ports himself.
+#[inline]
 fn update(segment: &mut [u8], at: usize, partial: bool, addresses: Change, ports: Change) {
     let Some(field) = transport::field(segment, at) else {
         return;
@@ -111,6 +122,7 @@ fn update(segment: &mut [u8], at: usize, partial: bool, addresses: Change, ports
 }
 
 /// Zero would say that there is no checksum (RFC 768).
+#[inline]
 fn zero_is_ones(datagram: &mut [u8]) {
     if transport::field(datagram, transport::UDP_CHECKSUM) == Some(0) {
         transport::set_field(datagram, transport::UDP_CHECKSUM, 0xffff);

@@ -90,6 +90,7 @@ enum Used {
 
 impl Hops {
     /// The hop, for a packet that goes there.
+    #[inline]
     pub(super) fn take(&mut self, id: HopId) -> Option<&Hop> {
         let entry = self.hops.get_mut(id.0 as usize)?;
         entry.used = Used::Yes;

@@ -241,6 +241,7 @@ impl Network {
     ///
     /// `seen` is the port and the Ethernet address that a frame of `to` came from: a client on the
     /// same link needs no neighbour entry of the kernel, its own frame tells its address.
+    #[inline]
     pub fn resolve(
         &mut self,
         cached: &mut CachedHop,
@@ -265,6 +266,7 @@ impl Network {
     }
 
     /// Whether `cached` is as good as a new look at the routes.
+    #[inline]
     pub fn is_current(&self, cached: &CachedHop) -> bool {
         cached.generation == self.generation
     }
