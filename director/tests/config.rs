@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use director::config::{Config, Connections, Vip};
 use director::core::operation::{
-    ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
+    ForwardMethod, Netmask, Operation, Persistence, SchedulerFlags, ServerSpec, ServiceKey,
+    ServiceSpec, TimeoutChange,
 };
 use shared::addr::Protocol;
 
@@ -24,8 +25,8 @@ x = 1
 [colour]
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
-d.toml:3:2: `sysctl' of the file is not there yet; leave it out
-d.toml:5:2: the file has no key `colour'; it has director, timeouts, connections, vip, service
+d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, secure_tcp, sloppy_tcp
+d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, vip, service
 "#,
     );
 }
@@ -145,11 +146,9 @@ colour = "red"
 d.toml:2:11: service address 192.0.2.1 has no port; write "192.0.2.1:80"
 d.toml:3:1: [[service]] has no key `protocl'; write `protocol'
 d.toml:4:13: scheduler "wrrr" is unknown; write "wrr"
-d.toml:5:10: flag "sh-prt" is unknown, and "sh-port" is not there yet; leave it out
-d.toml:5:20: flag "ops" is not there yet; leave it out
-d.toml:6:1: `persistence' of [[service]] is not there yet; leave it out
+d.toml:5:10: flag "sh-prt" is unknown; write "sh-port"
 d.toml:7:1: `fwmark' of [[service]] is not there yet; leave it out
-d.toml:9:11: port `99999' of 10.0.0.1 is not a number from 1 to 65535; write "10.0.0.1:80"
+d.toml:9:11: port `99999' of 10.0.0.1 is not a number from 0 to 65535; write "10.0.0.1:80"
 d.toml:10:11: forward "tun" is not there yet; write "dr" or "nat"
 d.toml:11:1: [[service.server]] has no `address'; write address = "192.168.100.8:80"
 d.toml:12:11: forward "masq" is unknown; write "dr" or "nat"
@@ -183,13 +182,12 @@ protocol = "tcp"
 "#,
         r#"d.toml:2:11: IPv6, as in "[2001:db8::1]:80", is not there yet; write an IPv4 address
 d.toml:3:12: protocol "sctp" is not there yet; write "tcp" or "udp"
-d.toml:4:13: scheduler "sh" is not there yet; write "rr", "wrr" or "wlc"
 d.toml:6:11: IPv6, as in "2001:db8::1", is not there yet; write an IPv4 address
 d.toml:7:12: protocol "icmp" is unknown; write "tcp" or "udp"
-d.toml:8:13: scheduler "qwertz" is unknown; write "rr", "wrr" or "wlc"
+d.toml:8:13: scheduler "qwertz" is unknown; write "rr", "wrr", "lc", "wlc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "fo", "ovf", "twos" or "none"
 d.toml:10:11: "www.example.org:80" is not an IPv4 address; write one, as in "192.168.100.240:80" (names are not looked up)
 d.toml:13:11: 224.0.0.1 is not the address of one host; write one that is, as in "192.168.100.240:80"
-d.toml:16:11: port 0 of 192.0.2.1, which is all ports, is not there yet; write a port from 1 to 65535
+d.toml:16:11: a service on port 0, which is all ports, needs to know clients again; write persistence = 300
 "#,
     );
 }
@@ -237,7 +235,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, timeouts, connections, vip, service
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, vip, service
 "#,
     );
 }
@@ -297,7 +295,6 @@ fn what_comes_later_says_so() {
         );
     }
     for (key, value) in [
-        ("netmask", "\"255.255.255.0\""),
         ("sorry_server", "{}"),
         ("quorum", "1"),
         ("hysteresis", "0"),
@@ -310,6 +307,76 @@ fn what_comes_later_says_so() {
             &format!("d.toml:2:1: `{key}' of [[service]] is not there yet; leave it out"),
         );
     }
+}
+
+#[test]
+fn persistence_flags_and_switches() {
+    faults(
+        r#"[sysctl]
+drop_entry = 4
+conn_reuse_mode = -1
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+scheduler = "sh"
+flags = ["mh-port", "ops"]
+persistence = 0
+[[service]]
+address = "192.0.2.1:81"
+protocol = "tcp"
+netmask = "24"
+"#,
+        r#"d.toml:2:14: drop_entry is 0 (off), 1 (automatic), 2 (automatic, now on) or 3 (on), not 4
+d.toml:3:19: `conn_reuse_mode' is -1, out of range; write a whole number from 0 to 2147483647
+d.toml:5:11: flag "ops" schedules datagrams one by one; write protocol = "udp"
+d.toml:8:10: flag "mh-port" is of scheduler "mh", and this one is "sh"
+d.toml:9:15: `persistence' is 0, out of range; write a whole number from 1 to 2678400
+d.toml:13:11: a netmask says how many clients are one, for persistence; write persistence = 300
+d.toml:13:11: netmask "24" is not an IPv4 mask; write one, as in "255.255.255.0"
+"#,
+    );
+    let good = r#"
+[sysctl]
+sloppy_tcp = 1
+conn_reuse_mode = 1
+[[service]]
+address = "192.0.2.1:0"
+protocol = "tcp"
+scheduler = "sh"
+flags = ["sh-port", "sh-fallback"]
+persistence = 300
+netmask = "255.255.255.0"
+[[service]]
+address = "192.0.2.1:53"
+protocol = "udp"
+scheduler = "rr"
+flags = ["ops"]
+"#;
+    let key = ServiceKey::new(Protocol::TCP, [192, 0, 2, 1], 0);
+    let all_ports = ServiceSpec {
+        flags: SchedulerFlags(SchedulerFlags::FLAG_1 | SchedulerFlags::FLAG_2),
+        persistence: Some(Persistence {
+            timeout_secs: 300,
+            netmask: Netmask::V4(0xffff_ff00),
+        }),
+        ..ServiceSpec::new(key, "sh")
+    };
+    let key = ServiceKey::new(Protocol::UDP, [192, 0, 2, 1], 53);
+    let once = ServiceSpec {
+        one_packet: true,
+        ..ServiceSpec::new(key, "rr")
+    };
+    assert_eq!(
+        Config::parse(good, "d.toml").expect("good").operations(),
+        [
+            Operation::SetSysctl {
+                name: "sloppy_tcp".to_owned(),
+                value: 1
+            },
+            Operation::AddService(all_ports),
+            Operation::AddService(once),
+        ]
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::core::operation::{Operation, ServerSpec, ServiceSpec};
+use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
 pub use fault::{Fault, Faults};
@@ -25,6 +26,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// A file of `ipvsadm-save` text to load at start.
     pub rules: Option<PathBuf>,
+    /// `[sysctl]`: the switches of `net.ipv4.vs`.
+    pub sysctl: Sysctl,
     /// `ipvsadm --set`, seconds.
     pub timeouts: TimeoutsView,
     /// The connection table.
@@ -55,6 +58,7 @@ impl Default for Config {
         Config {
             interfaces: Vec::new(),
             rules: None,
+            sysctl: Sysctl::default(),
             timeouts: DEFAULT_TIMEOUTS,
             connections: Connections::default(),
             vips: Vec::new(),

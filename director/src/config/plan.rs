@@ -28,7 +28,8 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
         .map(|view| (view.spec.key, Running::new(view)))
         .collect();
 
-    let mut operations: Vec<Operation> = timeouts(old.timeouts, new.timeouts).into_iter().collect();
+    let mut operations: Vec<Operation> = switches(old, new).collect();
+    operations.extend(timeouts(old.timeouts, new.timeouts));
     operations.extend(
         old.services
             .iter()
@@ -69,6 +70,16 @@ fn by_key(services: &[Service]) -> BTreeMap<ServiceKey, &Service> {
         .iter()
         .map(|service| (service.spec.key, service))
         .collect()
+}
+
+/// What stays keeps what `lvsadm sysctl` said.
+fn switches(old: &Config, new: &Config) -> impl Iterator<Item = Operation> {
+    let both = old.sysctl.all().zip(new.sysctl.all());
+    both.filter(|(old, new)| old != new)
+        .map(|(_, (name, value))| {
+            let name = name.to_owned();
+            Operation::SetSysctl { name, value }
+        })
 }
 
 /// A value that stays is 0, which keeps what `lvsadm --set` said.

@@ -11,7 +11,10 @@ use toml::de::DeTable;
 use super::fault::{Broken, Faults, Notes};
 use super::section::{Placed, Section, word};
 use super::{Config, Connections, Service, Vip, words};
-use crate::core::operation::{ForwardMethod, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::operation::{
+    ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
+};
+use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
 /// The values of a text, or all its faults.
@@ -44,6 +47,9 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     if let Some(section) = root.table(notes, "director", &words::DIRECTOR) {
         config.interfaces = interfaces(notes, section);
         config.rules = rules(notes, section);
+    }
+    if let Some(section) = root.table(notes, "sysctl", &words::SYSCTL) {
+        config.sysctl = sysctl(notes, section);
     }
     if let Some(section) = root.table(notes, "timeouts", &words::TIMEOUTS) {
         config.timeouts = timeouts(notes, section, config.timeouts);
@@ -103,6 +109,19 @@ fn rules(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<PathBuf> {
         ),
     );
     None
+}
+
+fn sysctl(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Sysctl {
+    let mut sysctl = Sysctl::default();
+    for name in words::SYSCTL.known {
+        let Some(number) = section.number(notes, name, 0..=i32::MAX as u32) else {
+            continue;
+        };
+        if let Err(error) = sysctl.set(name, number.value as i32) {
+            notes.fault(number.at, error.to_string());
+        }
+    }
+    sysctl
 }
 
 fn timeouts(
@@ -215,9 +234,8 @@ fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Se
         .map_or(Some("wlc"), |given| {
             word(notes, "scheduler", given, &words::SCHEDULERS)
         });
-    for flag in section.texts(notes, "flags") {
-        word(notes, "flag", flag, &words::FLAGS);
-    }
+    let (flags, one_packet) = flags(notes, section, scheduler.unwrap_or_default());
+    let persistence = persistence(notes, section);
     let endpoint = text.and_then(|text| endpoint(notes, text));
     let port = endpoint.and_then(|(address, port)| {
         if port.is_none() {
@@ -233,9 +251,83 @@ fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Se
         "udp" => Protocol::UDP,
         _ => Protocol::TCP,
     };
+    let text = text?;
+    if one_packet && protocol != Protocol::UDP {
+        let fault = "flag \"ops\" schedules datagrams one by one; write protocol = \"udp\"";
+        notes.fault(text.at, fault);
+    }
+    if port == Some(0) && persistence.is_none() {
+        let fault = "a service on port 0, which is all ports, needs to know clients again; write \
+                     persistence = 300";
+        notes.fault(text.at, fault);
+    }
     let key = ServiceKey::new(protocol, endpoint?.0, port?);
-    let spec = ServiceSpec::new(key, scheduler?);
-    Some((text?.at, Service { spec, servers }))
+    let spec = ServiceSpec {
+        flags,
+        persistence,
+        one_packet,
+        ..ServiceSpec::new(key, scheduler?)
+    };
+    Some((text.at, Service { spec, servers }))
+}
+
+/// `sh-port` and its like, and whether `ops` is among them.
+fn flags(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    scheduler: &str,
+) -> (SchedulerFlags, bool) {
+    let (mut flags, mut one_packet) = (SchedulerFlags::default(), false);
+    for given in section.texts(notes, "flags") {
+        let Some(flag) = word(notes, "flag", given, &words::FLAGS) else {
+            continue;
+        };
+        let (owner, what) = flag.split_once('-').unwrap_or((flag, ""));
+        match what {
+            "fallback" | "1" => flags.0 |= SchedulerFlags::FLAG_1,
+            "port" | "2" => flags.0 |= SchedulerFlags::FLAG_2,
+            "3" => flags.0 |= SchedulerFlags::FLAG_3,
+            _ => one_packet = true,
+        }
+        if ["sh", "mh"].contains(&owner) && owner != scheduler {
+            notes.fault(
+                given.at,
+                format!(
+                    "flag \"{flag}\" is of scheduler \"{owner}\", and this one is \"{scheduler}\""
+                ),
+            );
+        }
+    }
+    (flags, one_packet)
+}
+
+/// `persistence = 300`, perhaps with `netmask = "255.255.255.0"`.
+fn persistence(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Persistence> {
+    let timeout = section.number(notes, "persistence", 1..=MOST_TIMEOUT_SECS);
+    let netmask = section.text(notes, "netmask");
+    let mask = netmask.map_or(Some(u32::MAX), |netmask| {
+        let mask = netmask.value.parse::<Ipv4Addr>().ok().map(u32::from);
+        let mask = mask.filter(|&mask| mask != 0);
+        if mask.is_none() {
+            notes.fault(
+                netmask.at,
+                format!(
+                    "netmask {:?} is not an IPv4 mask; write one, as in \"255.255.255.0\"",
+                    netmask.value
+                ),
+            );
+        }
+        mask
+    });
+    if let (None, Some(netmask)) = (timeout, netmask) {
+        let fault =
+            "a netmask says how many clients are one, for persistence; write persistence = 300";
+        notes.fault(netmask.at, fault);
+    }
+    Some(Persistence {
+        timeout_secs: timeout?.value,
+        netmask: Netmask::V4(mask?),
+    })
 }
 
 /// The servers of a service. `port` is the service's, if it could be read.
@@ -325,13 +417,9 @@ fn endpoint(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, Option
         return Some((address, None));
     };
     let fault = match decimal(port) {
-        Some(0) => format!(
-            "port 0 of {address}, which is all ports, is not there yet; write a port from 1 to \
-             65535"
-        ),
         Some(port) if port <= u32::from(u16::MAX) => return Some((address, Some(port as u16))),
         _ => format!(
-            "port `{port}' of {address} is not a number from 1 to 65535; write \"{address}:80\""
+            "port `{port}' of {address} is not a number from 0 to 65535; write \"{address}:80\""
         ),
     };
     notes.fault(text.at, fault);

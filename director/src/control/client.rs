@@ -2,7 +2,9 @@
 
 use super::protocol::{Answer, Piece, Request, decode_answer, encode_request};
 use crate::core::operation::{Operation, OperationError, ServiceKey};
-use crate::core::view::{ConnectionView, InfoView, ServiceView, StatusView, TimeoutsView};
+use crate::core::view::{
+    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+};
 
 /// What a run of lvsadm needs of a director.
 pub trait Api {
@@ -16,6 +18,8 @@ pub trait Api {
     fn connections(&mut self, each: &mut dyn FnMut(ConnectionView)) -> Result<(), ApiError>;
     /// The timeouts that `--set` changes.
     fn timeouts(&mut self) -> Result<TimeoutsView, ApiError>;
+    /// The switches of `net.ipv4.vs`, by name.
+    fn sysctls(&mut self) -> Result<Vec<SysctlView>, ApiError>;
     /// Version and table size.
     fn info(&mut self) -> Result<InfoView, ApiError>;
     /// What the director says of itself.
@@ -136,6 +140,13 @@ impl<T: Transport> Api for Client<T> {
     fn timeouts(&mut self) -> Result<TimeoutsView, ApiError> {
         match self.ask(&Request::Timeouts)? {
             Answer::Timeouts(view) => Ok(view),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn sysctls(&mut self) -> Result<Vec<SysctlView>, ApiError> {
+        match self.ask(&Request::Sysctls)? {
+            Answer::Sysctls(views) => Ok(views),
             _ => Err(unexpected()),
         }
     }

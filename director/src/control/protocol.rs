@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::operation::{Operation, OperationError, ServiceKey};
-use crate::core::view::{ConnectionView, InfoView, ServiceView, StatusView, TimeoutsView};
+use crate::core::view::{
+    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+};
 
 /// The version both sides have to speak. It changes when an old program would misunderstand a new
 /// one.
@@ -37,6 +39,8 @@ pub enum Request {
     Connections,
     /// The timeouts that `--set` changes.
     Timeouts,
+    /// The switches of `net.ipv4.vs`.
+    Sysctls,
     /// Version and table size.
     Info,
     /// What the director says of itself.
@@ -59,6 +63,8 @@ pub enum Answer {
     Connections(Piece<ConnectionView>),
     /// The timeouts.
     Timeouts(TimeoutsView),
+    /// The switches of `net.ipv4.vs`.
+    Sysctls(Vec<SysctlView>),
     /// Version and table size.
     Info(InfoView),
     /// The director's state.

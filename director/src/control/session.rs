@@ -10,7 +10,9 @@ use super::protocol::{
     Answer, MAX_REQUEST_BYTES, Piece, Request, RequestError, decode_request, encode_answer,
 };
 use crate::core::operation::{Operation, OperationError, ServiceKey};
-use crate::core::view::{ConnectionView, InfoView, ServiceView, StatusView, TimeoutsView};
+use crate::core::view::{
+    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+};
 
 /// Who does what is asked: the director.
 pub trait Backend {
@@ -25,6 +27,8 @@ pub trait Backend {
     fn connections(&self, cursor: usize, most: usize) -> (Vec<ConnectionView>, Option<usize>);
     /// The timeouts that `--set` changes.
     fn timeouts(&self) -> TimeoutsView;
+    /// The switches of `net.ipv4.vs`, by name.
+    fn sysctls(&self) -> Vec<SysctlView>;
     /// Version and table size.
     fn info(&self) -> InfoView;
     /// What the director says of itself.
@@ -157,6 +161,7 @@ impl Session {
             Request::Connections => self.go_on(Task::Connections { cursor: 0 }, backend),
             Request::Timeouts => Answer::Timeouts(backend.timeouts()),
             Request::Info => Answer::Info(backend.info()),
+            Request::Sysctls => Answer::Sysctls(backend.sysctls()),
             Request::Status => Answer::Status(backend.status()),
         }
     }

@@ -59,12 +59,14 @@ impl<I: Id, T> Arena<I, T> {
 impl<I: Id, T> Index<I> for Arena<I, T> {
     type Output = T;
 
+    #[inline(always)]
     fn index(&self, id: I) -> &T {
         self.values[id.number() as usize].as_ref().expect(IN_USE)
     }
 }
 
 impl<I: Id, T> IndexMut<I> for Arena<I, T> {
+    #[inline(always)]
     fn index_mut(&mut self, id: I) -> &mut T {
         self.values[id.number() as usize].as_mut().expect(IN_USE)
     }

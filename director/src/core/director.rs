@@ -12,7 +12,7 @@ use shared::wire::ipv4::{self, Malformed, Packet};
 use shared::wire::vnet::VnetHeader;
 use shared::wire::{ethernet, transport};
 
-use super::balancer::{Balancer, Class, Direction, Segment, Settings};
+use super::balancer::{Balancer, Class, ConnectionId, Direction, Segment, Settings};
 use super::capture::{self, CaptureKey};
 use super::fragments::{Fate, Fragments, Part};
 use super::frame::Frame;
@@ -241,6 +241,19 @@ impl Director {
         }
     }
 
+    /// [`balance`](Self::balance) for the packets that are few.
+    #[cold]
+    fn balance_rarely(
+        &mut self,
+        arrival: Arrival,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        self.balance(arrival, headers, frame, outbox)
+    }
+
+    /// Whose packet it is, and on with it. Part of the one function that a packet passes.
     #[inline(always)]
     fn balance(
         &mut self,
@@ -255,6 +268,7 @@ impl Director {
         let (id, direction) = match self.balancer.classify(arrival.now, flow, segment) {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
+            Class::Once(id) => return self.forward_once(arrival, id, headers, frame, outbox),
             Class::NotOurs => return Verdict::Local,
             Class::Drop(reason) => return Verdict::Drop(reason),
             Class::NoServer => {
@@ -263,6 +277,22 @@ impl Director {
             }
         };
         self.forward(arrival, id, direction, headers, frame, outbox)
+    }
+
+    /// The packet that a connection is there for, and the end of that connection.
+    #[cold]
+    fn forward_once(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let request = Direction::Request;
+        let verdict = self.forward_rarely(arrival, id, request, headers, frame, outbox);
+        self.balancer.end_once(id);
+        verdict
     }
 
     /// A part of a datagram: the first one has the ports, the others follow it.
@@ -293,7 +323,7 @@ impl Director {
         }
         let (verdict, flow) = match Headers::read(&packet) {
             Some(headers) => {
-                let verdict = self.balance(arrival, &headers, frame, outbox);
+                let verdict = self.balance_rarely(arrival, &headers, frame, outbox);
                 (verdict, Some(headers.flow))
             }
             None => (Verdict::Drop(Reason::MalformedTransport), None),
@@ -351,7 +381,7 @@ impl Director {
             return Verdict::Drop(Reason::MalformedIp);
         };
         let headers = Headers::of_fragment(&packet, flow);
-        self.forward(arrival, id, direction, &headers, frame, outbox)
+        self.forward_rarely(arrival, id, direction, &headers, frame, outbox)
     }
 }
 

@@ -69,7 +69,7 @@ impl<'a> Frame<'a> {
     }
 
     /// What is still to be done to checksum and segments. Offsets count from the Ethernet header.
-    #[inline]
+    #[inline(always)]
     pub fn vnet(&self) -> VnetHeader {
         let bytes = self.buffer[self.start..].first_chunk();
         VnetHeader::from_bytes(*bytes.expect("a frame has room for its headers"))

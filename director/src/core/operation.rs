@@ -31,6 +31,13 @@ pub enum Operation {
     Zero(Option<ServiceKey>),
     /// `--set`
     SetTimeouts(TimeoutChange),
+    /// `sysctl -w net.ipv4.vs.NAME=VALUE`
+    SetSysctl {
+        /// Without what is in front of it.
+        name: String,
+        /// The new value.
+        value: i32,
+    },
 }
 
 /// What names a service.

@@ -27,6 +27,8 @@ reasons! {
     ServerRemoved => "server_removed",
     /// The connection table holds as many connections as it may: raise `max` of `[connections]`.
     TableFull => "table_full",
+    /// `drop_packet` is on, and this one would have made a connection.
+    Defence => "drop_packet",
     /// The service has no real server that may take a new connection; the client is told so.
     NoServer => "no_server",
     /// Addressed to another host: the interface is promiscuous.

@@ -39,6 +39,8 @@ pub struct Server {
     pub(super) holds_reply_key: bool,
     /// Connections that were made while it was behind NAT.
     nat_connections: u32,
+    /// Persistence templates.
+    templates: u32,
     /// Its latest weight but 0. Only `mh` looks at it.
     last_weight: i32,
     pub(super) estimator: Estimator,
@@ -76,6 +78,7 @@ impl Server {
             load: Load::Normal,
             holds_reply_key: false,
             nat_connections: 0,
+            templates: 0,
             last_weight: spec.weight,
             estimator: Estimator::default(),
             spec,
@@ -110,6 +113,11 @@ impl Server {
     /// All connections.
     pub fn total(&self) -> u32 {
         self.active + self.inactive
+    }
+
+    /// Whether nothing in the table names it.
+    pub fn is_idle(&self) -> bool {
+        self.total() == 0 && self.templates == 0
     }
 
     /// Whether it is configured.
@@ -149,6 +157,16 @@ impl Server {
     /// It was removed from its service.
     pub fn withdraw(&mut self) {
         self.availability = Availability::Removed;
+    }
+
+    /// A template was made. It is counted nowhere else.
+    pub fn bind_template(&mut self) {
+        self.templates += 1;
+    }
+
+    /// A template ended.
+    pub fn unbind_template(&mut self) {
+        self.templates -= 1;
     }
 
     /// A connection was made. It is born inactive.
@@ -198,7 +216,7 @@ impl Server {
             spec: self.spec.clone(),
             active: self.active,
             inactive: self.inactive,
-            persistent: 0,
+            persistent: self.templates,
             stats: self.estimator.view(&self.traffic),
         }
     }

@@ -3,9 +3,7 @@
 use shared::addr::{Family, Protocol};
 
 use super::arena::Id;
-use super::operation::{
-    Netmask, OperationError, Persistence, SchedulerFlags, ServiceKey, ServiceSpec,
-};
+use super::operation::{Netmask, OperationError, Persistence, ServiceKey, ServiceSpec};
 use super::scheduler::{self, Scheduler};
 use super::server::ServerId;
 use super::stats::{Counters, Estimator};
@@ -44,6 +42,8 @@ pub struct Service {
     pub(super) connections: u32,
     /// Whether the key of its packets is held.
     pub(super) holds_key: bool,
+    /// Whether that of all ports of its address is.
+    pub(super) holds_all_ports: bool,
 }
 
 /// Whether a service is configured.
@@ -69,6 +69,7 @@ impl Service {
             server_objects: 0,
             connections: 0,
             holds_key: false,
+            holds_all_ports: false,
         }
     }
 
@@ -80,6 +81,20 @@ impl Service {
     /// Whether packets to it have to be taken from the wire.
     pub fn wants_key(&self) -> bool {
         self.is_configured() || self.connections > 0
+    }
+
+    /// Whether packets to all other ports have to be taken as well: the data connections of a persistent
+    /// FTP service go where its control connection is.
+    pub fn wants_all_ports(&self) -> bool {
+        let ftp = matches!(
+            self.spec.key,
+            ServiceKey::Address {
+                protocol: Protocol::TCP,
+                port: FTP,
+                ..
+            }
+        );
+        ftp && self.spec.persistence.is_some() && self.wants_key()
     }
 
     /// Where the kernel lists it: by the bucket of its hash table, newest first.
@@ -157,17 +172,11 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
     if spec.persistence_engine.is_some() {
         return not_yet("a persistence engine");
     }
-    if spec.persistence.is_some() {
-        return not_yet("persistence");
-    }
-    if spec.one_packet {
-        return not_yet("one-packet scheduling");
-    }
-    if spec.flags != SchedulerFlags::default() {
-        return not_yet("a scheduler flag");
-    }
     scheduler
 }
+
+/// The control port of FTP, whose services take what comes to other ports too.
+pub const FTP: u16 = 21;
 
 /// Of the kernel's table of services.
 const BUCKETS: u32 = 256;

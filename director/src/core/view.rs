@@ -91,6 +91,15 @@ pub struct TimeoutsView {
     pub udp: u32,
 }
 
+/// A switch of `net.ipv4.vs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SysctlView {
+    /// Its name, without what is in front of it.
+    pub name: String,
+    /// Its value.
+    pub value: i32,
+}
+
 /// What a client asks first: ipvsadm prints it above every listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfoView {

@@ -20,6 +20,7 @@ use super::control::{self, Control, ControlError};
 use super::host_network::{Heard, HostNetwork};
 use super::intake::{self, Intake};
 use super::launch::{Launch, load};
+use super::memory;
 use super::reload;
 use super::run::RunError;
 use super::transmit::{Drained, Transmit};
@@ -30,7 +31,8 @@ use crate::core::director::Director;
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::verdict::Outbox;
 use crate::core::view::{
-    ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatusView, TimeoutsView,
+    ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatusView, SysctlView,
+    TimeoutsView,
 };
 
 /// Everything that runs. See the [module](self).
@@ -51,6 +53,8 @@ pub(super) struct EventLoop {
     ready: VecDeque<u32>,
     /// When neighbours in use are asked for again.
     refresh_at: Time,
+    /// When the free memory of the host is looked at again; counts only while a defence asks.
+    memory_at: Time,
     /// When the capture is told again that the director lives; counts only where it must be.
     beat_at: Time,
     config: Config,
@@ -109,6 +113,7 @@ impl EventLoop {
             control: None,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
+            memory_at: now,
             beat_at: now,
             config: launch.config.clone(),
             config_file: launch.config_file.clone(),
@@ -239,6 +244,13 @@ impl EventLoop {
     fn tick(&mut self) {
         if self.director.poll_at().is_some_and(|at| at <= self.now) {
             self.director.handle_timeout(self.now, &mut self.outbox);
+        }
+        if self.memory_at <= self.now && self.director.balancer.watches_memory() {
+            self.memory_at = self.now + LOOK_AT_MEMORY;
+            match memory::free_pages() {
+                Ok(pages) => self.director.balancer.notice_memory(pages),
+                Err(error) => warn!("the host's free memory cannot be told: {error}"),
+            }
         }
         if let Some(pulse) = self.intake.pulse()
             && self.beat_at <= self.now
@@ -426,6 +438,10 @@ impl Backend for Desk<'_> {
         self.director.balancer.timeouts()
     }
 
+    fn sysctls(&self) -> Vec<SysctlView> {
+        self.director.balancer.sysctls()
+    }
+
     fn info(&self) -> InfoView {
         InfoView {
             version: VERSION.to_owned(),
@@ -460,6 +476,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SIGNALS: Token = Token(0);
 const NETWORK: Token = Token(1);
 const EVENTS: usize = 256;
+/// As often as the defences are judged.
+const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
 /// How often the rings are looked at again before everything else is.
 const LOOKS: usize = 16;
 /// A neighbour that answered counts as reachable for 15 to 45 s (`base_reachable_time`), and is

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use director::control::session::Backend;
 use director::core::balancer::{Balancer, Settings};
-use director::core::operation::{
-    ForwardMethod, Operation, OperationError, SchedulerFlags, ServiceKey,
+use director::core::operation::{ForwardMethod, Operation, OperationError, ServiceKey};
+use director::core::view::{
+    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
 };
-use director::core::view::{ConnectionView, InfoView, ServiceView, StatusView, TimeoutsView};
 use shared::addr::Protocol;
 use shared::time::Time;
 
@@ -106,6 +106,10 @@ impl Backend for Lockstep {
         self.table.timeouts()
     }
 
+    fn sysctls(&self) -> Vec<SysctlView> {
+        self.balancer.sysctls()
+    }
+
     fn info(&self) -> InfoView {
         self.table.info()
     }
@@ -125,12 +129,7 @@ fn is_beyond(operation: &Operation) -> bool {
     };
     match operation {
         Operation::AddService(spec) | Operation::EditService(spec) => {
-            of_service(&spec.key)
-                || !["rr", "wrr", "wlc"].contains(&spec.scheduler.as_str())
-                || spec.persistence.is_some()
-                || spec.persistence_engine.is_some()
-                || spec.flags != SchedulerFlags::default()
-                || spec.one_packet
+            of_service(&spec.key) || spec.persistence_engine.is_some()
         }
         Operation::AddServer(key, spec) | Operation::EditServer(key, spec) => {
             of_service(key)
@@ -149,7 +148,7 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::EditServer(key, _)
         | Operation::DeleteServer(key, _) => Some(*key),
         Operation::Zero(key) => *key,
-        Operation::Flush | Operation::SetTimeouts(_) => None,
+        Operation::Flush | Operation::SetTimeouts(_) | Operation::SetSysctl { .. } => None,
     }
 }
 

@@ -13,7 +13,8 @@ use director::core::operation::{
     Operation, OperationError, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
 };
 use director::core::view::{
-    ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, TimeoutsView,
+    ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, SysctlView,
+    TimeoutsView,
 };
 use shared::addr::Protocol;
 
@@ -108,6 +109,8 @@ impl Backend for Table {
                     }
                 }
             }
+            // Not ipvsadm's.
+            Operation::SetSysctl { .. } => {}
             Operation::SetTimeouts(change) => {
                 let set = |field: &mut u32, value: u32| {
                     if value != 0 {
@@ -138,6 +141,10 @@ impl Backend for Table {
 
     fn timeouts(&self) -> TimeoutsView {
         self.timeouts
+    }
+
+    fn sysctls(&self) -> Vec<SysctlView> {
+        Vec::new()
     }
 
     fn info(&self) -> InfoView {

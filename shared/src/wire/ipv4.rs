@@ -274,7 +274,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Updates the checksum.
-    #[inline]
+    #[inline(always)]
     pub fn finish(self) {
         let field = u16::from_be_bytes([self.header[10], self.header[11]]);
         let field = self.change.complete(field);

@@ -16,7 +16,7 @@ use director::control::session::{Backend, Progress, Session};
 use director::core::balancer::{Balancer, Segment, Settings};
 use director::core::operation::{Operation, OperationError, ServiceKey};
 use director::core::view::{
-    ConnectionView, InfoView, ServiceView, StatsView, StatusView, TimeoutsView,
+    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
 use shared::addr::FlowKey;
 use shared::time::Time;
@@ -149,6 +149,10 @@ impl Backend for Director {
 
     fn timeouts(&self) -> TimeoutsView {
         self.0.timeouts()
+    }
+
+    fn sysctls(&self) -> Vec<SysctlView> {
+        self.0.sysctls()
     }
 
     fn info(&self) -> InfoView {

@@ -1,5 +1,7 @@
 //! One run of `lvsadm`, or of the same program called `ipvsadm`, `ipvsadm-save`, `ipvsadm-restore`.
 
+mod sysctl;
+
 use std::path::Path;
 
 use super::client::{Api, ApiError, Unreachable};
@@ -37,8 +39,12 @@ pub fn run(
         return Run::new(plain, terminal, api, names).restore_script();
     }
     let mut run = Run::new(program, terminal, api, names);
-    if name.starts_with("lvsadm") && args == ["status"] {
-        return run.status();
+    if name.starts_with("lvsadm") {
+        match args {
+            [word] if word == "status" => return run.status(),
+            [word, switches @ ..] if word == "sysctl" => return run.sysctl(switches),
+            _ => {}
+        }
     }
     run.command_line(args)
 }

@@ -11,7 +11,8 @@ use crate::core::operation::{
     Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
-    ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, TimeoutsView,
+    ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, SysctlView,
+    TimeoutsView,
 };
 
 struct Nameless;
@@ -92,6 +93,14 @@ impl Api for Fake {
             tcp_fin: 120,
             udp: 300,
         })
+    }
+
+    fn sysctls(&mut self) -> Result<Vec<SysctlView>, ApiError> {
+        let view = |name: &str, value| SysctlView {
+            name: name.to_owned(),
+            value,
+        };
+        self.fail(vec![view("drop_entry", 0), view("sloppy_tcp", 1)])
     }
 
     fn info(&mut self) -> Result<InfoView, ApiError> {
@@ -196,6 +205,39 @@ fn help_and_usage_errors_need_no_director() {
     let (_, err, exit) = run_with(&mut api, "lvsadm -q", &[]);
     let expected = "Try `lvsadm -h' or 'lvsadm --help' for more information.\n";
     assert_eq!((err.as_str(), exit), (expected, 255));
+}
+
+#[test]
+fn switches_are_shown_and_set() {
+    let mut fake = Fake::default();
+    let mut sysctl = |words: &str| {
+        let words = format!("lvsadm sysctl {words}");
+        let (out, err, exit) = run_with(&mut fake, words.trim(), &[]);
+        (format!("{out}{err}"), exit)
+    };
+    let line = |name: &str, value| format!("net.ipv4.vs.{name} = {value}\n");
+    let all = line("drop_entry", 0) + &line("sloppy_tcp", 1);
+    assert_eq!(sysctl(""), (all, 0));
+    assert_eq!(sysctl("sloppy_tcp"), (line("sloppy_tcp", 1), 0));
+    // Of old scripts.
+    let written = sysctl("-w net.ipv4.vs.sloppy_tcp=1 drop_entry=3");
+    assert_eq!(written, (line("sloppy_tcp", 1) + &line("drop_entry", 0), 0));
+    assert_eq!(
+        sysctl("drop_entry=x").0,
+        "`x' is not a number: write drop_entry=1\n"
+    );
+    let (unknown, exit) = sysctl("dance");
+    assert!(
+        unknown.starts_with("there is no net.ipv4.vs.dance"),
+        "{unknown}"
+    );
+    assert_eq!(exit, 255);
+    let set = |name: &str, value| Operation::SetSysctl {
+        name: name.to_owned(),
+        value,
+    };
+    assert_eq!(fake.applied, [set("sloppy_tcp", 1), set("drop_entry", 3)]);
+    assert_eq!(run_with(&mut Fake::default(), "ipvsadm sysctl", &[]).2, 255);
 }
 
 #[test]

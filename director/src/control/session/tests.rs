@@ -40,6 +40,10 @@ impl Backend for Many {
         }
     }
 
+    fn sysctls(&self) -> Vec<SysctlView> {
+        Vec::new()
+    }
+
     fn info(&self) -> InfoView {
         InfoView {
             version: "0".to_owned(),

@@ -46,6 +46,11 @@ impl Balancer {
                 Ok(())
             }
             Operation::SetTimeouts(change) => self.set_timeouts(change),
+            Operation::SetSysctl { name, value } => {
+                self.settings.sysctl.set(name, *value)?;
+                self.switch_defence(now);
+                Ok(())
+            }
         }
     }
 
@@ -74,6 +79,7 @@ impl Balancer {
             service.scheduler = scheduler;
         }
         service.spec = spec.clone();
+        self.settle_service(id);
         Ok(())
     }
 
@@ -187,7 +193,7 @@ impl Balancer {
         self.servers[id].withdraw();
         self.trash.put(now, id);
         self.settle_server(id);
-        if self.settings.sysctl.expire_nodest_conn {
+        if self.settings.sysctl.expire_nodest_conn != 0 {
             self.orphans = Some(0);
         }
     }

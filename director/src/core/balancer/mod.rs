@@ -7,6 +7,9 @@
 //! line each of its server, its service and the totals.
 
 mod administration;
+mod defence;
+mod persistence;
+mod schedule;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -20,20 +23,22 @@ use shared::time::Time;
 
 use super::arena::Arena;
 use super::capture::CaptureSet;
-use super::connection::{Connection, ConnectionTable, Endpoint};
+use super::connection::{Connection, ConnectionTable};
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, ServiceKey};
 use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
+use super::random::Random;
 use super::reason::Reason;
-use super::scheduler::Pool;
 use super::server::{Activity, Server, ServerId};
 use super::service::{Service, ServiceId};
 use super::stats::{Counters, Estimator};
+use super::sysctl::Sysctl;
 use super::timer::Wheel;
 use super::trash::Trash;
 
-pub use self::settings::{Settings, Sysctl};
+use self::defence::Defence;
+pub use self::settings::Settings;
 pub use super::connection::{ConnectionId, Direction};
 pub use super::protocol::Segment;
 
@@ -42,6 +47,9 @@ pub use super::protocol::Segment;
 pub enum Class {
     /// From the client of this connection.
     Request(ConnectionId),
+    /// From a client, of a service that schedules each packet anew: the connection is to be
+    /// [ended](Balancer::end_once) as soon as the packet has been sent.
+    Once(ConnectionId),
     /// From the real server of this connection.
     Reply(ConnectionId),
     /// The host's.
@@ -70,6 +78,10 @@ pub struct Balancer {
     /// Where the search for connections of removed servers goes on, while there is one.
     orphans: Option<usize>,
     captures: CaptureSet,
+    random: Random,
+    defence: Defence,
+    /// `secure_tcp` is on.
+    secure: bool,
 }
 
 impl Balancer {
@@ -90,6 +102,9 @@ impl Balancer {
             estimate_at: None,
             orphans: None,
             captures: CaptureSet::default(),
+            random: Random::new(hash_key[0] ^ hash_key[1].rotate_left(32)),
+            defence: Defence::default(),
+            secure: false,
         }
     }
 
@@ -134,15 +149,22 @@ impl Balancer {
             (Direction::Request, _) => Seen::InputOnly,
         };
         let before = connection.state();
-        let after = before.after(segment, seen);
+        let after = before.after(segment, seen, self.secure);
         connection.set_state(after);
         connection.last_seen = now;
+        if direction == Direction::Request {
+            connection.packets = connection.packets.saturating_add(1);
+        }
         connection.timeout_secs = self.settings.timeouts.secs(after);
         let server_id = connection.server();
+        let assures = connection.is_controlled() && after.assures(before, direction);
         let deadline = connection.deadline();
         if Wheel::is_late(&connection.timer, deadline) {
             self.wheel
                 .bring_forward(self.connections.slab_mut(), id.0, deadline);
+        }
+        if assures {
+            self.assure(id);
         }
         if Activity::of(before) != Activity::of(after) {
             self.servers[server_id].recount(Activity::of(after));
@@ -187,15 +209,28 @@ impl Balancer {
         &mut self.servers[server].hop
     }
 
-    /// The switches of `net.ipv4.vs`. A change counts from the next packet on.
-    pub fn sysctl_mut(&mut self) -> &mut Sysctl {
-        &mut self.settings.sysctl
+    /// The switches of `net.ipv4.vs`.
+    pub fn sysctl(&self) -> Sysctl {
+        self.settings.sysctl
     }
 
     /// The keys of what is to be taken from the wire. A key stays as long as a service or a
     /// connection uses it.
     pub fn captures(&mut self) -> &mut CaptureSet {
         &mut self.captures
+    }
+
+    /// A packet that ends a connection and may begin another.
+    #[cold]
+    fn begin_anew(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        flow: &FlowKey,
+        segment: Segment,
+    ) -> Class {
+        self.end(id);
+        self.schedule(now, flow, segment)
     }
 
     /// A client's packet of a connection that exists.
@@ -208,89 +243,25 @@ impl Balancer {
         } = self.settings.sysctl;
         let connection = self.connection(id);
         let server = &self.servers[connection.server()];
+        let expire_nodest_conn = expire_nodest_conn != 0;
         let quiescent = expire_nodest_conn && server.weight() == 0;
         let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
         let removed = !server.is_available();
         if is_new || removed && expire_nodest_conn {
-            self.end(id);
-            return self.schedule(now, flow, segment);
+            return self.begin_anew(now, id, flow, segment);
         }
         if removed {
             return Class::Drop(Reason::ServerRemoved);
         }
         Class::Request(id)
     }
-
-    /// A packet of no connection: a service's, or not ours.
-    fn schedule(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
-        if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp) {
-            return Class::NotOurs;
-        }
-        let Some(service_id) = self.service_of(flow) else {
-            return Class::NotOurs;
-        };
-        // The data connection of active FTP is opened by the server, and known before it comes.
-        if flow.source_port == FTP_DATA {
-            return Class::NotOurs;
-        }
-        let service = &mut self.services[service_id];
-        // Only persistence, which will be decided here, makes sense of a service for all ports.
-        if matches!(service.spec.key, ServiceKey::Address { port, .. } if port != flow.destination_port)
-        {
-            return Class::NoServer;
-        }
-        let pool = Pool::new(&service.servers, &self.servers);
-        let Some(position) = service.scheduler.pick(&pool, flow) else {
-            return Class::NoServer;
-        };
-        let server_id = service.servers[position];
-        if self.connections.is_full() {
-            return Class::Drop(Reason::TableFull);
-        }
-        Class::Request(self.begin(now, flow, server_id))
-    }
-
-    /// The service for packets of this flow.
-    fn service_of(&self, flow: &FlowKey) -> Option<ServiceId> {
-        let with_port = |port| {
-            let key = ServiceKey::new(flow.protocol, flow.destination.ip(), port);
-            self.by_key.get(&key).copied()
-        };
-        // A mark would come before these, and between them the FTP service of the address, which
-        // without persistence takes no packet of another port.
-        with_port(flow.destination_port).or_else(|| with_port(0))
-    }
-
-    fn begin(&mut self, now: Time, flow: &FlowKey, server_id: ServerId) -> ConnectionId {
-        let server = &mut self.servers[server_id];
-        let service = &mut self.services[server.service];
-        let key = server.spec().key;
-        let destination = Endpoint {
-            address: key.address.into(),
-            port: if key.port == 0 {
-                flow.destination_port
-            } else {
-                key.port
-            },
-        };
-        let forward = server.spec().forward;
-        server.bind();
-        service.connections += 1;
-        for traffic in [&mut server.traffic, &mut service.traffic, &mut self.traffic] {
-            traffic.connections += 1;
-        }
-        let connection = Connection::new(flow, server_id, forward, destination, now);
-        let deadline = connection.deadline();
-        let id = self.connections.insert(connection);
-        self.wheel.set(self.connections.slab_mut(), id.0, deadline);
-        id
-    }
 }
 
 /// Whether a SYN on this connection makes a new one (`is_new_conn_expected`).
-fn is_reused(connection: &Connection, conn_reuse_mode: u8) -> bool {
+fn is_reused(connection: &Connection, conn_reuse_mode: i32) -> bool {
     match connection.state() {
-        _ if conn_reuse_mode == 0 => false,
+        // One of a persistent service stays where its template sent it.
+        _ if conn_reuse_mode == 0 || connection.controller().is_some() => false,
         State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
         State::Tcp(TcpState::FinWait) => {
             conn_reuse_mode & 2 != 0 && connection.forward() != ForwardMethod::Nat
@@ -300,6 +271,3 @@ fn is_reused(connection: &Connection, conn_reuse_mode: u8) -> bool {
 }
 
 const IN_TABLE: &str = "an id from classify or find is used before connections end";
-
-/// Source port of the data connections of active FTP.
-const FTP_DATA: u16 = 20;

@@ -21,15 +21,17 @@ impl Balancer {
             };
             let id = ConnectionId(slot);
             let deadline = self.connection(id).deadline();
-            if deadline <= now {
+            if deadline <= now && !self.prolong(now, id) {
                 self.end(id);
             } else {
+                let deadline = self.connection(id).deadline();
                 self.wheel.set(self.connections.slab_mut(), slot, deadline);
             }
         }
         self.end_orphans();
         self.empty_trash(now);
         self.estimate(now);
+        self.defend(now);
     }
 
     /// When [`expire`](Self::expire) is to be called next.
@@ -39,6 +41,7 @@ impl Balancer {
             self.orphans.map(|_| Time::ZERO),
             self.trash.poll_at(),
             self.estimate_at,
+            self.defence_at(),
         ]
         .into_iter()
         .flatten()
@@ -52,9 +55,16 @@ impl Balancer {
             return;
         };
         let server = &mut self.servers[connection.server()];
+        if connection.is_template() {
+            server.unbind_template();
+            return;
+        }
         server.unbind(Activity::of(connection.state()), connection.forward());
         let service_id = server.service;
         self.services[service_id].connections -= 1;
+        if let Some(template) = connection.controller() {
+            self.connection_mut(template).recount_controlled(-1);
+        }
         self.settle_server(connection.server());
         self.settle_service(service_id);
     }
@@ -71,13 +81,25 @@ impl Balancer {
             .collect();
         self.orphans = rest;
         for id in orphans {
-            self.end(id);
+            // A template goes with the last of its connections, which may have been now.
+            let Some(connection) = self.connections.get(id) else {
+                continue;
+            };
+            let template = connection.controller();
+            if connection.controlled() == 0 {
+                self.end(id);
+            }
+            if let Some(template) = template
+                && self.connection(template).controlled() == 0
+            {
+                self.end(template);
+            }
         }
     }
 
     fn empty_trash(&mut self, now: Time) {
         let servers = &self.servers;
-        for id in self.trash.sweep(now, |id| servers[id].total() == 0) {
+        for id in self.trash.sweep(now, |id| servers[id].is_idle()) {
             let service_id = self.servers[id].service;
             self.servers.remove(id);
             self.services[service_id].server_objects -= 1;
@@ -137,23 +159,27 @@ impl Balancer {
     /// needs any more.
     pub(super) fn settle_service(&mut self, id: ServiceId) {
         let service = &mut self.services[id];
-        if service.wants_key() != service.holds_key
-            && let ServiceKey::Address {
-                protocol,
-                address,
-                port,
-            } = service.spec.key
+        if let ServiceKey::Address {
+            protocol,
+            address,
+            port,
+        } = service.spec.key
         {
-            let key = CaptureKey::Service {
-                protocol,
-                address: address.into(),
-                port,
-            };
-            service.holds_key = !service.holds_key;
-            if service.holds_key {
-                self.captures.acquire(key);
-            } else {
-                self.captures.release(key);
+            let (wants, wants_all) = (service.wants_key(), service.wants_all_ports());
+            for (wants, holds, port) in [
+                (wants, &mut service.holds_key, port),
+                (wants_all, &mut service.holds_all_ports, 0),
+            ] {
+                let key = CaptureKey::Service {
+                    protocol,
+                    address: address.into(),
+                    port,
+                };
+                match (wants, std::mem::replace(holds, wants)) {
+                    (true, false) => self.captures.acquire(key),
+                    (false, true) => self.captures.release(key),
+                    _ => {}
+                }
             }
         }
         if !service.is_configured() && service.server_objects == 0 {

@@ -7,7 +7,7 @@ use crate::core::connection::Connection;
 use crate::core::operation::ServiceKey;
 use crate::core::protocol::tcp::TcpState;
 use crate::core::service::{Service, ServiceId};
-use crate::core::view::{ConnectionView, ServiceView, StatsView, TimeoutsView};
+use crate::core::view::{ConnectionView, ServiceView, StatsView, SysctlView, TimeoutsView};
 
 impl Balancer {
     /// All services, in the kernel's order (its hash table's, which says little).
@@ -50,6 +50,16 @@ impl Balancer {
         }
     }
 
+    /// The switches of `net.ipv4.vs`, by name.
+    pub fn sysctls(&self) -> Vec<SysctlView> {
+        let all = self.sysctl().all();
+        let view = |(name, value): (&str, i32)| SysctlView {
+            name: name.to_owned(),
+            value,
+        };
+        all.map(view).collect()
+    }
+
     /// Counters and rates of all services together.
     pub fn totals(&self) -> StatsView {
         self.estimator.view(&self.traffic)
@@ -87,7 +97,7 @@ fn connection_view(now: Time, connection: &Connection) -> ConnectionView {
     ConnectionView {
         protocol: connection.protocol(),
         expires_ms: connection.deadline().since(now).as_millis() as u64,
-        state: connection.state().name().to_owned(),
+        state: connection.state_name().to_owned(),
         client: client.address.ip(),
         client_port: client.port,
         virtual_address: virtual_endpoint.address.ip(),

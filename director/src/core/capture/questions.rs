@@ -49,7 +49,7 @@ pub(super) enum Found {
 
 /// Asked in order, when the ports are known: whole packets, and ICMP errors about packets or first
 /// fragments. When no question decides, the frame is the host's.
-pub(super) const WITH_PORTS: [Question; 4] = [
+pub(super) const WITH_PORTS: [Question; 5] = [
     Question {
         class: Class::Service,
         address: Whose::To,
@@ -74,6 +74,13 @@ pub(super) const WITH_PORTS: [Question; 4] = [
         class: Class::Reply,
         address: Whose::From,
         transport: Transport::FromPort,
+        found: Found::Take,
+    },
+    // Of a service for all ports.
+    Question {
+        class: Class::Reply,
+        address: Whose::From,
+        transport: Transport::AnyPort,
         found: Found::Take,
     },
 ];

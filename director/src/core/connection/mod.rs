@@ -67,6 +67,13 @@ pub struct Connection {
     pub(super) timeout_secs: u32,
     /// Next hop towards the client.
     pub client_hop: CachedHop,
+    /// Of a template: how many connections it controls. Of a connection: the slot of its template and
+    /// one, or 0.
+    control: u32,
+    /// Packets from the client, as far as the number goes.
+    pub(super) packets: u32,
+    /// Of a template: whether one of its connections was ever established.
+    assured: bool,
     pub(super) timer: Link,
 }
 
@@ -93,13 +100,85 @@ impl Connection {
             last_seen: now,
             timeout_secs: NEW_TIMEOUT_SECS,
             client_hop: CachedHop::default(),
+            control: 0,
+            packets: 0,
+            assured: false,
             timer: Link::default(),
         }
     }
 
-    /// Transport protocol.
+    /// A persistence template: it remembers the real server of a client, or of a client's network, and
+    /// no packet belongs to it. `flow` is a [`template_key`].
+    pub fn template(
+        flow: &FlowKey,
+        server: ServerId,
+        forward: ForwardMethod,
+        destination: Endpoint,
+        now: Time,
+        timeout_secs: u32,
+    ) -> Connection {
+        Connection {
+            timeout_secs,
+            ..Connection::new(flow, server, forward, destination, now)
+        }
+    }
+
+    /// Whether it is a persistence template.
+    #[inline]
+    pub fn is_template(&self) -> bool {
+        self.protocol.0 & TEMPLATE != 0
+    }
+
+    /// The template that controls it, if its service is persistent.
+    #[inline]
+    pub fn controller(&self) -> Option<ConnectionId> {
+        let slot = self.control.checked_sub(1)?;
+        (!self.is_template()).then_some(ConnectionId(slot))
+    }
+
+    /// Whether a template controls it. Not for templates.
+    #[inline]
+    pub fn is_controlled(&self) -> bool {
+        self.control != 0
+    }
+
+    /// Of a template: how many connections it controls.
+    pub fn controlled(&self) -> u32 {
+        if self.is_template() { self.control } else { 0 }
+    }
+
+    /// A connection is controlled by this template from now on.
+    pub(super) fn set_controller(&mut self, template: ConnectionId) {
+        self.control = template.0 + 1;
+    }
+
+    /// A template controls one connection more, or one less.
+    pub(super) fn recount_controlled(&mut self, change: i32) {
+        self.control = self.control.saturating_add_signed(change);
+    }
+
+    /// One of its connections was established: `drop_entry` lets it be from now on.
+    pub(super) fn assure(&mut self) {
+        self.assured = true;
+    }
+
+    /// Whether one of its connections was ever established.
+    pub fn is_assured(&self) -> bool {
+        self.assured
+    }
+
+    /// Its state, as ipvsadm prints it.
+    pub fn state_name(&self) -> &'static str {
+        match (self.is_template(), self.assured) {
+            (false, _) => self.state.name(),
+            (true, false) => "NONE",
+            (true, true) => "ASSURED",
+        }
+    }
+
+    /// Transport protocol. 0 of a template for a firewall mark.
     pub fn protocol(&self) -> Protocol {
-        self.protocol
+        Protocol(self.protocol.0 & !TEMPLATE)
     }
 
     /// The client (CIP and its port).
@@ -162,7 +241,7 @@ impl Connection {
                 destination: self.virtual_address,
                 destination_port: self.virtual_port,
             }),
-            (Direction::Reply, ForwardMethod::Nat) => Some(FlowKey {
+            (Direction::Reply, ForwardMethod::Nat) if !self.is_template() => Some(FlowKey {
                 protocol: self.protocol,
                 source: self.destination,
                 source_port: self.destination_port,
@@ -225,9 +304,38 @@ impl ConnectionTable {
         }
     }
 
-    /// Whether there is no room for one more.
-    pub fn is_full(&self) -> bool {
-        self.slab.len() >= self.most
+    /// Whether there is room for so many more.
+    pub fn has_room(&self, many: usize) -> bool {
+        self.slab.len() + many <= self.most
+    }
+
+    /// The template of this [`template_key`].
+    pub fn find_template(&self, key: &FlowKey) -> Option<ConnectionId> {
+        self.find(key).map(|(id, _)| id)
+    }
+
+    /// Makes a template one that is never found again; it stays until its time is over.
+    pub fn retire_template(&mut self, id: ConnectionId) {
+        let Some(template) = self.slab.get_mut(id.0) else {
+            return;
+        };
+        let (slot, direction) = (id.0, Direction::Request);
+        let entry = Entry { slot, direction };
+        if let Some(key) = template.key(direction) {
+            self.index.remove(self.key.hash(&key), entry);
+        }
+        template.virtual_port = RETIRED;
+        template.destination_port = RETIRED;
+        if let Some(key) = template.key(direction) {
+            let (slab, hash) = (&self.slab, self.key.hash(&key));
+            self.index
+                .insert(hash, entry, |other| slab_has_key(slab, other, &key));
+        }
+    }
+
+    /// Adds a connection that no packet will find: of a service that schedules each packet anew.
+    pub fn insert_unseen(&mut self, connection: Connection) -> ConnectionId {
+        ConnectionId(self.slab.insert(connection))
     }
 
     /// Adds a connection.
@@ -284,6 +392,11 @@ impl ConnectionTable {
         self.len() == 0
     }
 
+    /// How many slots there are, used or not.
+    pub fn slots(&self) -> usize {
+        self.slab.slots()
+    }
+
     /// The connections in the next `most` slots from `cursor` on, and where to go on after them.
     pub fn piece(
         &self,
@@ -316,10 +429,32 @@ fn slab_has_key(slab: &Slab, entry: Entry, flow: &FlowKey) -> bool {
         .is_some_and(|connection| connection.key(entry.direction).as_ref() == Some(flow))
 }
 
+/// The key of a template: no packet has it, since it says of the protocol that it is a template's.
+pub fn template_key(
+    protocol: Protocol,
+    client: Addr,
+    virtual_address: Addr,
+    virtual_port: u16,
+) -> FlowKey {
+    FlowKey {
+        protocol: Protocol(protocol.0 | TEMPLATE),
+        source: client,
+        source_port: 0,
+        destination: virtual_address,
+        destination_port: virtual_port,
+    }
+}
+
 const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Reply];
 
 /// Timeout of a connection before its first packet has moved its state (`ip_vs_conn_new`).
 const NEW_TIMEOUT_SECS: u32 = 3;
+
+/// What a template's protocol has besides its own number: TCP is 6, UDP 17, SCTP 132 (0x84).
+const TEMPLATE: u8 = 0x40;
+
+/// Ports of a template that is never found again (`ip_vs_check_template`).
+const RETIRED: u16 = 0xffff;
 
 /// Connections whose entries and index (about 150 bytes each) do not fit into a processor's own cache.
 const WORTH_PREFETCHING: usize = 4096;

@@ -14,11 +14,26 @@ use super::frame::{self, Frame};
 use super::net::{CachedHop, Hop, Mac, Route};
 use super::operation::ForwardMethod;
 use super::reason::Reason;
+use super::server::ServerId;
 use super::verdict::{Outbox, Outgoing, Verdict};
 
 impl Director {
-    /// Sends a packet of a connection on its way.
-    #[inline]
+    /// [`forward`](Self::forward) for the packets that are few.
+    #[cold]
+    pub(super) fn forward_rarely(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        direction: Direction,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        self.forward(arrival, id, direction, headers, frame, outbox)
+    }
+
+    /// Sends a packet of a connection on its way. Part of the one function that a packet passes.
+    #[inline(always)]
     pub(super) fn forward(
         &mut self,
         arrival: Arrival,
@@ -29,7 +44,7 @@ impl Director {
         outbox: &mut Outbox,
     ) -> Verdict {
         let connection = self.balancer.connection(id);
-        let method = connection.forward();
+        let (method, server) = (connection.forward(), connection.server());
         let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
         if direction == Direction::Request {
             // Where the client of a NAT connection is, now that its own frame is at hand: the
@@ -39,7 +54,11 @@ impl Director {
             }
             self.count(arrival, id, direction, headers);
         }
-        let hop = match self.hop(id, direction, headers.flow.destination) {
+        let hop = match direction {
+            Direction::Request => self.hop_to_server(server, destination.address),
+            Direction::Reply => self.hop_to_client(id, headers.flow.destination),
+        };
+        let hop = match hop {
             Ok(hop) => hop,
             Err(reason) => return Verdict::Drop(reason),
         };
@@ -115,7 +134,6 @@ impl Director {
 
     /// The next hop of a packet of a connection, or of an ICMP error about one, which need not be
     /// for the client itself: `receiver` says for whom a reply is.
-    #[inline(always)]
     pub(super) fn hop(
         &mut self,
         id: ConnectionId,
@@ -125,21 +143,29 @@ impl Director {
         match direction {
             Direction::Request => {
                 let connection = self.balancer.connection(id);
-                let (address, server) = (connection.destination().address, connection.server());
-                let cached = self.balancer.server_hop_mut(server);
-                taken(self.network.resolve(cached, address, None))
+                let (server, address) = (connection.server(), connection.destination().address);
+                self.hop_to_server(server, address)
             }
-            Direction::Reply => {
-                let connection = self.balancer.connection_mut(id);
-                let mut elsewhere = CachedHop::default();
-                let cached = if receiver == connection.client().address {
-                    &mut connection.client_hop
-                } else {
-                    &mut elsewhere
-                };
-                taken(self.network.resolve(cached, receiver, None))
-            }
+            Direction::Reply => self.hop_to_client(id, receiver),
         }
+    }
+
+    #[inline(always)]
+    fn hop_to_server(&mut self, server: ServerId, address: Addr) -> Result<Hop, Reason> {
+        let cached = self.balancer.server_hop_mut(server);
+        taken(self.network.resolve(cached, address, None))
+    }
+
+    #[inline(always)]
+    fn hop_to_client(&mut self, id: ConnectionId, receiver: Addr) -> Result<Hop, Reason> {
+        let connection = self.balancer.connection_mut(id);
+        let mut elsewhere = CachedHop::default();
+        let cached = if receiver == connection.client().address {
+            &mut connection.client_hop
+        } else {
+            &mut elsewhere
+        };
+        taken(self.network.resolve(cached, receiver, None))
     }
 
     /// Sends a packet that is ready but for its Ethernet addresses.

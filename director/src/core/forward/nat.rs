@@ -108,7 +108,7 @@ fn sum_up(header: &[u8], segment: &mut [u8]) {
 }
 
 /// A partial checksum covers the addresses only; whoever completes it sums the ports himself.
-#[inline]
+#[inline(always)]
 fn update(segment: &mut [u8], at: usize, partial: bool, addresses: Change, ports: Change) {
     let Some(field) = transport::field(segment, at) else {
         return;

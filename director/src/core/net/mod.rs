@@ -241,7 +241,7 @@ impl Network {
     ///
     /// `seen` is the port and the Ethernet address that a frame of `to` came from: a client on the
     /// same link needs no neighbour entry of the kernel, its own frame tells its address.
-    #[inline]
+    #[inline(always)]
     pub fn resolve(
         &mut self,
         cached: &mut CachedHop,

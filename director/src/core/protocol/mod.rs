@@ -6,6 +6,7 @@ pub mod udp;
 use shared::addr::Protocol;
 
 use self::tcp::{Seen, TcpFlags, TcpState, TcpTimeouts};
+use super::connection::Direction;
 
 /// What the state machines need to know of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +58,25 @@ impl State {
         }
     }
 
-    /// The state after a packet, of which the director sees what `seen` says.
-    pub fn after(self, segment: Segment, seen: Seen) -> State {
+    /// The state after a packet, of which the director sees what `seen` says. `secure`: with the tables of
+    /// `secure_tcp`.
+    pub fn after(self, segment: Segment, seen: Seen, secure: bool) -> State {
         match self {
             State::Tcp(state) => {
-                State::Tcp(state.after(segment.tcp.unwrap_or(TcpFlags::empty()), seen))
+                let flags = segment.tcp.unwrap_or(TcpFlags::empty());
+                State::Tcp(state.after(flags, seen, secure))
             }
             State::Udp => State::Udp,
+        }
+    }
+
+    /// Whether a packet of this direction that led from `before` to this state shows that both ends mean
+    /// it: then the template of the connection is assured.
+    pub fn assures(self, before: State, direction: Direction) -> bool {
+        match self {
+            State::Tcp(TcpState::Established) => before != self,
+            State::Tcp(_) => false,
+            State::Udp => direction == Direction::Reply,
         }
     }
 

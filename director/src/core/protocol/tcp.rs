@@ -55,15 +55,18 @@ pub enum TcpState {
 }
 
 impl TcpState {
-    /// The state after a segment with these flags.
-    pub fn after(self, flags: TcpFlags, seen: Seen) -> TcpState {
+    /// The state after a segment with these flags. `secure`: with the tables of `secure_tcp`.
+    pub fn after(self, flags: TcpFlags, seen: Seen, secure: bool) -> TcpState {
         let Some(event) = Event::of(flags) else {
             return TcpState::Close;
         };
-        let table = match seen {
-            Seen::Input => &INPUT,
-            Seen::Output => &OUTPUT,
-            Seen::InputOnly => &INPUT_ONLY,
+        let table = match (seen, secure) {
+            (Seen::Input, false) => &INPUT,
+            (Seen::Output, false) => &OUTPUT,
+            (Seen::InputOnly, false) => &INPUT_ONLY,
+            (Seen::Input, true) => &SECURE_INPUT,
+            (Seen::Output, true) => &SECURE_OUTPUT,
+            (Seen::InputOnly, true) => &SECURE_INPUT_ONLY,
         };
         table[self as usize][event as usize]
     }
@@ -152,8 +155,7 @@ impl Event {
     }
 }
 
-/// The next state by present state (row) and event (SYN, FIN, ACK, RST). The three tables of
-/// `secure_tcp` will stand beside these.
+/// The next state by present state (row) and event (SYN, FIN, ACK, RST).
 type Table = [[TcpState; 4]; STATES];
 
 const STATES: usize = TcpState::SynAck as usize + 1;
@@ -167,6 +169,7 @@ const CL: TcpState = TcpState::Close;
 const CW: TcpState = TcpState::CloseWait;
 const LA: TcpState = TcpState::LastAck;
 const LI: TcpState = TcpState::Listen;
+const SA: TcpState = TcpState::SynAck;
 
 #[rustfmt::skip]
 const INPUT: Table = [
@@ -213,6 +216,54 @@ const INPUT_ONLY: Table = [
     /* SA */ [SR, TW, ES, CL],
 ];
 
+// With `secure_tcp` an ACK of a client does not establish a connection before the server has answered, and
+// where the answers do not pass an opening goes through SYNACK.
+
+#[rustfmt::skip]
+const SECURE_INPUT: Table = [
+    /* NO */ [SR, CL, ES, CL],
+    /* ES */ [ES, CW, ES, CL],
+    /* SS */ [ES, SS, SS, CL],
+    /* SR */ [SR, TW, SR, SR],
+    /* FW */ [SR, TW, FW, CL],
+    /* TW */ [SR, TW, TW, CL],
+    /* CL */ [SR, CL, CL, CL],
+    /* CW */ [SR, CW, CW, CL],
+    /* LA */ [SR, LA, CL, LA],
+    /* LI */ [SR, LI, LI, LI],
+    /* SA */ [SA, SA, SA, CL],
+];
+
+#[rustfmt::skip]
+const SECURE_OUTPUT: Table = [
+    /* NO */ [SS, TW, ES, CL],
+    /* ES */ [ES, FW, ES, CL],
+    /* SS */ [SS, SS, SS, SS],
+    /* SR */ [SA, TW, ES, CL],
+    /* FW */ [SS, FW, FW, CL],
+    /* TW */ [SS, TW, TW, TW],
+    /* CL */ [SS, CL, CL, CL],
+    /* CW */ [SS, TW, CW, CL],
+    /* LA */ [SS, LA, LA, CL],
+    /* LI */ [LI, LI, ES, CL],
+    /* SA */ [SA, TW, ES, CL],
+];
+
+#[rustfmt::skip]
+const SECURE_INPUT_ONLY: Table = [
+    /* NO */ [SA, CL, ES, CL],
+    /* ES */ [ES, FW, ES, CL],
+    /* SS */ [ES, SS, SS, CL],
+    /* SR */ [SR, TW, ES, SR],
+    /* FW */ [SA, FW, FW, CL],
+    /* TW */ [SA, TW, TW, CL],
+    /* CL */ [SA, CL, CL, CL],
+    /* CW */ [SA, CW, CW, CL],
+    /* LA */ [SA, LA, CL, LA],
+    /* LI */ [SA, LI, LI, LI],
+    /* SA */ [SA, TW, ES, CL],
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_segment_without_any_of_them_closes() {
-        assert_eq!(ES.after(TcpFlags::PSH, Seen::Input), CL);
+        assert_eq!(ES.after(TcpFlags::PSH, Seen::Input, false), CL);
     }
 
     /// The walks of a NAT connection that its client, or its server, closes first, and of one whose
@@ -242,7 +293,7 @@ mod tests {
         let walk = |steps: &[(TcpFlags, Seen, TcpState)]| {
             let mut state = TcpState::None;
             for &(flags, seen, expected) in steps {
-                state = state.after(flags, seen);
+                state = state.after(flags, seen, false);
                 assert_eq!(state, expected, "{flags:?} {seen:?}");
             }
         };

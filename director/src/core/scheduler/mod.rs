@@ -2,18 +2,36 @@
 //!
 //! A scheduler is one file with the trait, and one line in [`SCHEDULERS`].
 
+mod dh;
+mod fo;
+mod hash_table;
+mod lblc;
+mod lblcr;
+mod lc;
+mod least;
+mod locality;
+mod mh;
+mod none;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
+mod sh;
 #[cfg(test)]
 mod tests;
+mod twos;
 mod wlc;
 mod wrr;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use shared::addr::FlowKey;
+use shared::time::Time;
 
 use super::arena::Arena;
-use super::operation::OperationError;
+use super::operation::{OperationError, SchedulerFlags, ServerKey};
+use super::random::Random;
 use super::server::{Server, ServerId};
 
 /// What a scheduler is asked and told. Positions are those of the [`Pool`].
@@ -30,8 +48,32 @@ pub trait Scheduler: Debug + Send {
     /// A server's weight or another of its properties was changed.
     fn updated(&mut self, _pool: &Pool<'_>) {}
 
-    /// The position of the server for a new connection, opened by a packet of this flow.
-    fn pick(&mut self, pool: &Pool<'_>, flow: &FlowKey) -> Option<usize>;
+    /// The position of the server for a new connection.
+    fn pick(&mut self, pool: &Pool<'_>, opening: &mut Opening<'_>) -> Option<usize>;
+}
+
+/// The packet that opens a connection, and what else a choice may depend on.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Of the packet.
+    pub flow: &'a FlowKey,
+    /// The service's (`-b`).
+    pub flags: SchedulerFlags,
+    /// When.
+    pub now: Time,
+    /// `lblc_expiration` and `lblcr_expiration`: how long what they remember may be idle.
+    pub expiration: Expiration,
+    /// For choices by lot.
+    pub random: &'a mut Random,
+}
+
+/// How long the locality-based schedulers remember an idle destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiration {
+    /// `lblc_expiration`
+    pub lblc: Duration,
+    /// `lblcr_expiration`
+    pub lblcr: Duration,
 }
 
 /// The servers of a service, newest first.
@@ -56,17 +98,25 @@ impl<'a> Pool<'a> {
     pub fn iter(self) -> impl Iterator<Item = (usize, &'a Server)> {
         self.from(0)
     }
+
+    /// The server at a position.
+    pub fn get(self, position: usize) -> Option<&'a Server> {
+        self.list.get(position).map(|&id| &self.servers[id])
+    }
+
+    /// The server of a name.
+    pub fn find(self, key: &ServerKey) -> Option<(usize, &'a Server)> {
+        self.iter().find(|(_, server)| server.spec().key == *key)
+    }
 }
 
 /// The scheduler of a name, in its initial state.
 pub fn by_name(name: &str) -> Result<Box<dyn Scheduler>, OperationError> {
-    if let Some((_, scheduler)) = SCHEDULERS.iter().find(|(known, _)| *known == name) {
-        return Ok(scheduler());
-    }
-    if LATER.contains(&name) {
-        return Err(OperationError::NotYet(format!("scheduler `{name}'")));
-    }
-    Err(OperationError::NoSuchScheduler(name.to_owned()))
+    SCHEDULERS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, scheduler)| scheduler())
+        .ok_or_else(|| OperationError::NoSuchScheduler(name.to_owned()))
 }
 
 /// How a scheduler comes into being.
@@ -76,10 +126,17 @@ type Make = fn() -> Box<dyn Scheduler>;
 const SCHEDULERS: &[(&str, Make)] = &[
     ("rr", || Box::<rr::RoundRobin>::default()),
     ("wrr", || Box::<wrr::WeightedRoundRobin>::default()),
+    ("lc", || Box::<lc::LeastConnection>::default()),
     ("wlc", || Box::<wlc::WeightedLeastConnection>::default()),
-];
-
-/// Those of the kernel that are not there yet.
-const LATER: &[&str] = &[
-    "lc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "fo", "ovf", "twos", "none",
+    ("sed", || Box::<sed::ShortestExpectedDelay>::default()),
+    ("nq", || Box::<nq::NeverQueue>::default()),
+    ("lblc", || Box::<lblc::LocalityBased>::default()),
+    ("lblcr", || Box::<lblcr::LocalityBasedReplicated>::default()),
+    ("dh", || Box::<dh::DestinationHashing>::default()),
+    ("sh", || Box::<sh::SourceHashing>::default()),
+    ("mh", || Box::<mh::Maglev>::default()),
+    ("fo", || Box::<fo::FailOver>::default()),
+    ("ovf", || Box::<ovf::OverFlow>::default()),
+    ("twos", || Box::<twos::PowerOfTwoChoices>::default()),
+    ("none", || Box::<none::Nobody>::default()),
 ];

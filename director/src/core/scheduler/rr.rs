@@ -1,8 +1,6 @@
 //! Round robin (`ip_vs_rr.c`): one server after the other. Weights matter only as 0 or not.
 
-use shared::addr::FlowKey;
-
-use super::{Pool, Scheduler};
+use super::{Opening, Pool, Scheduler};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -23,7 +21,7 @@ impl Scheduler for RoundRobin {
         }
     }
 
-    fn pick(&mut self, pool: &Pool<'_>, _flow: &FlowKey) -> Option<usize> {
+    fn pick(&mut self, pool: &Pool<'_>, _opening: &mut Opening<'_>) -> Option<usize> {
         let next = self.last.map_or(0, |last| last + 1);
         let (picked, _) = pool
             .from(next)

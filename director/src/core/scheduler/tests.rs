@@ -6,6 +6,7 @@ use shared::addr::{Addr, Protocol};
 use super::*;
 use crate::core::arena::Id;
 use crate::core::operation::{ForwardMethod, ServerSpec};
+use crate::core::random::Random;
 use crate::core::server::Activity;
 use crate::core::service::ServiceId;
 
@@ -19,16 +20,15 @@ fn picks(name: &str, weights: &[i32], many: usize, staying: bool) -> String {
         list.insert(0, servers.insert(Server::new(ServiceId::new(0), spec)));
     }
     scheduler.init(&Pool::new(&list, &servers));
-    let flow = FlowKey {
-        protocol: Protocol::TCP,
-        source: Addr::from_v4_bytes([10, 0, 0, 1]),
-        source_port: 1024,
-        destination: Addr::from_v4_bytes([10, 0, 0, 100]),
-        destination_port: 80,
-    };
+    let mut random = Random::new(1);
     let mut letters = String::new();
     for _ in 0..many {
-        let Some(position) = scheduler.pick(&Pool::new(&list, &servers), &flow) else {
+        let Some(position) = ask(
+            scheduler.as_mut(),
+            &Pool::new(&list, &servers),
+            &flow(),
+            &mut random,
+        ) else {
             letters.push('-');
             continue;
         };
@@ -40,6 +40,37 @@ fn picks(name: &str, weights: &[i32], many: usize, staying: bool) -> String {
         letters.push(char::from(b'A' + id.number() as u8));
     }
     letters
+}
+
+/// What a scheduler is asked for a packet of this flow.
+fn ask(
+    scheduler: &mut dyn Scheduler,
+    pool: &Pool<'_>,
+    flow: &FlowKey,
+    random: &mut Random,
+) -> Option<usize> {
+    let day = Duration::from_secs(86400);
+    let mut opening = Opening {
+        flow,
+        flags: SchedulerFlags::default(),
+        now: Time::from_secs(1),
+        expiration: Expiration {
+            lblc: day,
+            lblcr: day,
+        },
+        random,
+    };
+    scheduler.pick(pool, &mut opening)
+}
+
+fn flow() -> FlowKey {
+    FlowKey {
+        protocol: Protocol::TCP,
+        source: Addr::from_v4_bytes([10, 0, 0, 1]),
+        source_port: 1024,
+        destination: Addr::from_v4_bytes([10, 0, 0, 100]),
+        destination_port: 80,
+    }
 }
 
 /// With a step for each level this would take minutes.
@@ -55,15 +86,17 @@ fn wrr_does_not_walk_down_levels_that_nobody_reaches() {
     servers[list[0]].bind();
     let mut scheduler = by_name("wrr").unwrap();
     scheduler.init(&Pool::new(&list, &servers));
-    let flow = FlowKey {
-        protocol: Protocol::TCP,
-        source: Addr::from_v4_bytes([10, 0, 0, 1]),
-        source_port: 1024,
-        destination: Addr::from_v4_bytes([10, 0, 0, 100]),
-        destination_port: 80,
-    };
+    let mut random = Random::new(1);
     for _ in 0..20 {
-        assert_eq!(scheduler.pick(&Pool::new(&list, &servers), &flow), Some(1));
+        assert_eq!(
+            ask(
+                scheduler.as_mut(),
+                &Pool::new(&list, &servers),
+                &flow(),
+                &mut random
+            ),
+            Some(1)
+        );
     }
 }
 
@@ -82,6 +115,10 @@ fn known_sequences() {
         ("wrr", &[], false, "-"),
         ("wlc", &[4, 2, 1], true, "CBAABAACBAABAA"),
         ("wlc", &[0, 0], true, "--"),
+        ("lc", &[4, 2, 1], true, "CBACBA"),
+        ("sed", &[4, 2, 1], true, "ABAACBAABAACBA"),
+        ("nq", &[4, 2, 1], true, "CBAAABAABAACBA"),
+        ("none", &[1, 1], true, "--"),
     ] {
         assert_eq!(
             picks(name, weights, expected.len(), staying),
@@ -99,13 +136,80 @@ fn weights_up_to_the_greatest_do_not_overflow() {
 }
 
 #[test]
-fn names_that_the_kernel_knows_are_not_unknown() {
-    assert_eq!(
-        by_name("sh").unwrap_err(),
-        OperationError::NotYet("scheduler `sh'".to_owned())
-    );
+fn an_unknown_name_is_refused() {
     assert_eq!(
         by_name("RR").unwrap_err(),
         OperationError::NoSuchScheduler("RR".to_owned())
     );
+}
+
+/// Of two servers the lighter loaded one for its weight is taken whenever both are drawn; weights decide
+/// who is drawn, and the first of the list a little more often: the kernel's lots begin with 0.
+#[test]
+fn two_choices_follow_weights_and_load() {
+    let shares = |weights: [i32; 2], busy: u32| {
+        let mut servers = Arena::new();
+        let mut list: Vec<ServerId> = Vec::new();
+        for (number, weight) in (0..).zip(weights) {
+            let spec = ServerSpec::new([10, 1, 0, number], 80, ForwardMethod::Nat, weight);
+            list.push(servers.insert(Server::new(ServiceId::new(0), spec)));
+        }
+        for _ in 0..busy {
+            servers[list[0]].bind();
+        }
+        let mut scheduler = by_name("twos").unwrap();
+        let mut random = Random::new(3);
+        let pool = Pool::new(&list, &servers);
+        let mut picks = [0; 2];
+        for _ in 0..3000 {
+            let pick = ask(scheduler.as_mut(), &pool, &flow(), &mut random);
+            picks[pick.unwrap()] += 1;
+        }
+        picks
+    };
+    let [first, second] = shares([1, 1], 100);
+    assert!((1200..1470).contains(&first), "{first} {second}");
+    let [first, second] = shares([9, 1], 0);
+    assert!(first > second * 5, "{first} {second}");
+    assert_eq!(shares([0, 1], 0), [0, 3000]);
+}
+
+/// Slots of the Maglev table, computed apart from this code.
+#[test]
+fn maglev_shares_by_weight() {
+    for (weights, expected) in [
+        ([1, 1, 1], [1364, 1364, 1365]),
+        ([1, 2, 3], [682, 1364, 2047]),
+    ] {
+        let mut servers = Arena::new();
+        let mut list: Vec<ServerId> = Vec::new();
+        for (number, weight) in (1..).zip(weights) {
+            let spec = ServerSpec::new([192, 168, 10, number], 80, ForwardMethod::Nat, weight);
+            list.insert(0, servers.insert(Server::new(ServiceId::new(0), spec)));
+        }
+        let mut maglev = mh::Maglev::default();
+        let pool = Pool::new(&list, &servers);
+        maglev.init(&pool);
+        assert_eq!([2, 1, 0].map(|position| maglev.share(position)), expected);
+        let before = maglev.clone();
+        // The lightest leaves: nobody else's slot moves to another but its own.
+        let id = list.pop().unwrap();
+        maglev.deleted(&Pool::new(&list, &servers), 2);
+        let moved = maglev.moved_since(&before);
+        assert!(
+            moved < before.share(2) * 3 / 2,
+            "{moved} slots of {}",
+            before.share(2)
+        );
+        // Weight 0 keeps its slots.
+        servers[id].restate(ServerSpec::new(
+            [192, 168, 10, 1],
+            80,
+            ForwardMethod::Nat,
+            0,
+        ));
+        list.push(id);
+        maglev.added(&Pool::new(&list, &servers));
+        assert_eq!(maglev.share(2), before.share(2));
+    }
 }

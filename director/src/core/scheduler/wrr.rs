@@ -2,9 +2,7 @@
 //! whose weight reaches the level. The levels go from the greatest weight down in steps of the
 //! weights' greatest common divisor.
 
-use shared::addr::FlowKey;
-
-use super::{Pool, Scheduler};
+use super::{Opening, Pool, Scheduler};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -46,7 +44,7 @@ impl Scheduler for WeightedRoundRobin {
         self.changed(pool);
     }
 
-    fn pick(&mut self, pool: &Pool<'_>, _flow: &FlowKey) -> Option<usize> {
+    fn pick(&mut self, pool: &Pool<'_>, _opening: &mut Opening<'_>) -> Option<usize> {
         if self.greatest == 0 {
             return None;
         }

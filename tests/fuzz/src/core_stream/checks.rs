@@ -238,7 +238,8 @@ pub(super) fn tables(director: &Director, now: Time, counts: Counts) {
     assert_eq!(rest, None);
     assert_eq!(connections.len(), balancer.connection_count());
     let mut counted = BTreeMap::<_, (u32, u32)>::new();
-    for view in &connections {
+    // A template has no port of a client, and no packet.
+    for view in connections.iter().filter(|view| view.client_port != 0) {
         is_found(director, now, view);
         let service = (view.protocol.0, view.virtual_address, view.virtual_port);
         let counts = counted

@@ -177,10 +177,22 @@ impl<'a> Story<'a> {
 
     fn sysctl(&mut self) {
         let byte = self.script.byte();
-        let sysctl = self.director.balancer.sysctl_mut();
-        sysctl.expire_nodest_conn = byte & 1 != 0;
-        sysctl.sloppy_tcp = byte & 2 != 0;
-        sysctl.conn_reuse_mode = byte >> 2 & 3;
+        for (name, value) in [
+            ("expire_nodest_conn", byte & 1),
+            ("sloppy_tcp", byte >> 1 & 1),
+            ("conn_reuse_mode", byte >> 2 & 3),
+            ("expire_quiescent_template", byte >> 4 & 1),
+            ("secure_tcp", byte >> 5 & 1),
+            ("drop_entry", (byte >> 6 & 1) * 3),
+            ("drop_packet", (byte >> 7 & 1) * 3),
+        ] {
+            let operation = Operation::SetSysctl {
+                name: name.to_owned(),
+                value: i32::from(value),
+            };
+            let set = self.director.apply(self.now, &operation);
+            set.expect("these are there and take this");
+        }
     }
 
     fn time(&mut self) {

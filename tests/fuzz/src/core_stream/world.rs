@@ -4,8 +4,8 @@
 use director::core::director::Director;
 use director::core::net::{Mac, NetworkEvent, Port, Prefix, RouteInfo, RouteKind};
 use director::core::operation::{
-    ForwardMethod, Operation, ServerKey, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
-    Tunnel, TunnelChecksum,
+    ForwardMethod, Netmask, Operation, Persistence, SchedulerFlags, ServerKey, ServerSpec,
+    ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use director::core::verdict::Outbox;
 use shared::addr::{Addr, Protocol};
@@ -107,7 +107,23 @@ fn service_key(script: &mut Script<'_>) -> ServiceKey {
 
 fn service_spec(script: &mut Script<'_>) -> ServiceSpec {
     let key = service_key(script);
-    ServiceSpec::new(key, script.one_of(&["rr", "wrr", "wlc", "sh", "none"]))
+    let schedulers = [
+        "rr", "wrr", "wlc", "sh", "none", "mh", "lblc", "lblcr", "dh", "twos", "ovf",
+    ];
+    let mut spec = ServiceSpec::new(key, script.one_of(&schedulers));
+    let more = script.byte();
+    spec.flags = SchedulerFlags(more & 3);
+    // Not for all ports: then a connection would not tell by its ends which service it has.
+    let all_ports = matches!(key, ServiceKey::Address { port: 0, .. });
+    spec.persistence = (more & 0x0c == 0x0c && !all_ports).then_some(Persistence {
+        timeout_secs: 1 + u32::from(more >> 4),
+        netmask: Netmask::V4(if more & 0x10 == 0 {
+            u32::MAX
+        } else {
+            0xffff_ff00
+        }),
+    });
+    spec
 }
 
 fn server_key(script: &mut Script<'_>) -> ServerKey {

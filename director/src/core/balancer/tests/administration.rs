@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::capture::CaptureKey;
-use crate::core::operation::{Netmask, Persistence, Tunnel, TunnelChecksum};
+use crate::core::operation::{Tunnel, TunnelChecksum};
 
 const WEB: &str = "10.0.0.100:80";
 const CLIENT: &str = "10.0.0.10:40000";
@@ -56,10 +56,6 @@ fn errors_come_in_the_kernels_order() {
     expect(
         "-A -t 10.0.0.100:81 -s nonsense",
         OperationError::NoSuchScheduler("nonsense".into()),
-    );
-    expect(
-        "-A -t 10.0.0.100:81 -s sh",
-        OperationError::NotYet("scheduler `sh'".into()),
     );
     expect(
         "-E -t 10.0.0.100:81 -s nonsense",
@@ -145,27 +141,12 @@ fn what_is_not_there_yet_is_named() {
         "service protocol 50 10.0.0.1:80 is of protocol 50, not of TCP, UDP or SCTP"
     );
     assert_eq!(
-        service(|s| s.persistence = Some(Persistence {
-            timeout_secs: 300,
-            netmask: Netmask::V4(!0)
-        })),
-        "persistence (TCP 10.0.0.1:80) is not there yet"
-    );
-    assert_eq!(
         service(|s| s.persistence_engine = Some("sip".to_owned())),
         "a persistence engine (TCP 10.0.0.1:80) is not there yet"
     );
     assert_eq!(
         service(|s| s.persistence_engine = Some("pips".to_owned())),
         "there is no persistence engine `pips'"
-    );
-    assert_eq!(
-        service(|s| s.one_packet = true),
-        "one-packet scheduling (TCP 10.0.0.1:80) is not there yet"
-    );
-    assert_eq!(
-        service(|s| s.flags.0 = 1),
-        "a scheduler flag (TCP 10.0.0.1:80) is not there yet"
     );
     let mut server = |forward, tunnel| {
         let mut spec = ServerSpec::new([10, 1, 0, 9], 80, forward, 1);
@@ -276,7 +257,7 @@ fn an_idle_removed_server_is_forgotten_after_two_minutes() {
 #[test]
 fn with_expire_nodest_conn_connections_end_with_their_server() {
     let mut lab = web();
-    lab.balancer.sysctl_mut().expire_nodest_conn = true;
+    lab.sysctl("expire_nodest_conn", 1);
     establish(&mut lab, CLIENT);
     lab.ipvsadm("-a -t 10.0.0.100:80 -r 10.1.0.12:8080 -m");
     lab.ipvsadm("-d -t 10.0.0.100:80 -r 10.1.0.11:8080");
@@ -293,7 +274,7 @@ fn with_expire_nodest_conn_connections_end_with_their_server() {
 fn a_syn_on_an_old_connection_is_scheduled_anew() {
     for (mode, anew) in [(0, false), (1, true)] {
         let mut lab = web();
-        lab.balancer.sysctl_mut().conn_reuse_mode = mode;
+        lab.sysctl("conn_reuse_mode", mode);
         establish(&mut lab, CLIENT);
         lab.tcp("FA", CLIENT, WEB);
         lab.tcp("FA", R1, CLIENT);

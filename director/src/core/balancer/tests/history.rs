@@ -78,7 +78,7 @@ proptest! {
         expire_nodest_conn in any::<bool>(),
     ) {
         let mut lab = Laboratory::new();
-        lab.balancer.sysctl_mut().expire_nodest_conn = expire_nodest_conn;
+        lab.sysctl("expire_nodest_conn", i32::from(expire_nodest_conn));
         for step in steps {
             match step {
                 // Many are refused, as they should be.

@@ -2,6 +2,7 @@
 
 mod administration;
 mod history;
+mod persistence;
 mod picks;
 mod states;
 
@@ -11,8 +12,10 @@ use std::time::Duration;
 use shared::addr::{Addr, Protocol};
 
 use super::*;
+use crate::core::connection::Endpoint;
 use crate::core::operation::{
-    Operation, OperationError, ServerKey, ServerSpec, ServiceSpec, TimeoutChange,
+    Netmask, Operation, OperationError, Persistence, SchedulerFlags, ServerKey, ServerSpec,
+    ServiceSpec, TimeoutChange,
 };
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::view::{ConnectionView, ServerView};
@@ -21,6 +24,8 @@ use crate::core::view::{ConnectionView, ServerView};
 struct Laboratory {
     balancer: Balancer,
     now: Time,
+    /// Where the last packet from a client went.
+    went: Option<Endpoint>,
 }
 
 impl Laboratory {
@@ -32,6 +37,7 @@ impl Laboratory {
         Laboratory {
             balancer: Balancer::new(settings, [0x5eed, 0xf00d]),
             now: Time::from_secs(1000),
+            went: None,
         }
     }
 
@@ -58,16 +64,30 @@ impl Laboratory {
         self.apply(&operation(command)).expect(command);
     }
 
+    fn sysctl(&mut self, name: &str, value: i32) {
+        let name = name.to_owned();
+        self.apply(&Operation::SetSysctl { name, value }).unwrap();
+    }
+
     /// A packet on its way through the director.
     fn packet(&mut self, flow: &FlowKey, segment: Segment, ip_bytes: u32) -> Class {
         let class = self.balancer.classify(self.now, flow, segment);
         let (id, direction) = match class {
-            Class::Request(id) => (id, Direction::Request),
+            Class::Request(id) | Class::Once(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
             _ => return class,
         };
         self.balancer
             .advance(self.now, id, direction, segment, ip_bytes);
+        self.went = match class {
+            Class::Request(id) | Class::Once(id) => {
+                Some(self.balancer.connection(id).destination())
+            }
+            _ => None,
+        };
+        if let Class::Once(id) = class {
+            self.balancer.end_once(id);
+        }
         class
     }
 
@@ -166,10 +186,27 @@ fn operation(command: &str) -> Operation {
             ..ServerSpec::new(*at.ip(), at.port(), forward, weight)
         }
     };
-    let scheduler = || after("-s").unwrap_or("wlc");
+    let spec = || {
+        let mut spec = ServiceSpec::new(service(), after("-s").unwrap_or("wlc"));
+        spec.one_packet = words.contains(&"-o");
+        for flag in after("-b").unwrap_or_default().split(',') {
+            spec.flags.0 |= match flag.split_once('-') {
+                Some((_, "fallback")) => SchedulerFlags::FLAG_1,
+                Some((_, "port")) => SchedulerFlags::FLAG_2,
+                _ => 0,
+            };
+        }
+        spec.persistence = after("-p").map(|timeout| Persistence {
+            timeout_secs: timeout.parse().unwrap(),
+            netmask: Netmask::V4(
+                after("-M").map_or(u32::MAX, |mask| mask.parse::<Ipv4Addr>().unwrap().to_bits()),
+            ),
+        });
+        spec
+    };
     match words[0] {
-        "-A" => Operation::AddService(ServiceSpec::new(service(), scheduler())),
-        "-E" => Operation::EditService(ServiceSpec::new(service(), scheduler())),
+        "-A" => Operation::AddService(spec()),
+        "-E" => Operation::EditService(spec()),
         "-D" => Operation::DeleteService(service()),
         "-C" => Operation::Flush,
         "-a" => Operation::AddServer(service(), server()),

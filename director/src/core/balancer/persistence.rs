@@ -1,0 +1,141 @@
+//! Persistence (`ip_vs_sched_persist`): a template remembers which real server a client, or a network of
+//! clients, was sent to, and new connections of it follow.
+
+use shared::addr::{Addr, FlowKey};
+use shared::time::Time;
+
+use super::schedule::Birth;
+use super::{Balancer, Class, ConnectionId};
+use crate::core::connection::{Connection, Endpoint, template_key};
+use crate::core::operation::{Netmask, Persistence, ServiceKey};
+use crate::core::reason::Reason;
+use crate::core::server::ServerId;
+use crate::core::service::{FTP, ServiceId};
+
+impl Balancer {
+    /// A packet that opens a connection of a persistent service.
+    pub(super) fn schedule_persistent(
+        &mut self,
+        now: Time,
+        flow: &FlowKey,
+        service_id: ServiceId,
+        persistence: Persistence,
+    ) -> Class {
+        // A mark will group whatever carries it.
+        let ServiceKey::Address { port: own, .. } = self.services[service_id].spec.key else {
+            return Class::NotOurs;
+        };
+        // All ports together, also of FTP: its data goes where its control connection is.
+        let per_port = flow.destination_port == own && own != FTP;
+        let client = masked(flow.source, persistence.netmask);
+        let port = if per_port { own } else { 0 };
+        let key = template_key(flow.protocol, client, flow.destination, port);
+        let known = self.connections.find_template(&key);
+        let valid = known.filter(|&template| self.is_good(template));
+        let template = match valid {
+            Some(template) => template,
+            None => {
+                if let Some(template) = known {
+                    self.connections.retire_template(template);
+                }
+                let Some(server) = self.pick(now, flow, service_id) else {
+                    return self.leave(service_id, flow);
+                };
+                if !self.connections.has_room(2) {
+                    return Class::Drop(Reason::TableFull);
+                }
+                let timeout = persistence.timeout_secs;
+                self.begin_template(now, &key, server, per_port, timeout)
+            }
+        };
+        if !self.connections.has_room(1) {
+            return Class::Drop(Reason::TableFull);
+        }
+        let connection = self.connection_mut(template);
+        // The time of persistence counts from the last new connection.
+        connection.last_seen = now;
+        connection.recount_controlled(1);
+        let server = connection.server();
+        let port = match self.servers[server].spec().key.port {
+            port if port != 0 && flow.destination_port == own => port,
+            _ => flow.destination_port,
+        };
+        let birth = Birth {
+            server,
+            port,
+            template: Some(template),
+        };
+        self.begin(now, flow, &birth)
+    }
+
+    /// Whether connections may follow a template. Its server's weight of 0 keeps them from it only if
+    /// asked for, a reached threshold never (`ip_vs_check_template`).
+    fn is_good(&self, template: ConnectionId) -> bool {
+        let server = &self.servers[self.connection(template).server()];
+        let quiescent = self.settings.sysctl.expire_quiescent_template != 0 && server.weight() == 0;
+        server.is_available() && !quiescent
+    }
+
+    fn begin_template(
+        &mut self,
+        now: Time,
+        key: &FlowKey,
+        server_id: ServerId,
+        per_port: bool,
+        timeout_secs: u32,
+    ) -> ConnectionId {
+        let server = &mut self.servers[server_id];
+        let spec = server.spec();
+        let destination = Endpoint {
+            address: spec.key.address.into(),
+            port: if per_port { spec.key.port } else { 0 },
+        };
+        let forward = spec.forward;
+        server.bind_template();
+        let template =
+            Connection::template(key, server_id, forward, destination, now, timeout_secs);
+        let deadline = template.deadline();
+        let id = self.connections.insert(template);
+        self.wheel.set(self.connections.slab_mut(), id.0, deadline);
+        id
+    }
+
+    /// A connection was established: this becomes known of its template.
+    #[cold]
+    pub(super) fn assure(&mut self, id: ConnectionId) {
+        if let Some(template) = self.connection(id).controller() {
+            self.connection_mut(template).assure();
+        }
+    }
+
+    /// The timer of a template ran out. While it has connections it stays for another minute, and for a
+    /// minute after each of those to come (`ip_vs_conn_expire`). Whether it stays.
+    pub(super) fn prolong(&mut self, now: Time, id: ConnectionId) -> bool {
+        let connection = self.connection_mut(id);
+        if connection.controlled() == 0 {
+            return false;
+        }
+        connection.timeout_secs = PROLONGED_SECS;
+        connection.last_seen = now;
+        true
+    }
+}
+
+/// The network of a client, as far as the mask says.
+fn masked(client: Addr, netmask: Netmask) -> Addr {
+    match (client.ip(), netmask) {
+        (std::net::IpAddr::V4(client), Netmask::V4(mask)) => {
+            Addr::v4((client.to_bits() & mask).into())
+        }
+        (std::net::IpAddr::V6(client), Netmask::V6(length)) => {
+            let mask = u128::MAX
+                .checked_shl(128 - u32::from(length))
+                .unwrap_or_default();
+            std::net::IpAddr::V6((client.to_bits() & mask).into()).into()
+        }
+        _ => client,
+    }
+}
+
+/// What a template's timeout becomes when it runs out too early, for good.
+const PROLONGED_SECS: u32 = 60;

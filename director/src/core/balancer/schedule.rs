@@ -1,0 +1,152 @@
+//! What becomes of a packet that belongs to no connection (`ip_vs_schedule`, `ip_vs_leave`).
+
+use shared::addr::{FlowKey, Protocol};
+use shared::time::Time;
+
+use super::{Balancer, Class, ConnectionId, Segment};
+use crate::core::connection::{Connection, Endpoint};
+use crate::core::operation::ServiceKey;
+use crate::core::reason::Reason;
+use crate::core::scheduler::{Opening, Pool};
+use crate::core::server::ServerId;
+use crate::core::service::{FTP, ServiceId};
+
+/// How a new connection differs from another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Birth {
+    pub(super) server: ServerId,
+    /// Port of the real server.
+    pub(super) port: u16,
+    /// Its template, if the service is persistent.
+    pub(super) template: Option<ConnectionId>,
+}
+
+impl Balancer {
+    /// A packet of no connection: a service's, or not ours. No part of what a hit passes.
+    #[inline(never)]
+    pub(super) fn schedule(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
+        if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0) {
+            return Class::NotOurs;
+        }
+        let Some(service_id) = self.service_of(flow) else {
+            return Class::NotOurs;
+        };
+        if self.drops_packet() {
+            return Class::Drop(Reason::Defence);
+        }
+        // The data connection of active FTP is opened by the server, and known before it comes.
+        if flow.source_port == FTP_DATA {
+            return Class::NotOurs;
+        }
+        let service = &self.services[service_id];
+        if let Some(persistence) = service.spec.persistence {
+            return self.schedule_persistent(now, flow, service_id, persistence);
+        }
+        // Only persistence makes sense of a service for all ports.
+        if matches!(service.spec.key, ServiceKey::Address { port, .. } if port != flow.destination_port)
+        {
+            return self.leave(service_id, flow);
+        }
+        let Some(server) = self.pick(now, flow, service_id) else {
+            return self.leave(service_id, flow);
+        };
+        if !self.connections.has_room(1) {
+            return Class::Drop(Reason::TableFull);
+        }
+        let port = match self.servers[server].spec().key.port {
+            0 => flow.destination_port,
+            port => port,
+        };
+        let birth = Birth {
+            server,
+            port,
+            template: None,
+        };
+        self.begin(now, flow, &birth)
+    }
+
+    /// The server that the service's scheduler gives a new connection.
+    pub(super) fn pick(
+        &mut self,
+        now: Time,
+        flow: &FlowKey,
+        service_id: ServiceId,
+    ) -> Option<ServerId> {
+        let service = &mut self.services[service_id];
+        let mut opening = Opening {
+            flow,
+            flags: service.spec.flags,
+            now,
+            expiration: self.settings.sysctl.expiration(),
+            random: &mut self.random,
+        };
+        let pool = Pool::new(&service.servers, &self.servers);
+        let position = service.scheduler.pick(&pool, &mut opening)?;
+        service.servers.get(position).copied()
+    }
+
+    /// There is no server for a packet of this service.
+    pub(super) fn leave(&self, service_id: ServiceId, flow: &FlowKey) -> Class {
+        match self.services[service_id].spec.key {
+            // That an FTP service takes all other ports must not block the services on them.
+            ServiceKey::Address { port: FTP, .. } if flow.destination_port != FTP => Class::NotOurs,
+            _ => Class::NoServer,
+        }
+    }
+
+    /// The service for packets of this flow (`ip_vs_service_find`). A mark will come before these.
+    fn service_of(&self, flow: &FlowKey) -> Option<ServiceId> {
+        let with_port = |port| {
+            let key = ServiceKey::new(flow.protocol, flow.destination.ip(), port);
+            self.by_key.get(&key).copied()
+        };
+        let of_ftp = || {
+            let port = flow.destination_port;
+            let may_be_data = port == FTP_DATA || port >= FIRST_UNPRIVILEGED;
+            (flow.protocol == Protocol::TCP && may_be_data)
+                .then(|| with_port(FTP))
+                .flatten()
+        };
+        with_port(flow.destination_port)
+            .or_else(of_ftp)
+            .or_else(|| with_port(0))
+    }
+
+    /// Makes a connection. There is room for it.
+    pub(super) fn begin(&mut self, now: Time, flow: &FlowKey, birth: &Birth) -> Class {
+        let server = &mut self.servers[birth.server];
+        let service = &mut self.services[server.service];
+        let destination = Endpoint {
+            address: server.spec().key.address.into(),
+            port: birth.port,
+        };
+        let forward = server.spec().forward;
+        server.bind();
+        service.connections += 1;
+        for traffic in [&mut server.traffic, &mut service.traffic, &mut self.traffic] {
+            traffic.connections += 1;
+        }
+        let once = service.spec.one_packet && flow.protocol == Protocol::UDP;
+        let mut connection = Connection::new(flow, birth.server, forward, destination, now);
+        if let Some(template) = birth.template {
+            connection.set_controller(template);
+        }
+        if once {
+            return Class::Once(self.connections.insert_unseen(connection));
+        }
+        let deadline = connection.deadline();
+        let id = self.connections.insert(connection);
+        self.wheel.set(self.connections.slab_mut(), id.0, deadline);
+        Class::Request(id)
+    }
+
+    /// Ends a connection of one packet, which has been dealt with.
+    pub fn end_once(&mut self, id: ConnectionId) {
+        self.end(id);
+    }
+}
+
+/// Source port of the data connections of active FTP.
+const FTP_DATA: u16 = 20;
+/// `net.ipv4.ip_unprivileged_port_start`
+const FIRST_UNPRIVILEGED: u16 = 1024;
