@@ -238,8 +238,9 @@ pub(super) fn tables(director: &Director, now: Time, counts: Counts) {
     assert_eq!(rest, None);
     assert_eq!(connections.len(), balancer.connection_count());
     let mut counted = BTreeMap::<_, (u32, u32)>::new();
-    // A template has no port of a client, and no packet.
-    for view in connections.iter().filter(|view| view.client_port != 0) {
+    // No packet belongs to a template.
+    let is_template = |view: &&ConnectionView| TEMPLATE.contains(&view.state.as_str());
+    for view in connections.iter().filter(|view| !is_template(view)) {
         is_found(director, now, view);
         let service = (view.protocol.0, view.virtual_address, view.virtual_port);
         let counts = counted
@@ -324,4 +325,5 @@ pub(super) fn nothing_is_overdue(director: &Director, now: Time) {
 const MIN_MTU: u32 = 68;
 /// What a tick of the timer wheel may be late.
 const SLACK: Duration = Duration::from_secs(1);
+const TEMPLATE: [&str; 2] = ["NONE", "ASSURED"];
 const ACTIVE: [&str; 4] = ["ESTABLISHED", "SYN_SENT", "SYN_RECV", "SYNACK"];
