@@ -2,7 +2,7 @@
 # make test   builds, and passes every test (root; network namespaces are made and removed by it)
 # make bench  builds, and measures the director beside the kernel, nftables, haproxy and nginx (root,
 #             two CPUs); KINDS="packets streams requests round-trip" and REPEAT=5 may be given
-# make bench-core  the same of the pure core: nanoseconds and instructions per packet
+# make bench-core  the same of the pure core: nanoseconds and instructions per packet, memory
 # make build  the programs: target/release/{director,lvsadm,rsagent}
 # make lint   rustfmt, clippy, shell syntax
 # make fuzz   arbitrary bytes for FUZZ_SECONDS (600) a target; says what it found and where it lies
@@ -31,6 +31,7 @@ bench: install-bench-packages build
 bench-core: install-demo-packages
 	tests/install-packages valgrind:valgrind
 	$(CARGO) bench -p director --bench core
+	$(CARGO) bench -p director --bench scale
 	$(CARGO) bench -p director --bench instructions
 
 lint: install-demo-packages

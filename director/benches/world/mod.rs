@@ -114,6 +114,33 @@ impl World {
         (0..batches).map(|_| self.renew(size)).sum()
     }
 
+    /// Adds connections up to `count`. How long the slowest batch took.
+    pub fn fill_and_time(&mut self, count: u32) -> Duration {
+        let mut slowest = Duration::ZERO;
+        for first in (0..count).step_by(BATCH) {
+            let many = BATCH.min((count - first) as usize);
+            self.requests((first..).take(many));
+            let begin = Instant::now();
+            self.handle(many);
+            slowest = slowest.max(begin.elapsed());
+        }
+        slowest
+    }
+
+    /// Lets all connections end at once. How many calls that took, the slowest of them, and all
+    /// together.
+    pub fn expire_all(&mut self) -> (u32, Duration, Duration) {
+        self.now = self.now + UDP_TIMEOUT + UDP_TIMEOUT;
+        let (mut calls, mut slowest, mut all) = (0, Duration::ZERO, Duration::ZERO);
+        while self.connections() > 0 {
+            let begin = Instant::now();
+            self.director.handle_timeout(self.now, &mut self.outbox);
+            let took = begin.elapsed();
+            (calls, slowest, all) = (calls + 1, slowest.max(took), all + took);
+        }
+        (calls, slowest, all)
+    }
+
     fn renew(&mut self, size: u32) -> Duration {
         let first = self.next_flow;
         self.next_flow = first.wrapping_add(BATCH as u32) & MOST_FLOWS;

@@ -22,8 +22,8 @@ pub trait Timed {
 /// A slot's place on the wheel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Link {
-    /// When it will be looked at, ticks.
-    at: u64,
+    /// When it will be looked at, ticks; of which the last 416 days can be told apart.
+    at: u32,
     previous: Option<Slot>,
     next: Option<Slot>,
     list: Option<List>,
@@ -32,11 +32,10 @@ pub struct Link {
 /// The wheel. See the [module](self).
 #[derive(Debug)]
 pub struct Wheel {
-    /// Up to this tick all lists have been emptied.
+    /// What was due up to this tick has been handed out, but for what is left of the list that is being
+    /// emptied.
     elapsed: u64,
     levels: [Level; LEVELS],
-    /// What lay in emptied lists and was not handed out yet.
-    due: Option<Slot>,
 }
 
 impl Wheel {
@@ -45,7 +44,6 @@ impl Wheel {
         Wheel {
             elapsed: 0,
             levels: [const { Level::new() }; LEVELS],
-            due: None,
         }
     }
 
@@ -59,7 +57,8 @@ impl Wheel {
     /// Whether a slot with this link would be looked at later than at this deadline.
     #[inline]
     pub fn is_late(link: &Link, deadline: Time) -> bool {
-        tick_after(deadline) < link.at
+        // No timer is set for more than a fourth of what can be told apart.
+        ((tick_after(deadline) as u32).wrapping_sub(link.at) as i32) < 0
     }
 
     /// Makes sure that a slot on the wheel is looked at no later than at its new deadline. Touches
@@ -89,38 +88,28 @@ impl Wheel {
     /// The next slot whose deadline may have come by `now`, taken off the wheel. The owner either
     /// ends it or [sets](Self::set) it again.
     pub fn due(&mut self, slots: &mut impl Timed, now: Time) -> Option<u32> {
-        while self.due.is_none() {
-            let Some((list, at)) = self.earliest().filter(|&(_, at)| at <= tick_before(now)) else {
-                self.elapsed = self.elapsed.max(tick_before(now));
-                return None;
-            };
-            self.elapsed = at;
-            self.due = self.take_list(list);
-            let mut next = self.due;
-            while let Some(slot) = next {
-                let link = slots.link(slot.get());
-                link.list = Some(List::DUE);
-                next = link.next;
-            }
-        }
-        let slot = self.due?.get();
+        let now = tick_before(now);
+        let Some((list, at)) = self.earliest().filter(|&(_, at)| at <= now) else {
+            self.elapsed = self.elapsed.max(now);
+            return None;
+        };
+        // From here on slots of the list's span are linked into others, further down.
+        self.elapsed = self.elapsed.max(at);
+        let slot = self.head(list)?.get();
         self.clear(slots, slot);
         Some(slot)
     }
 
     /// When to call [`due`](Self::due) next. It may then have nothing yet.
     pub fn poll_at(&self) -> Option<Time> {
-        if self.due.is_some() {
-            return Some(time_of(self.elapsed));
-        }
         self.earliest().map(|(_, at)| time_of(at))
     }
 
-    /// The list that is emptied next, and when.
+    /// The list that is emptied next, and when. One that is being emptied comes before what was moved
+    /// down from it.
     fn earliest(&self) -> Option<(List, u64)> {
-        // Everything on a level comes before everything on the levels above it. The last level is a
-        // ring; on the others nothing lies behind the present list.
-        self.levels.iter().enumerate().find_map(|(level, lists)| {
+        // The last level is a ring; on the others nothing lies behind the present list.
+        let lists = self.levels.iter().enumerate().filter_map(|(level, lists)| {
             let shift = LEVEL_BITS * level as u32;
             let here = (self.elapsed >> shift) % LISTS as u64;
             let ahead = lists.used.rotate_right(here as u32);
@@ -128,7 +117,8 @@ impl Wheel {
                 let at = ((self.elapsed >> shift) + u64::from(ahead.trailing_zeros())) << shift;
                 (List::new(level, (at >> shift) as usize % LISTS), at)
             })
-        })
+        });
+        lists.min_by_key(|&(_, at)| at)
     }
 
     fn list_for(&self, at: u64) -> List {
@@ -145,7 +135,7 @@ impl Wheel {
         let me = Slot::new(slot);
         let next = self.head(list);
         *slots.link(slot) = Link {
-            at,
+            at: at as u32,
             previous: None,
             next,
             list: Some(list),
@@ -156,24 +146,13 @@ impl Wheel {
         self.set_head(list, Some(me));
     }
 
-    fn take_list(&mut self, list: List) -> Option<Slot> {
-        let head = self.head(list);
-        self.set_head(list, None);
-        head
-    }
-
     fn head(&self, list: List) -> Option<Slot> {
-        match list.split() {
-            None => self.due,
-            Some((level, list)) => self.levels[level].heads[list],
-        }
+        let (level, list) = list.split();
+        self.levels[level].heads[list]
     }
 
     fn set_head(&mut self, list: List, head: Option<Slot>) {
-        let Some((level, list)) = list.split() else {
-            self.due = head;
-            return;
-        };
+        let (level, list) = list.split();
         let level = &mut self.levels[level];
         level.heads[list] = head;
         level.used = level.used & !(1 << list) | u64::from(head.is_some()) << list;
@@ -221,16 +200,13 @@ impl Slot {
 struct List(std::num::NonZeroU16);
 
 impl List {
-    /// The list of what was not handed out yet.
-    const DUE: List = List(std::num::NonZeroU16::MAX);
-
     fn new(level: usize, list: usize) -> List {
         List(std::num::NonZeroU16::MIN.saturating_add((level * LISTS + list) as u16))
     }
 
-    fn split(self) -> Option<(usize, usize)> {
+    fn split(self) -> (usize, usize) {
         let number = usize::from(self.0.get()) - 1;
-        (self != List::DUE).then_some((number / LISTS, number % LISTS))
+        (number / LISTS, number % LISTS)
     }
 }
 
@@ -284,6 +260,27 @@ mod tests {
             1 => (0..32_u32).prop_map(Step::Clear),
             2 => millis.prop_map(Step::Pass),
         ]
+    }
+
+    /// A director that has run for so long that the links' ticks begin anew.
+    #[test]
+    fn years_later_timers_still_come_forward() {
+        let years = Time::ZERO + Duration::from_secs(86400 * 416);
+        let wrapped = Duration::from_nanos(TICK_NANOS * u64::from(u32::MAX));
+        let mut now = Time::ZERO + wrapped - Duration::from_secs(60);
+        assert!(now < years + Duration::from_secs(86400));
+        let mut links = vec![Link::default(); 2];
+        let mut wheel = Wheel::new();
+        assert_eq!(wheel.due(&mut links, now), None);
+        wheel.set(&mut links, 0, now + Duration::from_secs(300));
+        wheel.set(&mut links, 1, now + Duration::from_secs(300));
+        wheel.bring_forward(&mut links, 0, now + Duration::from_secs(30));
+        wheel.bring_forward(&mut links, 1, now + Duration::from_secs(600));
+        now = now + Duration::from_secs(31);
+        assert_eq!(wheel.due(&mut links, now), Some(0));
+        assert_eq!(wheel.due(&mut links, now), None);
+        now = now + Duration::from_secs(270);
+        assert_eq!(wheel.due(&mut links, now), Some(1));
     }
 
     proptest! {

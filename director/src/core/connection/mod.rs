@@ -46,10 +46,10 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// A connection. What a lookup compares and a forwarder needs is in the first cache line, what a
-/// packet changes is in the second.
+/// A connection. What a lookup compares and a forwarder needs is in the first half, what a packet changes
+/// is in the second.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Connection {
     client: Addr,
     virtual_address: Addr,
