@@ -152,9 +152,8 @@ impl Balancer {
         let after = before.after(segment, seen, self.secure);
         connection.set_state(after);
         connection.last_seen = now;
-        if direction == Direction::Request {
-            connection.packets = connection.packets.saturating_add(1);
-        }
+        let requests = u32::from(direction == Direction::Request);
+        connection.packets = connection.packets.wrapping_add(requests);
         connection.timeout_secs = self.settings.timeouts.secs(after);
         let server_id = connection.server();
         let assures = connection.is_controlled() && after.assures(before, direction);
