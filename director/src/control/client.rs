@@ -3,7 +3,7 @@
 use super::protocol::{Answer, Piece, Request, decode_answer, encode_request};
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 /// What a run of lvsadm needs of a director.
@@ -18,6 +18,8 @@ pub trait Api {
     fn connections(&mut self, each: &mut dyn FnMut(ConnectionView)) -> Result<(), ApiError>;
     /// The timeouts that `--set` changes.
     fn timeouts(&mut self) -> Result<TimeoutsView, ApiError>;
+    /// Counters and rates of all services together.
+    fn totals(&mut self) -> Result<StatsView, ApiError>;
     /// The switches of `net.ipv4.vs`, by name.
     fn sysctls(&mut self) -> Result<Vec<SysctlView>, ApiError>;
     /// Version and table size.
@@ -140,6 +142,13 @@ impl<T: Transport> Api for Client<T> {
     fn timeouts(&mut self) -> Result<TimeoutsView, ApiError> {
         match self.ask(&Request::Timeouts)? {
             Answer::Timeouts(view) => Ok(view),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn totals(&mut self) -> Result<StatsView, ApiError> {
+        match self.ask(&Request::Totals)? {
+            Answer::Totals(view) => Ok(view),
             _ => Err(unexpected()),
         }
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 /// The version both sides have to speak. It changes when an old program would misunderstand a new
@@ -39,6 +39,8 @@ pub enum Request {
     Connections,
     /// The timeouts that `--set` changes.
     Timeouts,
+    /// Counters and rates of all services together.
+    Totals,
     /// The switches of `net.ipv4.vs`.
     Sysctls,
     /// Version and table size.
@@ -63,6 +65,8 @@ pub enum Answer {
     Connections(Piece<ConnectionView>),
     /// The timeouts.
     Timeouts(TimeoutsView),
+    /// Counters and rates of all services together.
+    Totals(StatsView),
     /// The switches of `net.ipv4.vs`.
     Sysctls(Vec<SysctlView>),
     /// Version and table size.

@@ -11,7 +11,7 @@ use super::protocol::{
 };
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 /// Who does what is asked: the director.
@@ -27,6 +27,8 @@ pub trait Backend {
     fn connections(&self, cursor: usize, most: usize) -> (Vec<ConnectionView>, Option<usize>);
     /// The timeouts that `--set` changes.
     fn timeouts(&self) -> TimeoutsView;
+    /// Counters and rates of all services together.
+    fn totals(&self) -> StatsView;
     /// The switches of `net.ipv4.vs`, by name.
     fn sysctls(&self) -> Vec<SysctlView>;
     /// Version and table size.
@@ -161,6 +163,7 @@ impl Session {
             Request::Connections => self.go_on(Task::Connections { cursor: 0 }, backend),
             Request::Timeouts => Answer::Timeouts(backend.timeouts()),
             Request::Info => Answer::Info(backend.info()),
+            Request::Totals => Answer::Totals(backend.totals()),
             Request::Sysctls => Answer::Sysctls(backend.sysctls()),
             Request::Status => Answer::Status(backend.status()),
         }

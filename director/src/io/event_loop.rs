@@ -31,8 +31,8 @@ use crate::core::director::Director;
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::verdict::Outbox;
 use crate::core::view::{
-    ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatusView, SysctlView,
-    TimeoutsView,
+    ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatsView, StatusView,
+    SysctlView, TimeoutsView,
 };
 
 /// Everything that runs. See the [module](self).
@@ -436,6 +436,10 @@ impl Backend for Desk<'_> {
 
     fn timeouts(&self) -> TimeoutsView {
         self.director.balancer.timeouts()
+    }
+
+    fn totals(&self) -> StatsView {
+        self.director.balancer.totals()
     }
 
     fn sysctls(&self) -> Vec<SysctlView> {

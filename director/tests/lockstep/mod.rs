@@ -7,7 +7,7 @@ use director::control::session::Backend;
 use director::core::balancer::{Balancer, Settings};
 use director::core::operation::{ForwardMethod, Operation, OperationError, ServiceKey};
 use director::core::view::{
-    ConnectionView, InfoView, ServiceView, StatusView, SysctlView, TimeoutsView,
+    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
 use shared::addr::Protocol;
 use shared::time::Time;
@@ -104,6 +104,10 @@ impl Backend for Lockstep {
     fn timeouts(&self) -> TimeoutsView {
         assert_eq!(self.balancer.timeouts(), self.table.timeouts());
         self.table.timeouts()
+    }
+
+    fn totals(&self) -> StatsView {
+        self.balancer.totals()
     }
 
     fn sysctls(&self) -> Vec<SysctlView> {

@@ -143,6 +143,10 @@ impl Backend for Table {
         self.timeouts
     }
 
+    fn totals(&self) -> StatsView {
+        StatsView::default()
+    }
+
     fn sysctls(&self) -> Vec<SysctlView> {
         Vec::new()
     }

@@ -151,6 +151,10 @@ impl Backend for Director {
         self.0.timeouts()
     }
 
+    fn totals(&self) -> StatsView {
+        self.0.totals()
+    }
+
     fn sysctls(&self) -> Vec<SysctlView> {
         self.0.sysctls()
     }

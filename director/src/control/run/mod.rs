@@ -1,5 +1,6 @@
 //! One run of `lvsadm`, or of the same program called `ipvsadm`, `ipvsadm-save`, `ipvsadm-restore`.
 
+mod proc;
 mod sysctl;
 
 use std::path::Path;
@@ -43,6 +44,7 @@ pub fn run(
         match args {
             [word] if word == "status" => return run.status(),
             [word, switches @ ..] if word == "sysctl" => return run.sysctl(switches),
+            [word, files @ ..] if word == "proc" => return run.proc(files),
             _ => {}
         }
     }

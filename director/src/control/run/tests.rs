@@ -95,6 +95,21 @@ impl Api for Fake {
         })
     }
 
+    fn totals(&mut self) -> Result<StatsView, ApiError> {
+        self.fail(StatsView {
+            connections: 0x1b,
+            in_packets: 0x45,
+            out_packets: 0x20,
+            in_bytes: 0xa98,
+            out_bytes: 0x4f7,
+            cps: 0,
+            in_pps: 1,
+            out_pps: 0,
+            in_bps: 0x2d,
+            out_bps: 0x12,
+        })
+    }
+
     fn sysctls(&mut self) -> Result<Vec<SysctlView>, ApiError> {
         let view = |name: &str, value| SysctlView {
             name: name.to_owned(),
@@ -238,6 +253,41 @@ fn switches_are_shown_and_set() {
     };
     assert_eq!(fake.applied, [set("sloppy_tcp", 1), set("drop_entry", 3)]);
     assert_eq!(run_with(&mut Fake::default(), "ipvsadm sysctl", &[]).2, 255);
+}
+
+/// The sums are those of a recorded file.
+#[test]
+fn files_of_the_kernel() {
+    let proc = |words: &str| run_with(&mut Fake::default(), &format!("lvsadm proc {words}"), &[]);
+    let stats = "   Total Incoming Outgoing         Incoming         Outgoing
+   Conns  Packets  Packets            Bytes            Bytes
+      1B       45       20              A98              4F7
+
+ Conns/s   Pkts/s   Pkts/s          Bytes/s          Bytes/s
+       0        1        0               2D               12
+";
+    assert_eq!(proc("ip_vs_stats").0, stats);
+    let connections = proc("ip_vs_conn").0;
+    let rows: Vec<&str> = connections.lines().skip(1).collect();
+    let six = "2001:0db8:0000:0000:0000:0000:0000:0001";
+    assert_eq!(
+        rows,
+        [
+            format!("TCP 0A000002 0000 00000007 0000 {six} 0050 NONE           7260"),
+            format!("IP  0A000002 0000 00000007 0000 {six} 0050 NONE           7260"),
+        ]
+    );
+    assert!(
+        proc("ip_vs")
+            .0
+            .ends_with("Forward Weight ActiveConn InActConn\n")
+    );
+    let (_, refused, exit) = proc("ip_vs_dance");
+    assert!(
+        refused.starts_with("there is no file `ip_vs_dance'"),
+        "{refused}"
+    );
+    assert_eq!(exit, 255);
 }
 
 #[test]

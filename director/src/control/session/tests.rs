@@ -40,6 +40,10 @@ impl Backend for Many {
         }
     }
 
+    fn totals(&self) -> StatsView {
+        StatsView::default()
+    }
+
     fn sysctls(&self) -> Vec<SysctlView> {
         Vec::new()
     }

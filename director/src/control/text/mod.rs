@@ -7,5 +7,6 @@ pub mod listing;
 mod name;
 mod number;
 mod order;
+pub mod proc;
 pub mod save;
 pub mod status;

@@ -118,7 +118,12 @@ impl Balancer {
         self.defence.drop_rate = match (is_on(&mut sysctl.drop_packet), sysctl.drop_packet) {
             (false, _) => 0,
             (true, 3) => sysctl.am_droprate,
-            (true, _) => i32::try_from(threshold / (threshold - free)).unwrap_or(i32::MAX),
+            (true, _) => {
+                let rate = i32::try_from(threshold / (threshold - free)).unwrap_or(i32::MAX);
+                // As the kernel: each look begins to count anew.
+                self.defence.drop_counter = rate;
+                rate
+            }
         };
         let off = [sysctl.drop_entry, sysctl.drop_packet, sysctl.secure_tcp] == [0; 3];
         self.defence.look_at = (!off).then_some(now + PERIOD);

@@ -2,6 +2,7 @@
 //! templates with their states after each step.
 
 use super::*;
+use crate::core::capture::CaptureKey;
 
 /// One that is held open, to be closed together with the others.
 #[derive(Debug, Clone)]
@@ -54,6 +55,57 @@ fn clients_return_to_their_servers_as_the_kernels() {
         replay.step(&words, &at);
     }
     assert_eq!(replay.compared, 407);
+}
+
+/// Data connections go where the control connection is, and their ports are taken from the wire as long as
+/// the service is persistent.
+#[test]
+fn ftp_takes_its_data_connections_along() {
+    let mut lab = Laboratory::new();
+    let all_ports = CaptureKey::Service {
+        protocol: Protocol::TCP,
+        address: Addr::v4(VIP),
+        port: 0,
+    };
+    lab.ipvsadm("-A -t 10.0.0.100:21 -s rr -p 300");
+    for server in ["10.1.0.11:21", "10.1.0.12:21"] {
+        lab.ipvsadm(&format!("-a -t 10.0.0.100:21 -r {server} -m"));
+    }
+    lab.ipvsadm("-A -t 10.0.0.100:8080 -s rr");
+    assert!(lab.balancer.captures().keys().any(|key| key == all_ports));
+    for client in ["10.0.0.10", "10.0.0.11", "10.0.0.10"] {
+        let went = |lab: &mut Laboratory, port: u16, to: u16| {
+            let (from, to) = (format!("{client}:{port}"), format!("10.0.0.100:{to}"));
+            let class = lab.tcp("S", &from, &to);
+            matches!(class, Class::Request(_)).then(|| lab.went.unwrap())
+        };
+        let control = went(&mut lab, 5000, 21).unwrap();
+        let data = went(&mut lab, 5001, 30_000).unwrap();
+        assert_eq!((control.address, control.port), (data.address, 21));
+        assert_eq!(data.port, 30_000);
+        // A privileged port is nobody's, and a service of its own comes first.
+        assert_eq!(
+            lab.tcp("S", "10.0.0.10:5002", "10.0.0.100:80"),
+            Class::NotOurs
+        );
+        assert_eq!(
+            lab.tcp("S", "10.0.0.10:5003", "10.0.0.100:8080"),
+            Class::NoServer
+        );
+    }
+    // Without servers FTP is refused, and what it takes besides is the host's.
+    lab.ipvsadm("-d -t 10.0.0.100:21 -r 10.1.0.11:21");
+    lab.ipvsadm("-d -t 10.0.0.100:21 -r 10.1.0.12:21");
+    assert_eq!(
+        lab.tcp("S", "10.0.0.12:5000", "10.0.0.100:21"),
+        Class::NoServer
+    );
+    assert_eq!(
+        lab.tcp("S", "10.0.0.12:5001", "10.0.0.100:30000"),
+        Class::NotOurs
+    );
+    lab.ipvsadm("-E -t 10.0.0.100:21 -s rr");
+    assert!(!lab.balancer.captures().keys().any(|key| key == all_ports));
 }
 
 impl Replay {
