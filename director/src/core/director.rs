@@ -166,7 +166,7 @@ impl Director {
 
     /// How many keys the capture looks frames up in.
     pub fn capture_keys(&mut self) -> usize {
-        self.balancer.captures().keys().count()
+        self.balancer.captures().keys().len()
     }
 
     /// Counts a packet that was lost on its way out.

@@ -184,7 +184,7 @@ impl CaptureSet {
     }
 
     /// Every key in force.
-    pub fn keys(&self) -> impl Iterator<Item = CaptureKey> {
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = CaptureKey> {
         self.users.keys().copied()
     }
 
