@@ -47,6 +47,20 @@ impl Addr {
         self.0
     }
 
+    /// The address in 32 bits, as the kernel's IPVS hashes it: of IPv6 the four words together, without
+    /// carry.
+    pub const fn folded(self) -> u32 {
+        match self.family() {
+            Family::V4 => self.0 as u32,
+            Family::V6 => {
+                (self.0 >> 96) as u32
+                    ^ (self.0 >> 64) as u32
+                    ^ (self.0 >> 32) as u32
+                    ^ self.0 as u32
+            }
+        }
+    }
+
     /// Which family the address is of.
     pub const fn family(self) -> Family {
         if self.0 >> 32 == 0xffff {

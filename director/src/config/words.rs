@@ -1,5 +1,7 @@
 //! The words of the file: what each section has, and what comes later.
 
+use crate::core::sysctl::LATER;
+
 /// The keys of a table.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -45,23 +47,7 @@ pub(super) const SYSCTL: Keys = Keys {
         "secure_tcp",
         "sloppy_tcp",
     ],
-    later: &[
-        "backup_only",
-        "cache_bypass",
-        "nat_icmp_send",
-        "pmtu_disc",
-        "run_estimation",
-        "schedule_icmp",
-        "sloppy_sctp",
-        "sync_persist_mode",
-        "sync_ports",
-        "sync_qlen_max",
-        "sync_refresh_period",
-        "sync_retries",
-        "sync_sock_size",
-        "sync_threshold",
-        "sync_version",
-    ],
+    later: LATER,
 };
 
 pub(super) const TIMEOUTS: Keys = Keys {

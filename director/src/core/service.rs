@@ -1,6 +1,6 @@
 //! Virtual services (`ip_vs_ctl.c`).
 
-use shared::addr::{Family, Protocol};
+use shared::addr::{Addr, Family, Protocol};
 
 use super::arena::Id;
 use super::operation::{Netmask, OperationError, Persistence, ServiceKey, ServiceSpec};
@@ -105,16 +105,7 @@ impl Service {
                 address,
                 port,
             } => {
-                let folded = match address {
-                    std::net::IpAddr::V4(v4) => v4.to_bits(),
-                    std::net::IpAddr::V6(v6) => {
-                        let bits = v6.to_bits();
-                        (bits >> 96) as u32
-                            ^ (bits >> 64) as u32
-                            ^ (bits >> 32) as u32
-                            ^ bits as u32
-                    }
-                };
+                let folded = Addr::from(address).folded();
                 let port = u32::from(port);
                 (u32::from(protocol.0) ^ folded ^ (port >> 8) ^ port) % BUCKETS
             }

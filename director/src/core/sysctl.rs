@@ -143,7 +143,8 @@ const TABLE: [(&str, Field); 11] = [
 /// Those that take a [`Mode`].
 const DEFENCES: [&str; 3] = ["drop_entry", "drop_packet", "secure_tcp"];
 
-const LATER: &[&str] = &[
+/// Those of the kernel that are not there yet.
+pub const LATER: &[&str] = &[
     "backup_only",
     "cache_bypass",
     "nat_icmp_send",

@@ -37,19 +37,8 @@ impl HashTable {
 
 /// The bucket of an address and port, which is 0 where only the address counts.
 pub(super) fn bucket(address: Addr, port: u16) -> u32 {
-    let sum = u32::from(port).wrapping_add(fold(address));
+    let sum = u32::from(port).wrapping_add(address.folded());
     sum.wrapping_mul(GOLDEN_RATIO) >> (u32::BITS - BUCKETS.ilog2())
-}
-
-/// An address as 32 bits: of IPv6 the words are added up without carry.
-pub(super) fn fold(address: Addr) -> u32 {
-    match address.ip() {
-        std::net::IpAddr::V4(v4) => v4.to_bits(),
-        std::net::IpAddr::V6(v6) => {
-            let bits = v6.to_bits();
-            (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
-        }
-    }
 }
 
 /// `CONFIG_IP_VS_SH_TAB_BITS` is 8; `dh` has as many.

@@ -7,7 +7,6 @@ use std::hash::Hasher;
 use shared::addr::Addr;
 use siphasher::sip::SipHasher13;
 
-use super::hash_table::fold;
 use super::{Opening, Pool, Scheduler};
 use crate::core::operation::SchedulerFlags;
 use crate::core::server::Server;
@@ -140,7 +139,7 @@ fn claims(pool: &Pool<'_>) -> Vec<Claim> {
 fn hash(key: u64, address: Addr, port: u16, offset: u32) -> u32 {
     let value = offset
         .wrapping_add(u32::from(port))
-        .wrapping_add(fold(address));
+        .wrapping_add(address.folded());
     let mut hasher = SipHasher13::new_with_keys(key, key);
     hasher.write(&value.to_le_bytes());
     hasher.finish() as u32

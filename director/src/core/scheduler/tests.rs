@@ -1,6 +1,7 @@
 //! Vectors of the schedulers: servers A, B, C were added in this order before the
 //! scheduler was set, and nothing but picks happens.
 
+use proptest::prelude::*;
 use shared::addr::{Addr, Protocol};
 
 use super::*;
@@ -211,5 +212,59 @@ fn maglev_shares_by_weight() {
         list.push(id);
         maglev.added(&Pool::new(&list, &servers));
         assert_eq!(maglev.share(2), before.share(2));
+    }
+}
+
+proptest! {
+    /// Whatever is added, edited, filled and removed: who is picked takes connections.
+    #[test]
+    fn nobody_picks_a_server_that_takes_none(
+        name in prop::sample::select(
+            SCHEDULERS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        ),
+        steps in prop::collection::vec((0..4_u8, 0..6_u8, 0..5_i32, 0..3_u32), 1..60),
+        client in any::<u32>(),
+    ) {
+        let mut servers: Arena<ServerId, Server> = Arena::new();
+        let mut list: Vec<ServerId> = Vec::new();
+        let mut scheduler = by_name(name).unwrap();
+        scheduler.init(&Pool::new(&list, &servers));
+        let mut random = Random::new(u64::from(client));
+        for (step, number, weight, limit) in steps {
+            let mut spec = ServerSpec::new([10, 1, 0, number], 80, ForwardMethod::Nat, weight);
+            spec.upper_threshold = limit;
+            let position = list.iter().position(|&id| servers[id].spec().key == spec.key);
+            match (step, position) {
+                (0, None) => {
+                    list.insert(0, servers.insert(Server::new(ServiceId::new(0), spec)));
+                    scheduler.added(&Pool::new(&list, &servers));
+                }
+                (1, Some(position)) => {
+                    servers[list[position]].restate(spec);
+                    scheduler.updated(&Pool::new(&list, &servers));
+                }
+                (2, Some(position)) => {
+                    list.remove(position);
+                    scheduler.deleted(&Pool::new(&list, &servers), position);
+                }
+                _ => {}
+            }
+            let flow = FlowKey {
+                source: Addr::from_v4_bytes(client.to_be_bytes()),
+                destination: Addr::from_v4_bytes([10, 0, 0, number]),
+                ..flow()
+            };
+            let picked = ask(scheduler.as_mut(), &Pool::new(&list, &servers), &flow, &mut random);
+            let Some(position) = picked else { continue };
+            prop_assert!(position < list.len());
+            let server = &mut servers[list[position]];
+            // What lblc remembers may be above its threshold.
+            let takes = server.is_usable() || name == "lblc" && server.weight() > 0;
+            prop_assert!(takes, "{name} picked {:?}", server.spec());
+            server.bind();
+            if step == 3 {
+                server.recount(Activity::Active);
+            }
+        }
     }
 }

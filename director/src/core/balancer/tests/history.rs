@@ -10,6 +10,7 @@ enum Step {
     Packet(&'static str, u16, u8),
     Answer(&'static str, u16, u8),
     Pass(u64),
+    Switch(&'static str, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -26,11 +27,25 @@ fn step() -> impl Strategy<Value = Step> {
             Just("P")
         ]
     };
-    let scheduler = prop_oneof![Just("rr"), Just("wrr"), Just("wlc")];
+    let scheduler = prop::sample::select(vec![
+        "rr", "wrr", "lc", "wlc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "fo", "ovf",
+        "twos", "none",
+    ]);
+    let persistence = prop::sample::select(vec!["", "", " -p 30", " -p 30 -M 255.255.255.254"]);
+    let switch = prop::sample::select(vec![
+        "expire_nodest_conn",
+        "expire_quiescent_template",
+        "secure_tcp",
+        "drop_entry",
+        "drop_packet",
+    ]);
     let server = (port(), host(), method(), 0..4_u8, 0..4_u8);
     prop_oneof![
-        2 => (prop_oneof![Just("-A"), Just("-E")], port(), scheduler)
-            .prop_map(|(what, port, name)| Step::Command(format!("{what} -t 10.0.0.100:{port} -s {name}"))),
+        2 => (prop_oneof![Just("-A"), Just("-E")], port(), scheduler, persistence)
+            .prop_map(|(what, port, name, more)| Step::Command(format!(
+                "{what} -t 10.0.0.100:{port} -s {name}{more}"
+            ))),
+        1 => (switch, any::<bool>()).prop_map(|(name, on)| Step::Switch(name, on)),
         1 => (prop_oneof![4 => Just("-D"), 4 => Just("-Z"), 1 => Just("-C")], port())
             .prop_map(|(what, port)| Step::Command(format!("{what} -t 10.0.0.100:{port}"))),
         5 => (prop_oneof![3 => Just("-a"), 1 => Just("-e"), 1 => Just("-d")], server)
@@ -47,7 +62,19 @@ fn check(lab: &Laboratory) -> Result<(), TestCaseError> {
     let balancer = &lab.balancer;
     let mut seen: BTreeMap<ServerId, (u32, u32)> = BTreeMap::new();
     let mut of_services: BTreeMap<ServiceId, u32> = BTreeMap::new();
-    for (_, connection) in balancer.connections.piece(0, usize::MAX).0 {
+    let mut templates: BTreeMap<ServerId, u32> = BTreeMap::new();
+    let mut controlled: BTreeMap<ConnectionId, u32> = BTreeMap::new();
+    let all = || balancer.connections.piece(0, usize::MAX).0;
+    for template in all().filter_map(|(_, connection)| connection.controller()) {
+        *controlled.entry(template).or_default() += 1;
+    }
+    for (id, connection) in all() {
+        if connection.is_template() {
+            *templates.entry(connection.server()).or_default() += 1;
+            let counted = controlled.remove(&id).unwrap_or_default();
+            prop_assert_eq!(connection.controlled(), counted);
+            continue;
+        }
         let counts = seen.entry(connection.server()).or_default();
         match Activity::of(connection.state()) {
             Activity::Active => counts.0 += 1,
@@ -60,8 +87,10 @@ fn check(lab: &Laboratory) -> Result<(), TestCaseError> {
     for (id, server) in balancer.servers.iter() {
         let counts = seen.remove(&id).unwrap_or_default();
         prop_assert_eq!((server.active(), server.inactive()), counts);
+        let counted = templates.remove(&id).unwrap_or_default();
+        prop_assert_eq!(server.view().persistent, counted);
     }
-    prop_assert!(seen.is_empty());
+    prop_assert!(seen.is_empty() && templates.is_empty() && controlled.is_empty());
     for (id, service) in balancer.services.iter() {
         prop_assert_eq!(
             service.connections,
@@ -97,10 +126,12 @@ proptest! {
                     }
                 }
                 Step::Pass(secs) => lab.secs(secs),
+                Step::Switch(name, on) => lab.sysctl(name, i32::from(on) * 3),
             }
             check(&lab)?;
         }
         lab.ipvsadm("-C");
+        lab.sysctl("drop_entry", 0);
         lab.secs(1500);
         check(&lab)?;
         prop_assert_eq!(lab.balancer.connection_count(), 0);
