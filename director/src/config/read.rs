@@ -1,19 +1,18 @@
 //! From the text of a configuration file to its values.
 
+mod service;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use shared::addr::Protocol;
 use toml::de::DeTable;
 
+use self::service::service;
 use super::fault::{Broken, Faults, Notes};
-use super::section::{Placed, Section, word};
-use super::{Config, Connections, Service, Vip, words};
-use crate::core::operation::{
-    ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
-};
+use super::section::{Placed, Section};
+use super::{Config, Connections, Vip, words};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
@@ -224,185 +223,6 @@ fn check_label(notes: &mut Notes<'_>, label: Placed<&str>, interface: &str) {
     }
 }
 
-fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Service)> {
-    let text = section.required_text(notes, "address", "\"192.168.100.240:80\"");
-    let protocol = section
-        .required_text(notes, "protocol", "\"tcp\" or \"udp\"")
-        .and_then(|given| word(notes, "protocol", given, &words::PROTOCOLS));
-    let scheduler = section
-        .text(notes, "scheduler")
-        .map_or(Some("wlc"), |given| {
-            word(notes, "scheduler", given, &words::SCHEDULERS)
-        });
-    let (flags, one_packet) = flags(notes, section, scheduler.unwrap_or_default());
-    let persistence = persistence(notes, section);
-    let endpoint = text.and_then(|text| endpoint(notes, text));
-    let port = endpoint.and_then(|(address, port)| {
-        if port.is_none() {
-            notes.fault(
-                text.map_or(section.at, |text| text.at),
-                format!("service address {address} has no port; write \"{address}:80\""),
-            );
-        }
-        port
-    });
-    let servers = servers(notes, section, port);
-    let protocol = match protocol? {
-        "udp" => Protocol::UDP,
-        _ => Protocol::TCP,
-    };
-    let text = text?;
-    if one_packet && protocol != Protocol::UDP {
-        let fault = "flag \"ops\" schedules datagrams one by one; write protocol = \"udp\"";
-        notes.fault(text.at, fault);
-    }
-    if port == Some(0) && persistence.is_none() {
-        let fault = "a service on port 0, which is all ports, needs to know clients again; write \
-                     persistence = 300";
-        notes.fault(text.at, fault);
-    }
-    let key = ServiceKey::new(protocol, endpoint?.0, port?);
-    let spec = ServiceSpec {
-        flags,
-        persistence,
-        one_packet,
-        ..ServiceSpec::new(key, scheduler?)
-    };
-    Some((text.at, Service { spec, servers }))
-}
-
-/// `sh-port` and its like, and whether `ops` is among them.
-fn flags(
-    notes: &mut Notes<'_>,
-    section: Section<'_, '_>,
-    scheduler: &str,
-) -> (SchedulerFlags, bool) {
-    let (mut flags, mut one_packet) = (SchedulerFlags::default(), false);
-    for given in section.texts(notes, "flags") {
-        let Some(flag) = word(notes, "flag", given, &words::FLAGS) else {
-            continue;
-        };
-        let (owner, what) = flag.split_once('-').unwrap_or((flag, ""));
-        match what {
-            "fallback" | "1" => flags.0 |= SchedulerFlags::FLAG_1,
-            "port" | "2" => flags.0 |= SchedulerFlags::FLAG_2,
-            "3" => flags.0 |= SchedulerFlags::FLAG_3,
-            _ => one_packet = true,
-        }
-        if ["sh", "mh"].contains(&owner) && owner != scheduler {
-            notes.fault(
-                given.at,
-                format!(
-                    "flag \"{flag}\" is of scheduler \"{owner}\", and this one is \"{scheduler}\""
-                ),
-            );
-        }
-    }
-    (flags, one_packet)
-}
-
-/// `persistence = 300`, perhaps with `netmask = "255.255.255.0"`.
-fn persistence(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Persistence> {
-    let timeout = section.number(notes, "persistence", 1..=MOST_TIMEOUT_SECS);
-    let netmask = section.text(notes, "netmask");
-    let mask = netmask.map_or(Some(u32::MAX), |netmask| {
-        let mask = netmask.value.parse::<Ipv4Addr>().ok().map(u32::from);
-        let mask = mask.filter(|&mask| mask != 0);
-        if mask.is_none() {
-            notes.fault(
-                netmask.at,
-                format!(
-                    "netmask {:?} is not an IPv4 mask; write one, as in \"255.255.255.0\"",
-                    netmask.value
-                ),
-            );
-        }
-        mask
-    });
-    if let (None, Some(netmask)) = (timeout, netmask) {
-        let fault =
-            "a netmask says how many clients are one, for persistence; write persistence = 300";
-        notes.fault(netmask.at, fault);
-    }
-    Some(Persistence {
-        timeout_secs: timeout?.value,
-        netmask: Netmask::V4(mask?),
-    })
-}
-
-/// The servers of a service. `port` is the service's, if it could be read.
-fn servers(notes: &mut Notes<'_>, service: Section<'_, '_>, port: Option<u16>) -> Vec<ServerSpec> {
-    let mut seen = Seen::default();
-    let mut servers = Vec::new();
-    for section in service.tables(notes, "server", &words::SERVER) {
-        if let Some((at, server)) = server(notes, section, port)
-            && seen.first(
-                notes,
-                at,
-                format_args!("real server {}", server.key),
-                server.key,
-            )
-        {
-            servers.push(server);
-        }
-    }
-    servers
-}
-
-fn server(
-    notes: &mut Notes<'_>,
-    section: Section<'_, '_>,
-    service_port: Option<u16>,
-) -> Option<(usize, ServerSpec)> {
-    let text = section.required_text(notes, "address", "\"192.168.100.8:80\"");
-    let forward = section.text(notes, "forward").map_or(Some("dr"), |given| {
-        word(notes, "forward", given, &words::FORWARDS)
-    });
-    let weight = section
-        .number(notes, "weight", 0..=MOST_WEIGHT)
-        .map_or(1, |weight| weight.value as i32);
-    let upper = section.number(notes, "upper_threshold", 0..=MOST_THRESHOLD);
-    let lower = section.number(notes, "lower_threshold", 0..=MOST_THRESHOLD);
-    let upper_threshold = upper.map_or(0, |upper| upper.value);
-    if let Some(lower) = lower
-        && lower.value > upper_threshold
-    {
-        notes.fault(
-            lower.at,
-            format!(
-                "lower_threshold {} is above upper_threshold {upper_threshold}; write a number up \
-                 to the upper one, or 0 for three quarters of it",
-                lower.value
-            ),
-        );
-    }
-    let text = text?;
-    let (address, port) = endpoint(notes, text)?;
-    let port = port.or(service_port)?;
-    let forward = match forward? {
-        "nat" => ForwardMethod::Nat,
-        _ => ForwardMethod::Direct,
-    };
-    if forward == ForwardMethod::Direct
-        && let Some(service_port) = service_port
-        && port != service_port
-    {
-        notes.fault(
-            text.at,
-            format!(
-                "real server {address}:{port} has not the port of its service, and \"dr\" does not \
-                 change ports; write \"{address}:{service_port}\", or forward = \"nat\""
-            ),
-        );
-    }
-    let server = ServerSpec {
-        upper_threshold,
-        lower_threshold: lower.map_or(0, |lower| lower.value),
-        ..ServerSpec::new(address, port, forward, weight)
-    };
-    Some((text.at, server))
-}
-
 /// `192.168.100.240:80`, or without a port.
 fn endpoint(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, Option<u16>)> {
     let (address, port) = match text.value.rsplit_once(':') {
@@ -520,12 +340,6 @@ const MOST_TIMEOUT_SECS: u32 = 31 * 24 * 3600;
 
 /// A connection takes well over a hundred bytes: nobody has the memory for more.
 const MOST_CONNECTIONS: u32 = 1 << 30;
-
-/// What `ipvsadm -w` and keepalived take.
-const MOST_WEIGHT: u32 = 65_535;
-
-/// The kernel's limit.
-const MOST_THRESHOLD: u32 = i32::MAX as u32;
 
 /// `IFNAMSIZ` without its terminator; labels have the same.
 const MOST_NAME_BYTES: usize = 15;

@@ -2,7 +2,12 @@
 
 use proptest::prelude::*;
 
+use shared::addr::{Addr, Protocol};
+use shared::time::Time;
+
 use super::*;
+use crate::core::operation::ForwardMethod;
+use crate::core::server::ServerId;
 
 #[derive(Debug, Clone)]
 enum Step {
