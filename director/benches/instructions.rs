@@ -59,7 +59,8 @@ fn run(case: &str, batches: u64) {
         _ => (ForwardMethod::Nat, Way::Request),
     };
     let scheduler = case.strip_prefix("new connection, NAT, ");
-    let mut world = World::new(method, scheduler.unwrap_or("rr"), SERVERS);
+    let servers = if scheduler.is_some() { SERVERS } else { 1 };
+    let mut world = World::new(method, scheduler.unwrap_or("rr"), servers);
     if scheduler.is_none() {
         world.fill(CONNECTIONS);
     }
@@ -84,6 +85,7 @@ const CASES: [&str; 6] = [
 ];
 /// Fewer than the loop begins to prefetch for.
 const CONNECTIONS: u32 = 1_000;
-const SERVERS: u8 = 1;
+/// To choose from.
+const SERVERS: u8 = 10;
 const CASE: &str = "LVS_INSTRUCTIONS_CASE";
 const BATCHES: &str = "LVS_INSTRUCTIONS_BATCHES";

@@ -4,20 +4,24 @@ use super::Pool;
 use crate::core::server::Server;
 
 /// An active connection is as much as 256 inactive ones, and counts among all of them besides.
-pub(super) fn overhead(server: &Server) -> u128 {
-    (u128::from(server.active()) << 8) + u128::from(server.total())
+#[inline]
+pub(super) fn overhead(server: &Server) -> u64 {
+    (u64::from(server.active()) << 8) + u64::from(server.total())
 }
 
 /// What `sed` and `nq` look at: the connections that would be active with one more.
-pub(super) fn expected_delay(server: &Server) -> u128 {
-    u128::from(server.active()) + 1
+#[inline]
+pub(super) fn expected_delay(server: &Server) -> u64 {
+    u64::from(server.active()) + 1
 }
 
 /// The usable server with the least cost for its weight; of equals the first in the list.
-pub(super) fn weighted(pool: &Pool<'_>, cost: fn(&Server) -> u128) -> Option<usize> {
+#[inline]
+pub(super) fn weighted(pool: &Pool<'_>, cost: impl Fn(&Server) -> u64) -> Option<usize> {
     let usable = pool.iter().filter(|(_, server)| server.is_usable());
-    let least = usable.reduce(|least, other| {
-        if is_cheaper(other.1, least.1, cost) {
+    let weighed = usable.map(|(position, server)| (position, Load::of(server, &cost)));
+    let least = weighed.reduce(|least, other| {
+        if other.1.is_below(least.1) {
             other
         } else {
             least
@@ -26,11 +30,30 @@ pub(super) fn weighted(pool: &Pool<'_>, cost: fn(&Server) -> u128) -> Option<usi
     least.map(|(position, _)| position)
 }
 
-/// Whether the cost of `one` for its weight is below that of `other`: compared without dividing.
-pub(super) fn is_cheaper(one: &Server, other: &Server, cost: fn(&Server) -> u128) -> bool {
-    cost(other) * weight(one) > cost(one) * weight(other)
+/// Whether the cost of `one` for its weight is below that of `other`.
+pub(super) fn is_cheaper(one: &Server, other: &Server, cost: impl Fn(&Server) -> u64) -> bool {
+    Load::of(one, &cost).is_below(Load::of(other, &cost))
 }
 
-fn weight(server: &Server) -> u128 {
-    u128::from(server.weight().unsigned_abs())
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    cost: u64,
+    weight: u64,
+}
+
+impl Load {
+    #[inline]
+    fn of(server: &Server, cost: impl Fn(&Server) -> u64) -> Load {
+        Load {
+            cost: cost(server),
+            weight: u64::from(server.weight().unsigned_abs()),
+        }
+    }
+
+    /// Compared without dividing. 41 bits times 31 may be more than 64.
+    #[inline]
+    fn is_below(self, other: Load) -> bool {
+        let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
+        product(other.cost, self.weight) > product(self.cost, other.weight)
+    }
 }
