@@ -140,6 +140,17 @@ const TABLE: [(&str, Field); 11] = [
     ("sloppy_tcp", |s| &mut s.sloppy_tcp),
 ];
 
+/// The names of those that are there.
+pub const NAMES: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = TABLE[at].0;
+        at += 1;
+    }
+    names
+};
+
 /// Those that take a [`Mode`].
 const DEFENCES: [&str; 3] = ["drop_entry", "drop_packet", "secure_tcp"];
 

@@ -203,27 +203,8 @@ impl EventLoop {
         self.serve_control();
         self.settle();
         self.take_frames();
-        for _ in 0..LOOKS {
-            if !self.look_again() {
-                break;
-            }
-            self.now = self.clock.now();
-            self.take_frames();
-        }
         self.settle();
         Go::On
-    }
-
-    /// Where both ends of a link are on one host, the answer to a frame is often there when the call that
-    /// sent the frame returns: one look at the rings saves going to sleep and being woken for it.
-    /// Whether there is any.
-    fn look_again(&mut self) -> bool {
-        for ifindex in self.intake.waiting() {
-            if !self.ready.contains(&ifindex) {
-                self.ready.push_back(ifindex);
-            }
-        }
-        !self.ready.is_empty()
     }
 
     /// How long there is nothing to do.
@@ -482,8 +463,6 @@ const NETWORK: Token = Token(1);
 const EVENTS: usize = 256;
 /// As often as the defences are judged.
 const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
-/// How often the rings are looked at again before everything else is.
-const LOOKS: usize = 16;
 /// A neighbour that answered counts as reachable for 15 to 45 s (`base_reachable_time`), and is
 /// forgotten no sooner than 60 s after that (`gc_stale_time`).
 const REFRESH: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::capture::{Attached, Capture, CaptureError};
 use crate::core::capture::{CaptureChange, TAKEN_QUEUE};
-use crate::sys::packet_ring::{PacketRing, RingOptions, slot_bytes};
+use crate::sys::packet_ring::{PacketRing, RingOptions};
 
 /// An interface that frames are taken from.
 #[derive(Debug)]
@@ -161,14 +161,6 @@ impl Intake {
         self.interfaces.get_mut(&ifindex)
     }
 
-    /// The interfaces whose rings have frames.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = u32> {
-        self.interfaces
-            .iter()
-            .filter(|(_, interface)| interface.ring.has_frames())
-            .map(|(ifindex, _)| *ifindex)
-    }
-
     /// All interfaces that frames are taken from.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Interface)> {
         self.interfaces
@@ -182,12 +174,7 @@ impl Intake {
     }
 
     fn attach(&mut self, link: &Link, netlink: &mut Netlink) -> Result<(), AttachError> {
-        let options = RingOptions {
-            slots: slots(link.mtu),
-            mtu: link.mtu as usize,
-            receive_buffer: RECEIVE_BUFFER,
-            queue: TAKEN_QUEUE,
-        };
+        let options = RingOptions::new(link.mtu as usize, TAKEN_QUEUE);
         let ring = PacketRing::open(link.index, &options)?;
         let fd = ring.as_raw_fd();
         self.registry
@@ -231,19 +218,7 @@ fn is_member(link: &Link, netlink: &mut Netlink) -> bool {
     }
 }
 
-/// As many as [`RING_BYTES`] have room for.
-fn slots(mtu: u32) -> usize {
-    MOST_SLOTS.min(1 << (RING_BYTES / slot_bytes(mtu as usize)).ilog2())
-}
-
 /// `ARPHRD_ETHER`
 const ETHERNET: u16 = 1;
-const RING_BYTES: usize = 8 << 20;
-/// As many as the queue of a network card has. The kernel goes round the whole ring however few frames
-/// wait in it, so a larger one is only farther from the processor: with 4096 a short connection costs a
-/// sixth more.
-const MOST_SLOTS: usize = 1024;
-/// Some hundred frames of 64 KiB.
-const RECEIVE_BUFFER: usize = 16 << 20;
 /// First token of the rings; below it are the loop's own and the control connections.
 pub(super) const RINGS: usize = 1 << 32;

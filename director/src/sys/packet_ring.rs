@@ -87,12 +87,12 @@ struct Arrival {
 }
 
 impl RingOptions {
-    /// The usual ring for an interface: 4096 slots, and 8 MiB for large frames.
-    pub const fn new(mtu: usize, queue: u16) -> RingOptions {
+    /// The ring for an interface: as many slots as the memory for one has room for.
+    pub fn new(mtu: usize, queue: u16) -> RingOptions {
         RingOptions {
-            slots: 4096,
+            slots: MOST_SLOTS.min(1 << (RING_BYTES / slot_bytes(mtu)).ilog2()),
             mtu,
-            receive_buffer: 8 << 20,
+            receive_buffer: RECEIVE_BUFFER,
             queue,
         }
     }
@@ -200,11 +200,6 @@ impl PacketRing {
         self.memory.release();
         self.batch.clear();
         self.copies_used = 0;
-    }
-
-    /// Whether frames wait to be gathered. One look at memory, no system call.
-    pub fn has_frames(&self) -> bool {
-        self.memory.has_next()
     }
 
     /// How many slots the batch holds.
@@ -343,7 +338,7 @@ fn step((code, k): (u32, u32), jt: u8, jf: u8) -> libc::sock_filter {
 /// Bytes of a slot for frames of this MTU: an odd number of cache lines. With a power of two the same
 /// line of all slots would fall into a few sets of the processor's caches, and a ring that uses a tenth
 /// of them would not stay in any.
-pub fn slot_bytes(mtu: usize) -> usize {
+fn slot_bytes(mtu: usize) -> usize {
     let least = SLOT_HEAD + SLOT_VNET_AT + VNET_BYTES + ETHERNET_BYTES + mtu;
     (least.div_ceil(CACHE_LINE) | 1) * CACHE_LINE
 }
@@ -366,6 +361,14 @@ const ETHERNET_BYTES: usize = 14;
 /// many cache lines, so these fill their block whatever their size.
 const SLOTS_PER_BLOCK: usize = 64;
 const CACHE_LINE: usize = 64;
+
+const RING_BYTES: usize = 8 << 20;
+/// As many as the queue of a network card has. The kernel goes round the whole ring however few frames
+/// wait in it, so a larger one is only farther from the processor: with 4096 a short connection costs a
+/// sixth more.
+const MOST_SLOTS: usize = 1024;
+/// Some hundred frames of 64 KiB.
+const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// How many frames larger than a slot a batch can hold.
 const COPIES: usize = 64;

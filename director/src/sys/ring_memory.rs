@@ -86,12 +86,6 @@ impl RingMemory {
         self.held
     }
 
-    /// Whether the kernel has filled the next slot.
-    pub(super) fn has_next(&self) -> bool {
-        let status = self.status(self.slot(self.held)).load(Ordering::Relaxed);
-        self.held < self.slots && status & libc::TP_STATUS_USER != 0
-    }
-
     /// Takes the next slot, if the kernel has filled it: its number among those that we hold,
     /// and what is in it.
     pub(super) fn take(&mut self) -> Option<(usize, SlotHeader)> {

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use shared::addr::Protocol;
 use shared::time::Time;
 
 use super::{Balancer, ConnectionId, Sysctl};
@@ -26,8 +25,10 @@ pub(super) struct Defence {
     drop_counter: i32,
     /// Counts down to the next connection to go, by packets that it has had.
     countdown: [u8; MOST_PACKETS + 1],
-    /// The slot where the search for connections to go on.
+    /// The slot where the search for connections to end goes on.
     rover: usize,
+    /// Slots that are still to be searched now.
+    left: usize,
 }
 
 impl Default for Defence {
@@ -40,6 +41,7 @@ impl Default for Defence {
             drop_counter: 0,
             countdown: [0; MOST_PACKETS + 1],
             rover: 0,
+            left: 0,
         }
     }
 }
@@ -65,22 +67,26 @@ impl Balancer {
 
     /// When [`defend`](Self::defend) is to be called next.
     pub(super) fn defence_at(&self) -> Option<Time> {
-        self.defence.look_at
+        match self.defence.left {
+            0 => self.defence.look_at,
+            _ => Some(Time::ZERO),
+        }
     }
 
     /// A switch was changed: the level is looked at now.
     pub(super) fn switch_defence(&mut self, now: Time) {
-        self.defence.look_at = Some(now);
+        self.defence.left = 0;
         self.judge(now);
     }
 
     /// Once a second: looks how things stand, and ends connections if need be.
     pub(super) fn defend(&mut self, now: Time) {
-        if self.defence.look_at.is_none_or(|at| at > now) {
-            return;
+        if self.defence.look_at.is_some_and(|at| at <= now) {
+            self.judge(now);
+            let part = self.connections.slots() / PARTS + 1;
+            self.defence.left = if self.defence.drops_entries { part } else { 0 };
         }
-        self.judge(now);
-        if self.defence.drops_entries {
+        if self.defence.left > 0 {
             self.drop_entries(now);
         }
     }
@@ -91,7 +97,7 @@ impl Balancer {
         if defence.drop_rate == 0 {
             return false;
         }
-        defence.drop_counter -= 1;
+        defence.drop_counter = defence.drop_counter.saturating_sub(1);
         if defence.drop_counter > 0 {
             return false;
         }
@@ -129,10 +135,11 @@ impl Balancer {
         self.defence.look_at = (!off).then_some(now + PERIOD);
     }
 
-    /// A part of the table is searched for connections that are worth little.
+    /// A few slots of the table are searched for connections that are worth little.
     fn drop_entries(&mut self, now: Time) {
-        let part = self.connections.slots() / PARTS + 1;
-        let (connections, rest) = self.connections.piece(self.defence.rover, part);
+        let many = self.defence.left.min(SEARCH_BUDGET);
+        self.defence.left -= many;
+        let (connections, rest) = self.connections.piece(self.defence.rover, many);
         let ids: Vec<ConnectionId> = connections.map(|(id, _)| id).collect();
         self.defence.rover = rest.unwrap_or(0);
         for id in ids {
@@ -154,7 +161,8 @@ impl Balancer {
         if connection.is_template() {
             let service = self.servers[connection.server()].service;
             let one_packet = self.services[service].spec.one_packet;
-            return !connection.is_assured() || one_packet && is_idle(now, connection);
+            // Of a one-packet service they go like connections, by packets, of which they have none.
+            return !connection.is_assured() && !one_packet;
         }
         match connection.state() {
             State::Tcp(TcpState::SynReceived | TcpState::SynAck) => true,
@@ -170,7 +178,7 @@ impl Balancer {
             connection.state(),
             State::Tcp(TcpState::SynReceived | TcpState::SynAck)
         );
-        if half_open && connection.protocol() == Protocol::TCP || connection.is_template() {
+        if half_open || connection.is_template() {
             return true;
         }
         let packets = connection.packets as usize;
@@ -210,6 +218,8 @@ fn is_idle(now: Time, connection: &Connection) -> bool {
 const PERIOD: Duration = Duration::from_secs(1);
 /// So many looks go through the whole table.
 const PARTS: usize = 32;
+/// Slots searched in one call.
+const SEARCH_BUDGET: usize = 4096;
 /// A connection with more packets than this is in use.
 const MOST_PACKETS: usize = 8;
 /// Of a connection that may go.

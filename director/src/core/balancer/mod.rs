@@ -17,9 +17,11 @@ mod upkeep;
 mod views;
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 
 use shared::addr::FlowKey;
 use shared::time::Time;
+use siphasher::sip::SipHasher13;
 
 use super::arena::Arena;
 use super::capture::CaptureSet;
@@ -102,7 +104,8 @@ impl Balancer {
             estimate_at: None,
             orphans: None,
             captures: CaptureSet::default(),
-            random: Random::new(hash_key[0] ^ hash_key[1].rotate_left(32)),
+            // Nothing about the key can be told from what it brings.
+            random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
             defence: Defence::default(),
             secure: false,
         }

@@ -86,16 +86,11 @@ impl ConnectionTable {
             return;
         };
         let (slot, direction) = (id.0, Direction::Request);
-        let entry = Entry { slot, direction };
         if let Some(key) = template.key(direction) {
-            self.index.remove(self.key.hash(&key), entry);
+            self.index
+                .remove(self.key.hash(&key), Entry { slot, direction });
         }
         template.retire();
-        if let Some(key) = template.key(direction) {
-            let (slab, hash) = (&self.slab, self.key.hash(&key));
-            self.index
-                .insert(hash, entry, |other| slab_has_key(slab, other, &key));
-        }
     }
 
     /// Adds a connection that no packet will find: of a service that schedules each packet anew.

@@ -19,7 +19,7 @@ fn hashed_clients_go_where_the_kernel_sent_them() {
 fn replay(transcript: &str) -> usize {
     let mut lab = Laboratory::new();
     let mut compared = 0;
-    let (mut known, mut marked) = (false, false);
+    let mut marked = false;
     let mut service = "";
     let mut closing = false;
     let mut client_port = 1024;
@@ -29,11 +29,10 @@ fn replay(transcript: &str) -> usize {
         match words.as_slice() {
             ["#", "====", scheduler, ..] => {
                 // What is hashed by a destination needs firewall marks.
-                known = !scheduler.starts_with("destination");
-                marked = marked || !known;
+                marked |= scheduler.starts_with("destination");
                 closing = line.contains("closed before the next");
             }
-            _ if !known || marked => {}
+            _ if marked => {}
             ["$", "ipvsadm", "-Ln"] => {}
             ["$", "ipvsadm", command @ ..] => {
                 service = command[2];
