@@ -10,7 +10,7 @@ use std::thread;
 use laboratory::host::Host;
 use laboratory::programs::{Director, Nginx};
 use laboratory::topology::Routed;
-use laboratory::wait::SOON;
+use laboratory::wait::{SOON, wait_for};
 
 /// Three servers with nginx on two ports, and clients from 10.0.0.101 on.
 fn lab(clients: u8) -> (Routed, Vec<Nginx>, Director) {
@@ -164,4 +164,64 @@ fn datagrams_are_scheduled_one_by_one() {
     for server in servers {
         server.join().unwrap();
     }
+}
+
+/// The data connections of passive FTP go to unprivileged ports, which are no services.
+#[test]
+fn a_persistent_ftp_service_takes_its_data_connections_along() {
+    let lab = Routed::new(2);
+    lab.client.address("eth0", "10.0.0.101/32");
+    let _servers: Vec<Nginx> = lab
+        .servers
+        .iter()
+        .flat_map(|host| [21, 30_000].map(|port| Nginx::start(host, host.name(), port, None)))
+        .collect();
+    let director = Director::start(&lab.director);
+    director.admin("-A -t 10.0.0.100:21 -s rr -p 300");
+    for number in 0..2 {
+        let server = Routed::server(number);
+        director.admin(&format!("-a -t 10.0.0.100:21 -r {server}:21 -m"));
+    }
+    for (client, server) in [("10.0.0.10", "server 2"), ("10.0.0.101", "server 1")] {
+        for port in [21, 30_000, 21] {
+            assert_eq!(ask(&lab.client, client, port), server, "port {port}");
+        }
+    }
+}
+
+/// What would make a connection is dropped and counted; what has one is not touched.
+#[test]
+fn drop_packet_leaves_connections_alone() {
+    let lab = Routed::new(1);
+    let director = Director::start(&lab.director);
+    director.admin("-A -u 10.0.0.100:53 -s rr");
+    director.admin("-a -u 10.0.0.100:53 -r 10.1.0.11:5353 -m");
+    let server = lab.servers[0].run(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
+    let echo = thread::spawn(move || {
+        let mut buffer = [0; 16];
+        while let Ok((length @ 1.., from)) = server.recv_from(&mut buffer) {
+            server.send_to(&buffer[..length], from).unwrap();
+        }
+    });
+    let client = || {
+        let socket = lab.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.connect("10.0.0.100:53").unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket
+    };
+    let answers = |socket: &UdpSocket| {
+        socket.send(b"?").unwrap();
+        socket.recv(&mut [0; 16]).unwrap()
+    };
+    let old = client();
+    assert_eq!(answers(&old), 1);
+    director.admin("sysctl am_droprate=1 drop_packet=3");
+    client().send(b"?").unwrap();
+    let dropped = || director.admin("status").contains("drop_packet");
+    assert!(wait_for(SOON, dropped), "{}", director.admin("status"));
+    assert_eq!(answers(&old), 1);
+    director.admin("sysctl drop_packet=0");
+    assert_eq!(answers(&client()), 1);
+    old.send(&[]).unwrap();
+    echo.join().unwrap();
 }

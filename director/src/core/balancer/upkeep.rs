@@ -6,7 +6,7 @@ use shared::time::Time;
 use super::Balancer;
 use crate::core::capture::CaptureKey;
 use crate::core::connection::ConnectionId;
-use crate::core::operation::ServiceKey;
+use crate::core::operation::{ServerKey, ServiceKey};
 use crate::core::server::{Activity, ServerId};
 use crate::core::service::ServiceId;
 use crate::core::stats;
@@ -130,28 +130,25 @@ impl Balancer {
     /// Holds or lets go the key of a server's replies.
     pub(super) fn settle_server(&mut self, id: ServerId) {
         let server = &mut self.servers[id];
-        if server.wants_reply_key() == server.holds_reply_key {
-            return;
-        }
-        server.holds_reply_key = !server.holds_reply_key;
-        let ServiceKey::Address { protocol, port, .. } = self.services[server.service].spec.key
-        else {
+        let service = &self.services[server.service];
+        let ServiceKey::Address { protocol, port, .. } = service.spec.key else {
             return;
         };
-        let server_key = server.spec().key;
+        let ServerKey { address, port: own } = server.spec().key;
         let key = CaptureKey::Reply {
             protocol,
-            address: server_key.address.into(),
-            port: if server_key.port == 0 {
-                port
-            } else {
-                server_key.port
+            address: address.into(),
+            port: match own {
+                _ if service.wants_all_ports() => 0,
+                0 => port,
+                own => own,
             },
         };
-        if server.holds_reply_key {
-            self.captures.acquire(key);
-        } else {
-            self.captures.release(key);
+        let wants = server.wants_reply_key().then_some(key);
+        let held = std::mem::replace(&mut server.reply_key, wants);
+        if wants != held {
+            wants.into_iter().for_each(|key| self.captures.acquire(key));
+            held.into_iter().for_each(|key| self.captures.release(key));
         }
     }
 
@@ -159,6 +156,7 @@ impl Balancer {
     /// needs any more.
     pub(super) fn settle_service(&mut self, id: ServiceId) {
         let service = &mut self.services[id];
+        let mut all_ports_changed = false;
         if let ServiceKey::Address {
             protocol,
             address,
@@ -166,6 +164,7 @@ impl Balancer {
         } = service.spec.key
         {
             let (wants, wants_all) = (service.wants_key(), service.wants_all_ports());
+            all_ports_changed = wants_all != service.holds_all_ports;
             for (wants, holds, port) in [
                 (wants, &mut service.holds_key, port),
                 (wants_all, &mut service.holds_all_ports, 0),
@@ -184,6 +183,10 @@ impl Balancer {
         }
         if !service.is_configured() && service.server_objects == 0 {
             self.services.remove(id);
+        } else if all_ports_changed {
+            for at in 0..self.services[id].servers.len() {
+                self.settle_server(self.services[id].servers[at]);
+            }
         }
     }
 }

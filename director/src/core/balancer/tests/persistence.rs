@@ -73,6 +73,12 @@ fn ftp_takes_its_data_connections_along() {
     }
     lab.ipvsadm("-A -t 10.0.0.100:8080 -s rr");
     assert!(lab.balancer.captures().keys().any(|key| key == all_ports));
+    let replies = CaptureKey::Reply {
+        protocol: Protocol::TCP,
+        address: Addr::from_v4_bytes([10, 1, 0, 11]),
+        port: 0,
+    };
+    assert!(lab.balancer.captures().keys().any(|key| key == replies));
     for client in ["10.0.0.10", "10.0.0.11", "10.0.0.10"] {
         let went = |lab: &mut Laboratory, port: u16, to: u16| {
             let (from, to) = (format!("{client}:{port}"), format!("10.0.0.100:{to}"));
@@ -104,7 +110,10 @@ fn ftp_takes_its_data_connections_along() {
         lab.tcp("S", "10.0.0.12:5001", "10.0.0.100:30000"),
         Class::NotOurs
     );
+    // Connections go on when the service is no longer persistent; with the last of them the key goes.
     lab.ipvsadm("-E -t 10.0.0.100:21 -s rr");
+    assert!(lab.balancer.captures().keys().any(|key| key == all_ports));
+    lab.secs(1000);
     assert!(!lab.balancer.captures().keys().any(|key| key == all_ports));
 }
 
