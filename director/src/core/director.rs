@@ -241,18 +241,6 @@ impl Director {
         }
     }
 
-    /// [`balance`](Self::balance) for the packets that are few.
-    #[cold]
-    fn balance_rarely(
-        &mut self,
-        arrival: Arrival,
-        headers: &Headers,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        self.balance(arrival, headers, frame, outbox)
-    }
-
     /// Whose packet it is, and on with it. Part of the one function that a packet passes.
     #[inline(always)]
     fn balance(
@@ -290,7 +278,7 @@ impl Director {
         outbox: &mut Outbox,
     ) -> Verdict {
         let request = Direction::Request;
-        let verdict = self.forward_rarely(arrival, id, request, headers, frame, outbox);
+        let verdict = self.forward(arrival, id, request, headers, frame, outbox);
         self.balancer.end_once(id);
         verdict
     }
@@ -323,7 +311,7 @@ impl Director {
         }
         let (verdict, flow) = match Headers::read(&packet) {
             Some(headers) => {
-                let verdict = self.balance_rarely(arrival, &headers, frame, outbox);
+                let verdict = self.balance(arrival, &headers, frame, outbox);
                 (verdict, Some(headers.flow))
             }
             None => (Verdict::Drop(Reason::MalformedTransport), None),
@@ -381,7 +369,7 @@ impl Director {
             return Verdict::Drop(Reason::MalformedIp);
         };
         let headers = Headers::of_fragment(&packet, flow);
-        self.forward_rarely(arrival, id, direction, &headers, frame, outbox)
+        self.forward(arrival, id, direction, &headers, frame, outbox)
     }
 }
 

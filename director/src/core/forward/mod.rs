@@ -18,22 +18,7 @@ use super::server::ServerId;
 use super::verdict::{Outbox, Outgoing, Verdict};
 
 impl Director {
-    /// [`forward`](Self::forward) for the packets that are few.
-    #[cold]
-    pub(super) fn forward_rarely(
-        &mut self,
-        arrival: Arrival,
-        id: ConnectionId,
-        direction: Direction,
-        headers: &Headers,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        self.forward(arrival, id, direction, headers, frame, outbox)
-    }
-
-    /// Sends a packet of a connection on its way. Part of the one function that a packet passes.
-    #[inline(always)]
+    /// Sends a packet of a connection on its way.
     pub(super) fn forward(
         &mut self,
         arrival: Arrival,
