@@ -260,8 +260,13 @@ impl Director {
             Class::NotOurs => return Verdict::Local,
             Class::Drop(reason) => return Verdict::Drop(reason),
             Class::NoServer => {
-                self.refuse(arrival, flow, frame, outbox);
+                self.refuse(arrival, Some(flow.destination), frame, outbox);
                 return Verdict::Drop(Reason::NoServer);
+            }
+            Class::Stray => {
+                let own = self.network.source_for(arrival.port, flow.source);
+                self.refuse(arrival, own, frame, outbox);
+                return Verdict::Drop(Reason::Stray);
             }
         };
         self.forward(arrival, id, direction, headers, frame, outbox)

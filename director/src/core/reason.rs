@@ -31,6 +31,8 @@ reasons! {
     Defence => "drop_packet",
     /// The service has no real server that may take a new connection; the client is told so.
     NoServer => "no_server",
+    /// A real server sent it and no connection has it; with `nat_icmp_send` the server is told so.
+    Stray => "stray",
     /// Addressed to another host: the interface is promiscuous.
     OtherHost => "other_host",
     /// The interface it came from is not known any more.

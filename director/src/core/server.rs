@@ -143,16 +143,16 @@ impl Server {
 
     /// Restates everything but the key; also makes a removed server available again.
     pub fn restate(&mut self, spec: ServerSpec) {
-        // The kernel's rule up to 6.12: a lower limit than before leaves the flag as it is until
-        // the next connection comes or goes.
-        if spec.upper_threshold == 0 || spec.upper_threshold > self.spec.upper_threshold {
-            self.load = Load::Normal;
-        }
         if spec.weight != 0 {
             self.last_weight = spec.weight;
         }
         self.availability = Availability::Available;
         self.spec = spec;
+        if self.has_reached_limit() {
+            self.load = Load::Overloaded;
+        } else if self.is_relieved() {
+            self.load = Load::Normal;
+        }
     }
 
     /// It was removed from its service.
@@ -174,7 +174,7 @@ impl Server {
     pub fn bind(&mut self) {
         self.inactive += 1;
         self.nat_connections += u32::from(self.spec.forward == ForwardMethod::Nat);
-        if self.spec.upper_threshold != 0 && self.total() >= self.spec.upper_threshold {
+        if self.has_reached_limit() {
             self.load = Load::Overloaded;
         }
     }
@@ -186,15 +186,26 @@ impl Server {
             Activity::Inactive => self.inactive -= 1,
         }
         self.nat_connections -= u32::from(forward == ForwardMethod::Nat);
-        let (total, spec) = (u64::from(self.total()), &self.spec);
-        let relieved = if spec.lower_threshold != 0 {
-            total < u64::from(spec.lower_threshold)
-        } else {
-            spec.upper_threshold == 0 || total * 4 < u64::from(spec.upper_threshold) * 3
-        };
-        if relieved {
+        if self.is_relieved() {
             self.load = Load::Normal;
         }
+    }
+
+    /// Whether it has as many connections as it may have.
+    fn has_reached_limit(&self) -> bool {
+        self.spec.upper_threshold != 0 && self.total() >= self.spec.upper_threshold
+    }
+
+    /// Whether it has so few that an overload is over. A lower threshold of 0 is three quarters of the
+    /// upper one.
+    fn is_relieved(&self) -> bool {
+        let ServerSpec {
+            upper_threshold: upper,
+            lower_threshold: lower,
+            ..
+        } = self.spec;
+        let least = if lower == 0 { upper - upper / 4 } else { lower };
+        upper == 0 || self.total() < least
     }
 
     /// One of its connections is now counted as `activity`, and was not before.
@@ -343,14 +354,27 @@ mod tests {
         );
     }
 
+    /// What the kernel (6.1.192) did with a fourth connection, after an edit with three.
     #[test]
-    fn editing_clears_the_overload_flag_only_for_a_higher_limit_or_none() {
-        for (upper, stays) in [(2, true), (1, true), (3, false), (0, false)] {
-            let mut server = server(2, 0);
-            server.bind();
-            server.bind();
-            server.restate(spec(upper, 0));
-            assert_eq!(server.is_overloaded(), stays, "{upper}");
+    fn editing_thresholds_sets_and_clears_the_overload_flag() {
+        for (before, after, overloaded) in [
+            ((8, 5), (3, 2), true),
+            ((8, 0), (2, 0), true),
+            ((8, 5), (4, 2), false),
+            ((3, 2), (8, 5), false),
+            ((3, 0), (4, 0), true),
+            ((3, 0), (4, 4), false),
+            ((3, 2), (3, 1), true),
+            ((3, 0), (2, 0), true),
+            ((3, 0), (0, 0), false),
+            ((0, 0), (3, 2), true),
+        ] {
+            let mut server = server(before.0, before.1);
+            for _ in 0..3 {
+                server.bind();
+            }
+            server.restate(spec(after.0, after.1));
+            assert_eq!(server.is_overloaded(), overloaded, "{before:?} {after:?}");
         }
     }
 }

@@ -28,6 +28,10 @@ pub struct Sysctl {
     pub lblc_expiration: i32,
     /// Seconds that `lblcr` remembers an idle destination, or a member of its set that is too much.
     pub lblcr_expiration: i32,
+    /// Whether a real server behind NAT is told that what it sent belongs to no connection.
+    pub nat_icmp_send: i32,
+    /// Whether counters that are listed, and rates, go on.
+    pub run_estimation: i32,
     /// Whether the state of a TCP connection believes clients less: [`Mode`].
     pub secure_tcp: i32,
     /// Any TCP segment but RST may be scheduled, not only SYN.
@@ -68,6 +72,8 @@ impl Default for Sysctl {
             expire_quiescent_template: 0,
             lblc_expiration: DAY_SECS,
             lblcr_expiration: DAY_SECS,
+            nat_icmp_send: 0,
+            run_estimation: 1,
             secure_tcp: 0,
             sloppy_tcp: 0,
         }
@@ -124,7 +130,7 @@ fn unknown(name: &str) -> OperationError {
 /// Where a switch is kept.
 type Field = fn(&mut Sysctl) -> &mut i32;
 
-const TABLE: [(&str, Field); 11] = [
+const TABLE: [(&str, Field); 13] = [
     ("am_droprate", |s| &mut s.am_droprate),
     ("amemthresh", |s| &mut s.amemthresh),
     ("conn_reuse_mode", |s| &mut s.conn_reuse_mode),
@@ -136,6 +142,8 @@ const TABLE: [(&str, Field); 11] = [
     }),
     ("lblc_expiration", |s| &mut s.lblc_expiration),
     ("lblcr_expiration", |s| &mut s.lblcr_expiration),
+    ("nat_icmp_send", |s| &mut s.nat_icmp_send),
+    ("run_estimation", |s| &mut s.run_estimation),
     ("secure_tcp", |s| &mut s.secure_tcp),
     ("sloppy_tcp", |s| &mut s.sloppy_tcp),
 ];
@@ -158,9 +166,7 @@ const DEFENCES: [&str; 3] = ["drop_entry", "drop_packet", "secure_tcp"];
 pub const LATER: &[&str] = &[
     "backup_only",
     "cache_bypass",
-    "nat_icmp_send",
     "pmtu_disc",
-    "run_estimation",
     "schedule_icmp",
     "sloppy_sctp",
     "sync_persist_mode",

@@ -54,6 +54,8 @@ pub enum Class {
     Once(ConnectionId),
     /// From the real server of this connection.
     Reply(ConnectionId),
+    /// A real server's, of no connection; the server is told that the port is unreachable.
+    Stray,
     /// The host's.
     NotOurs,
     /// A service's, but no real server can take it: the client is told that the port is unreachable.
@@ -222,7 +224,8 @@ impl Balancer {
         &mut self.captures
     }
 
-    /// A packet that ends a connection and may begin another.
+    /// A packet that ends a connection and may begin another. The old one counts until the new one is
+    /// there, for the scheduler and for thresholds: the kernel's ends with the next tick.
     #[cold]
     fn begin_anew(
         &mut self,
@@ -231,8 +234,13 @@ impl Balancer {
         flow: &FlowKey,
         segment: Segment,
     ) -> Class {
+        let class = self.schedule(now, flow, segment);
         self.end(id);
-        self.schedule(now, flow, segment)
+        match class {
+            // Now there is room.
+            Class::Drop(Reason::TableFull) => self.schedule(now, flow, segment),
+            class => class,
+        }
     }
 
     /// A client's packet of a connection that exists.

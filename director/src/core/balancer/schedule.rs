@@ -4,8 +4,10 @@ use shared::addr::{FlowKey, Protocol};
 use shared::time::Time;
 
 use super::{Balancer, Class, ConnectionId, Segment};
+use crate::core::capture::CaptureKey;
 use crate::core::connection::{Connection, Endpoint};
 use crate::core::operation::ServiceKey;
+use crate::core::protocol::tcp::TcpFlags;
 use crate::core::reason::Reason;
 use crate::core::scheduler::{Opening, Pool};
 use crate::core::server::ServerId;
@@ -25,6 +27,9 @@ impl Balancer {
     /// A packet of no connection: a service's, or not ours. No part of what a hit passes.
     #[inline(never)]
     pub(super) fn schedule(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
+        if self.settings.sysctl.nat_icmp_send != 0 && self.is_stray(flow, segment) {
+            return Class::Stray;
+        }
         if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0) {
             return Class::NotOurs;
         }
@@ -63,6 +68,20 @@ impl Balancer {
             template: None,
         };
         self.begin(now, flow, &birth)
+    }
+
+    /// Whether a packet of no connection comes from a real server behind NAT, which would be told so
+    /// (`ip_vs_out`).
+    fn is_stray(&self, flow: &FlowKey, segment: Segment) -> bool {
+        let resets = segment
+            .tcp
+            .is_some_and(|flags| flags.contains(TcpFlags::RST));
+        !resets
+            && self.captures.contains(CaptureKey::Reply {
+                protocol: flow.protocol,
+                address: flow.source,
+                port: flow.source_port,
+            })
     }
 
     /// The server that the service's scheduler gives a new connection.

@@ -118,6 +118,9 @@ impl Balancer {
         } else {
             now + stats::PERIOD
         });
+        if self.settings.sysctl.run_estimation == 0 {
+            return;
+        }
         self.estimator.tick(&self.traffic);
         for service in self.services.values_mut() {
             service.estimator.tick(&service.traffic);
@@ -139,7 +142,8 @@ impl Balancer {
             protocol,
             address: address.into(),
             port: match own {
-                _ if service.wants_all_ports() => 0,
+                // Then its servers are asked on the ports that clients ask for.
+                _ if port == 0 || service.wants_all_ports() => 0,
                 0 => port,
                 own => own,
             },

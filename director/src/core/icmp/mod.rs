@@ -80,16 +80,17 @@ impl Director {
         self.send(&hop, frame)
     }
 
-    /// Tells a client that nobody serves the port.
+    /// Tells a sender that nobody serves the port. To clients the VIP says so, to real servers the
+    /// director.
+    #[cold]
     pub(super) fn refuse(
         &mut self,
         arrival: Arrival,
-        flow: &FlowKey,
+        speaker: Option<Addr>,
         frame: &Frame<'_>,
         outbox: &mut Outbox,
     ) {
-        let vip = Some(flow.destination);
-        self.complain(arrival, Error::PortUnreachable, vip, frame, outbox);
+        self.complain(arrival, Error::PortUnreachable, speaker, frame, outbox);
     }
 
     /// Sends an error about the packet in hand to whoever sent it, as often as the kernel would.
