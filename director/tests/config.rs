@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use director::config::{Config, Connections, Vip};
 use director::core::operation::{
-    ForwardMethod, Netmask, Operation, Persistence, SchedulerFlags, ServerSpec, ServiceKey,
-    ServiceSpec, TimeoutChange,
+    Beyond, DenyRule, ForwardMethod, Netmask, Operation, Persistence, SchedulerFlags, ServerGone,
+    ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
 };
 use shared::addr::Protocol;
 
@@ -25,8 +25,8 @@ x = 1
 [colour]
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
-d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, secure_tcp, sloppy_tcp
-d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, vip, service
+d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, run_estimation, secure_tcp, sloppy_tcp
+d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, vip, service
 "#,
     );
 }
@@ -235,7 +235,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, vip, service
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, vip, service
 "#,
     );
 }
@@ -288,12 +288,10 @@ fn what_comes_later_says_so() {
             &format!("d.toml:1:2: `{section}' of the file is not there yet; leave it out"),
         );
     }
-    for section in ["deny", "vrrp"] {
-        faults(
-            &format!("[[{section}]]\n"),
-            &format!("d.toml:1:3: `{section}' of the file is not there yet; leave it out"),
-        );
-    }
+    faults(
+        "[[vrrp]]\n",
+        "d.toml:1:3: `vrrp' of the file is not there yet; leave it out",
+    );
     for (key, value) in [
         ("sorry_server", "{}"),
         ("quorum", "1"),
@@ -380,6 +378,102 @@ flags = ["ops"]
 }
 
 #[test]
+fn what_goes_beyond_ipvs() {
+    faults(
+        r#"[connections]
+max = 1000
+half_open = 2000
+[[deny]]
+source = "203.0.113.0/33"
+[[deny]]
+source = "203.0.113.7"
+service = "192.0.2.1:80"
+[[deny]]
+protocol = "udp"
+[[service]]
+address = "192.0.2.1:53"
+protocol = "udp"
+scheduler = "sh"
+server_gone = "reset"
+slow_start = 30
+[service.timeouts]
+tpc = 3
+udp = 0
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+server_gone = "forget"
+"#,
+        r#"d.toml:3:13: `half_open' is 2000, out of range; write a whole number from 1 to 1000
+d.toml:5:10: prefix length `33' of 203.0.113.0 is not from 0 to 32; write "203.0.113.0/32"
+d.toml:8:11: `service' alone does not say which; write protocol = "tcp" or "udp" too
+d.toml:9:1: [[deny]] has no `source'; write source = "203.0.113.0/24"
+d.toml:10:12: `protocol' is that of a service; write service = "192.168.100.240:80" too, or neither for all services
+d.toml:15:15: only TCP connections can be reset; write server_gone = "reschedule"
+d.toml:16:14: slow start needs a scheduler that shares by weight, and "sh" does not; write scheduler = "wrr", "wlc", "sed", "nq" or "twos"
+d.toml:18:1: [service.timeouts] has no key `tpc'; write `tcp'
+d.toml:19:7: `udp' is 0, out of range; write a whole number from 1 to 2678400
+d.toml:23:15: server_gone "forget" is unknown; write "keep", "reschedule", "reset" or "auto"
+"#,
+    );
+    let config = Config::parse(
+        r#"[connections]
+max = 1000
+[[deny]]
+source = "203.0.113.0/24"
+[[deny]]
+source = "0.0.0.0/0"
+service = "192.0.2.1:53"
+protocol = "udp"
+[[service]]
+address = "192.0.2.1:53"
+protocol = "udp"
+server_gone = "auto"
+timeouts = { udp = 7 }
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+server_gone = "auto"
+slow_start = 30
+"#,
+        "d.toml",
+    )
+    .expect("nothing is wrong");
+    assert_eq!(config.connections.half_open, 250);
+    let names = ServiceKey::new(Protocol::UDP, [192, 0, 2, 1], 53);
+    let web = ServiceKey::new(Protocol::TCP, [192, 0, 2, 1], 80);
+    let rule = |source: [u8; 4], length, service| DenyRule {
+        source: source.into(),
+        length,
+        service,
+    };
+    let with = |key, server_gone, udp, slow_start_secs| {
+        Operation::AddService(ServiceSpec {
+            beyond: Beyond {
+                server_gone: Some(server_gone),
+                timeouts: TimeoutChange {
+                    udp,
+                    ..TimeoutChange::default()
+                },
+                slow_start_secs,
+            },
+            ..ServiceSpec::new(key, "wlc")
+        })
+    };
+    assert_eq!(
+        config.operations(),
+        [
+            Operation::SetDeny(vec![
+                rule([203, 0, 113, 0], 24, None),
+                rule([0; 4], 0, Some(names)),
+            ]),
+            with(names, ServerGone::Reschedule, 7, 0),
+            with(web, ServerGone::Reset, 0, 30),
+        ]
+    );
+}
+
+#[test]
 fn an_empty_file_is_the_default() {
     let config = Config::parse("", "d.toml").expect("nothing is wrong");
     assert_eq!(config, Config::default());
@@ -437,6 +531,7 @@ protocol = "udp"
         Connections {
             table_bits: 16,
             max: 1_000_000,
+            half_open: 250_000,
         }
     );
     assert_eq!(

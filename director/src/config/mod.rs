@@ -13,7 +13,7 @@ mod words;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::core::operation::{Operation, ServerSpec, ServiceSpec};
+use crate::core::operation::{DenyRule, Operation, ServerSpec, ServiceSpec};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub timeouts: TimeoutsView,
     /// The connection table.
     pub connections: Connections,
+    /// Whose packets are dropped, in the order of the file.
+    pub deny: Vec<DenyRule>,
     /// Addresses that the director adds at start and removes at the end.
     pub vips: Vec<Vip>,
     /// Virtual services, in the order of the file.
@@ -61,6 +63,7 @@ impl Default for Config {
             sysctl: Sysctl::default(),
             timeouts: DEFAULT_TIMEOUTS,
             connections: Connections::default(),
+            deny: Vec::new(),
             vips: Vec::new(),
             services: Vec::new(),
         }
@@ -74,6 +77,8 @@ pub struct Connections {
     pub table_bits: u8,
     /// Connections beyond this number are refused.
     pub max: u32,
+    /// Of these so many may be half-open; then the oldest half-open ones go. A quarter of them by default.
+    pub half_open: u32,
 }
 
 impl Default for Connections {
@@ -81,6 +86,7 @@ impl Default for Connections {
         Connections {
             table_bits: 12,
             max: 4_000_000,
+            half_open: 1_000_000,
         }
     }
 }

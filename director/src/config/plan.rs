@@ -30,6 +30,9 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
 
     let mut operations: Vec<Operation> = switches(old, new).collect();
     operations.extend(timeouts(old.timeouts, new.timeouts));
+    if old.deny != new.deny {
+        operations.push(Operation::SetDeny(new.deny.clone()));
+    }
     operations.extend(
         old.services
             .iter()

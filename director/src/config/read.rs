@@ -1,5 +1,6 @@
 //! From the text of a configuration file to its values.
 
+mod deny;
 mod service;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,10 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use shared::addr::Protocol;
 use toml::de::DeTable;
 
+use self::deny::deny;
 use self::service::service;
 use super::fault::{Broken, Faults, Notes};
 use super::section::{Placed, Section};
@@ -62,6 +65,19 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
             && seen.first(notes, at, format_args!("VIP {}", vip.address), vip.address)
         {
             config.vips.push(vip);
+        }
+    }
+    let mut seen = Seen::default();
+    for section in root.tables(notes, "deny", &words::DENY) {
+        if let Some((at, rule)) = deny(notes, section)
+            && seen.first(
+                notes,
+                at,
+                format_args!("source {}/{}", rule.source, rule.length),
+                rule,
+            )
+        {
+            config.deny.push(rule);
         }
     }
     let mut seen = Seen::default();
@@ -145,13 +161,23 @@ fn connections(
     section: Section<'_, '_>,
     default: Connections,
 ) -> Connections {
+    let max = section
+        .number(notes, "max", 1..=MOST_CONNECTIONS)
+        .map_or(default.max, |max| max.value);
+    let half_open = section.number(notes, "half_open", 1..=max);
     Connections {
+        half_open: half_open.map_or((max / 4).max(1), |number| number.value),
+        max,
         table_bits: section
             .number(notes, "table_bits", 8..=27)
             .map_or(default.table_bits, |bits| bits.value as u8),
-        max: section
-            .number(notes, "max", 1..=MOST_CONNECTIONS)
-            .map_or(default.max, |max| max.value),
+    }
+}
+
+fn protocol(word: &str) -> Protocol {
+    match word {
+        "udp" => Protocol::UDP,
+        _ => Protocol::TCP,
     }
 }
 

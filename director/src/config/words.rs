@@ -20,10 +20,11 @@ pub(super) const FILE: Keys = Keys {
         "sysctl",
         "timeouts",
         "connections",
+        "deny",
         "vip",
         "service",
     ],
-    later: &["metrics", "agents", "fullnat", "deny", "vrrp", "sync"],
+    later: &["metrics", "agents", "fullnat", "vrrp", "sync"],
 };
 
 pub(super) const DIRECTOR: Keys = Keys {
@@ -46,7 +47,19 @@ pub(super) const TIMEOUTS: Keys = Keys {
 
 pub(super) const CONNECTIONS: Keys = Keys {
     table: "[connections]",
-    known: &["table_bits", "max"],
+    known: &["table_bits", "max", "half_open"],
+    later: &[],
+};
+
+pub(super) const SERVICE_TIMEOUTS: Keys = Keys {
+    table: "[service.timeouts]",
+    known: &["tcp", "tcp_fin", "udp"],
+    later: &[],
+};
+
+pub(super) const DENY: Keys = Keys {
+    table: "[[deny]]",
+    known: &["source", "service", "protocol"],
     later: &[],
 };
 
@@ -65,6 +78,9 @@ pub(super) const SERVICE: Keys = Keys {
         "flags",
         "persistence",
         "netmask",
+        "server_gone",
+        "slow_start",
+        "timeouts",
         "server",
     ],
     later: &["fwmark", "sorry_server", "quorum", "hysteresis", "check"],
@@ -96,6 +112,11 @@ pub(super) const SCHEDULERS: Words = Words {
         "rr", "wrr", "lc", "wlc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "fo", "ovf",
         "twos", "none",
     ],
+    later: &[],
+};
+
+pub(super) const SERVER_GONE: Words = Words {
+    known: &["keep", "reschedule", "reset", "auto"],
     later: &[],
 };
 

@@ -151,6 +151,7 @@ impl Director {
     /// What time brings.
     pub fn handle_timeout(&mut self, now: Time, outbox: &mut Outbox) {
         self.balancer.expire(now);
+        self.send_resets(outbox);
         let lost = self.fragments.expire(now);
         self.drops.count(Reason::FragmentTimeout, lost);
         self.collect_held(outbox);
@@ -262,6 +263,10 @@ impl Director {
             Class::NoServer => {
                 self.refuse(arrival, Some(flow.destination), frame, outbox);
                 return Verdict::Drop(Reason::NoServer);
+            }
+            Class::Over(id) => {
+                self.answer_with_reset(arrival, id, headers, frame, outbox);
+                return Verdict::Drop(Reason::ServerGone);
             }
             Class::Stray => {
                 let own = self.network.source_for(arrival.port, flow.source);

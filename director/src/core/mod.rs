@@ -4,6 +4,7 @@ mod arena;
 pub mod balancer;
 pub mod capture;
 pub mod connection;
+pub mod deny;
 pub mod director;
 pub mod forward;
 mod fragments;

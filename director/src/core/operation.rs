@@ -31,6 +31,8 @@ pub enum Operation {
     Zero(Option<ServiceKey>),
     /// `--set`
     SetTimeouts(TimeoutChange),
+    /// `[[deny]]`: all rules, in place of those that were there.
+    SetDeny(Vec<DenyRule>),
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.
@@ -130,6 +132,71 @@ pub struct ServiceSpec {
     /// `-o`
     #[serde(default)]
     pub one_packet: bool,
+    /// What IPVS has not.
+    #[serde(default)]
+    pub beyond: Beyond,
+}
+
+/// What a service can be told that IPVS does not know. By default nothing of it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Beyond {
+    /// `--server-gone`: what becomes of connections whose real server was removed. None is IPVS' way,
+    /// by `expire_nodest_conn`.
+    pub server_gone: Option<ServerGone>,
+    /// `--timeouts`: of this service's connections; 0 is the general one.
+    pub timeouts: TimeoutChange,
+    /// `--slow-start`: seconds in which a new real server's share rises to its weight; 0 is at once.
+    pub slow_start_secs: u32,
+}
+
+/// What becomes of connections whose real server was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerGone {
+    /// They go on to the removed server until they end.
+    Keep,
+    /// The next packet of the client goes to another server.
+    Reschedule,
+    /// Both ends are told at once that they are over (TCP only).
+    Reset,
+}
+
+impl ServerGone {
+    /// Those that there are, by name.
+    pub const NAMES: [(&str, ServerGone); 3] = [
+        ("keep", ServerGone::Keep),
+        ("reschedule", ServerGone::Reschedule),
+        ("reset", ServerGone::Reset),
+    ];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        let named = ServerGone::NAMES.iter().find(|(_, way)| *way == self);
+        named.map_or("", |(name, _)| name)
+    }
+
+    /// What a name says for services of a protocol: `auto` is what suits it best.
+    pub fn parse(name: &str, protocol: Protocol) -> Option<ServerGone> {
+        if name == "auto" {
+            return Some(match protocol {
+                Protocol::TCP => ServerGone::Reset,
+                _ => ServerGone::Reschedule,
+            });
+        }
+        let named = ServerGone::NAMES.iter().find(|(known, _)| *known == name);
+        named.map(|(_, way)| *way)
+    }
+}
+
+/// `[[deny]]`: whose packets are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DenyRule {
+    /// The network.
+    pub source: IpAddr,
+    /// Its length.
+    pub length: u8,
+    /// Of which service; none is of all.
+    pub service: Option<ServiceKey>,
 }
 
 impl ServiceSpec {
@@ -142,6 +209,7 @@ impl ServiceSpec {
             persistence: None,
             persistence_engine: None,
             one_packet: false,
+            beyond: Beyond::default(),
         }
     }
 }
@@ -285,7 +353,7 @@ pub enum TunnelChecksum {
 }
 
 /// `--set tcp tcpfin udp`, seconds; 0 keeps the present value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TimeoutChange {
     /// ESTABLISHED.
     pub tcp: u32,
@@ -323,6 +391,9 @@ pub enum OperationError {
     /// EINVAL.
     #[error("{0}")]
     Invalid(String),
+    /// Something that IPVS has not, and that does not go together.
+    #[error("{0}")]
+    Unfit(String),
     /// Something that IPVS has and this director has not yet.
     #[error("{0} is not there yet")]
     NotYet(String),

@@ -27,6 +27,11 @@ reasons! {
     ServerRemoved => "server_removed",
     /// The connection table holds as many connections as it may: raise `max` of `[connections]`.
     TableFull => "table_full",
+    /// A `[[deny]]` of the configuration names its source.
+    Denied => "denied",
+    /// The connection's real server was removed and the service resets such connections; the sender is
+    /// told so.
+    ServerGone => "server_gone",
     /// `drop_packet` is on, and this one would have made a connection.
     Defence => "drop_packet",
     /// The service has no real server that may take a new connection; the client is told so.

@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use shared::time::Time;
+
 use super::arena::Id;
 use super::capture::CaptureKey;
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
 use super::service::ServiceId;
 use super::stats::{Counters, Estimator};
+
 use super::view::ServerView;
 
 /// A real server's number. Good as long as the server is configured or has connections.
@@ -44,6 +47,10 @@ pub struct Server {
     templates: u32,
     /// Its latest weight but 0. Only `mh` looks at it.
     last_weight: i32,
+    /// See [`weight`](Server::weight).
+    weight: i32,
+    /// Since when it takes connections, for slow start.
+    pub(super) started: Option<Time>,
     pub(super) estimator: Estimator,
     spec: ServerSpec,
 }
@@ -81,6 +88,8 @@ impl Server {
             nat_connections: 0,
             templates: 0,
             last_weight: spec.weight,
+            weight: spec.weight,
+            started: None,
             estimator: Estimator::default(),
             spec,
         }
@@ -91,9 +100,13 @@ impl Server {
         &self.spec
     }
 
-    /// Its present weight.
+    /// What a scheduler goes by: its weight, or with slow start the present share of it.
     pub fn weight(&self) -> i32 {
-        self.spec.weight
+        self.weight
+    }
+
+    pub(super) fn set_weight(&mut self, weight: i32) {
+        self.weight = weight;
     }
 
     /// Its latest weight but 0.
@@ -128,7 +141,7 @@ impl Server {
 
     /// Whether it takes new connections at all: every scheduler skips the others.
     pub fn is_usable(&self) -> bool {
-        self.spec.weight > 0 && self.load == Load::Normal
+        self.weight > 0 && self.load == Load::Normal
     }
 
     /// Whether it has reached its upper threshold.
@@ -147,6 +160,7 @@ impl Server {
             self.last_weight = spec.weight;
         }
         self.availability = Availability::Available;
+        self.weight = spec.weight;
         self.spec = spec;
         if self.has_reached_limit() {
             self.load = Load::Overloaded;
@@ -158,6 +172,7 @@ impl Server {
     /// It was removed from its service.
     pub fn withdraw(&mut self) {
         self.availability = Availability::Removed;
+        self.started = None;
     }
 
     /// A template was made. It is counted nowhere else.

@@ -3,7 +3,10 @@
 use shared::addr::{Addr, Family, Protocol};
 
 use super::arena::Id;
-use super::operation::{Netmask, OperationError, Persistence, ServiceKey, ServiceSpec};
+use super::operation::{
+    Netmask, OperationError, Persistence, ServerGone, ServiceKey, ServiceSpec, TimeoutChange,
+};
+use super::protocol::Timeouts;
 use super::scheduler::{self, Scheduler};
 use super::server::ServerId;
 use super::stats::{Counters, Estimator};
@@ -32,6 +35,8 @@ pub struct Service {
     pub(super) scheduler: Box<dyn Scheduler>,
     /// Newest first: every scheduler walks them in this order.
     pub(super) servers: Vec<ServerId>,
+    /// Of its connections, if they are its own.
+    pub(super) timeouts: Option<Box<Timeouts>>,
     pub(super) spec: ServiceSpec,
     /// Counts up with every service that is added.
     pub(super) serial: u64,
@@ -63,6 +68,7 @@ impl Service {
             estimator: Estimator::default(),
             scheduler,
             servers: Vec::new(),
+            timeouts: None,
             spec,
             serial,
             presence: Presence::Configured,
@@ -97,6 +103,16 @@ impl Service {
         );
         let goes_on = self.holds_all_ports && self.connections > 0;
         ftp && self.wants_key() && (self.spec.persistence.is_some() || goes_on)
+    }
+
+    /// Takes over what its specification says about timeouts; the rest are the general ones.
+    pub fn settle_timeouts(&mut self, general: &Timeouts) {
+        let own = self.spec.beyond.timeouts;
+        self.timeouts = (own != TimeoutChange::default()).then(|| {
+            let mut timeouts = *general;
+            timeouts.change(&own);
+            Box::new(timeouts)
+        });
     }
 
     /// Where the kernel lists it: by the bucket of its hash table, newest first.
@@ -165,7 +181,35 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
     if spec.persistence_engine.is_some() {
         return not_yet("a persistence engine");
     }
-    scheduler
+    let scheduler = scheduler?;
+    check_beyond(spec, scheduler.as_ref())?;
+    Ok(scheduler)
+}
+
+/// What goes beyond IPVS has to make sense.
+fn check_beyond(spec: &ServiceSpec, scheduler: &dyn Scheduler) -> Result<(), OperationError> {
+    let unfit = |what: String| Err(OperationError::Unfit(what));
+    let tcp = matches!(
+        spec.key,
+        ServiceKey::Address {
+            protocol: Protocol::TCP,
+            ..
+        }
+    );
+    if spec.beyond.server_gone == Some(ServerGone::Reset) && !tcp {
+        return unfit(format!(
+            "only TCP connections can be reset, and service {} is not TCP: write reschedule",
+            spec.key
+        ));
+    }
+    if spec.beyond.slow_start_secs > 0 && !scheduler.shares_by_weight() {
+        return unfit(format!(
+            "slow start of service {} needs a scheduler that shares by weight (wrr, wlc, sed, nq, \
+             twos), not {}",
+            spec.key, spec.scheduler
+        ));
+    }
+    Ok(())
 }
 
 /// The control port of FTP, whose services take what comes to other ports too.

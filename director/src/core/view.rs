@@ -120,6 +120,10 @@ pub struct StatusView {
     pub interfaces: Vec<InterfaceView>,
     /// Connections and templates in the table.
     pub connections: u64,
+    /// Connections of which only one end has been heard.
+    pub half_open: u64,
+    /// Half-open connections that had to make room for newer ones, since the start.
+    pub pushed_out: u64,
     /// Keys by which the capture program knows what to take.
     pub capture_keys: u64,
     /// Packets that were taken and then given to the host after all.

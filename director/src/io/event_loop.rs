@@ -445,6 +445,8 @@ impl Backend for Desk<'_> {
             uptime_secs: self.now.since(self.started).as_secs(),
             interfaces: self.interfaces.clone(),
             connections: self.director.balancer.connection_count() as u64,
+            half_open: u64::from(self.director.balancer.half_open()),
+            pushed_out: self.director.balancer.pushed_out(),
             capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops

@@ -88,7 +88,7 @@ fn rules(file: &Path) -> Result<Vec<Operation>, RulesError> {
             line: at + 1,
             what,
         };
-        match command::parse("ipvsadm", &words, &names) {
+        match command::parse("lvsadm", &words, &names) {
             Ok(Command::Apply(operation)) => operations.push(operation),
             Ok(_) => return Err(fault(format!("`{line}' changes nothing: leave it out"))),
             Err(error) => return Err(fault(error.message)),

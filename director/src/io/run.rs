@@ -106,6 +106,7 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
 fn settings(launch: &Launch) -> Settings {
     Settings {
         most_connections: launch.config.connections.max,
+        most_half_open: launch.config.connections.half_open,
         ..Settings::default()
     }
 }

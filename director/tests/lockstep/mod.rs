@@ -152,7 +152,10 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::EditServer(key, _)
         | Operation::DeleteServer(key, _) => Some(*key),
         Operation::Zero(key) => *key,
-        Operation::Flush | Operation::SetTimeouts(_) | Operation::SetSysctl { .. } => None,
+        Operation::Flush
+        | Operation::SetTimeouts(_)
+        | Operation::SetSysctl { .. }
+        | Operation::SetDeny(_) => None,
     }
 }
 

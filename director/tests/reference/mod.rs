@@ -110,7 +110,7 @@ impl Backend for Table {
                 }
             }
             // Not ipvsadm's.
-            Operation::SetSysctl { .. } => {}
+            Operation::SetSysctl { .. } | Operation::SetDeny(_) => {}
             Operation::SetTimeouts(change) => {
                 let set = |field: &mut u32, value: u32| {
                     if value != 0 {
@@ -164,6 +164,8 @@ impl Backend for Table {
             uptime_secs: 5,
             interfaces: Vec::new(),
             connections: self.connections.len() as u64,
+            half_open: 0,
+            pushed_out: 0,
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),

@@ -173,6 +173,8 @@ impl Backend for Director {
             uptime_secs: 5,
             interfaces: Vec::new(),
             connections,
+            half_open: 0,
+            pushed_out: 0,
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),

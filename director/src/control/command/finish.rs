@@ -142,6 +142,7 @@ fn service_spec(
         }),
         persistence_engine: service.engine,
         one_packet: service.one_packet,
+        beyond: service.beyond,
     })
 }
 

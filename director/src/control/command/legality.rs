@@ -57,7 +57,8 @@ impl Verb {
             | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, Server) => Compulsory,
             (
                 Verb::AddService | Verb::EditService,
-                Scheduler | Persistent | Netmask | OnePacket | PersistenceEngine | SchedulerFlags,
+                Scheduler | Persistent | Netmask | OnePacket | PersistenceEngine | SchedulerFlags
+                | ServerGone | SlowStart | Timeouts,
             )
             | (
                 Verb::AddServer | Verb::EditServer,
@@ -119,11 +120,14 @@ pub(super) enum Opt {
     TunNoChecksum,
     TunChecksum,
     TunRemoteChecksum,
+    ServerGone,
+    SlowStart,
+    Timeouts,
 }
 
 impl Opt {
     /// All of them, as messages name them, in their order.
-    const ALL: [(Opt, &'static str); 34] = [
+    const ALL: [(Opt, &'static str); 37] = [
         (Opt::Numeric, "numeric"),
         (Opt::Connection, "connection"),
         (Opt::Service, "service-address"),
@@ -158,6 +162,9 @@ impl Opt {
         (Opt::TunNoChecksum, "tun-nocsum"),
         (Opt::TunChecksum, "tun-csum"),
         (Opt::TunRemoteChecksum, "tun-remcsum"),
+        (Opt::ServerGone, "server-gone"),
+        (Opt::SlowStart, "slow-start"),
+        (Opt::Timeouts, "timeouts"),
     ];
 
     /// Those that say something about the encapsulation.

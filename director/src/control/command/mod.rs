@@ -55,6 +55,27 @@ pub enum Command {
     Version,
 }
 
+/// Whose options are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// ipvsadm's and no others.
+    Ipvsadm,
+    /// Also those for what IPVS has not.
+    Lvsadm,
+}
+
+impl Dialect {
+    /// Of a program by the name that it was called by.
+    pub fn of(program: &str) -> Dialect {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        if name.starts_with("lvsadm") {
+            Dialect::Lvsadm
+        } else {
+            Dialect::Ipvsadm
+        }
+    }
+}
+
 /// How `-L` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Format {
@@ -209,7 +230,7 @@ impl UsageError {
 /// Reads the arguments of `program` (its name as it was called, which one message shows). No
 /// arguments are no command: what to do then is the caller's business.
 pub fn parse(program: &str, args: &[String], names: &dyn Names) -> Result<Command, UsageError> {
-    let mut scanner = popt::Scanner::new(args);
+    let mut scanner = popt::Scanner::new(Dialect::of(program), args);
     let Ok(Some(first)) = scanner.next() else {
         return Err(UsageError::try_help(program));
     };

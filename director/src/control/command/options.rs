@@ -60,6 +60,9 @@ pub(super) enum Tag {
     TunNoChecksum,
     TunChecksum,
     TunRemoteChecksum,
+    ServerGone,
+    SlowStart,
+    Timeouts,
 }
 
 /// Whether an option takes an argument.
@@ -144,6 +147,13 @@ pub(super) const OPTIONS: &[Definition] = &[
     long_flag("tun-nocsum", Tag::TunNoChecksum),
     long_flag("tun-csum", Tag::TunChecksum),
     long_flag("tun-remcsum", Tag::TunRemoteChecksum),
+];
+
+/// What lvsadm has besides. Called as ipvsadm it does not know them.
+pub(super) const BEYOND: &[Definition] = &[
+    long_value("server-gone", Tag::ServerGone),
+    long_value("slow-start", Tag::SlowStart),
+    long_value("timeouts", Tag::Timeouts),
 ];
 
 const fn flag(long: &'static str, short: char, tag: Tag) -> Definition {

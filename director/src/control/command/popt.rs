@@ -8,11 +8,13 @@
 //!   begin with `-`.
 //! - An error names the whole word that was read last.
 
-use super::options::{Argument, Definition, OPTIONS, Tag};
+use super::Dialect;
+use super::options::{Argument, BEYOND, Definition, OPTIONS, Tag};
 
 /// A command line that is being taken apart.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
+    dialect: Dialect,
     args: &'a [String],
     next: usize,
     /// What is left of a bundle of short options.
@@ -41,8 +43,9 @@ pub(super) enum ScanError {
 
 impl<'a> Scanner<'a> {
     /// Starts at the first of the arguments, which come without the program's name.
-    pub(super) fn new(args: &'a [String]) -> Scanner<'a> {
+    pub(super) fn new(dialect: Dialect, args: &'a [String]) -> Scanner<'a> {
         Scanner {
+            dialect,
             args,
             next: 0,
             bundle: None,
@@ -91,8 +94,13 @@ impl<'a> Scanner<'a> {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
+        let beyond = match self.dialect {
+            Dialect::Ipvsadm => &[],
+            Dialect::Lvsadm => BEYOND,
+        };
         let definition = OPTIONS
             .iter()
+            .chain(beyond)
             .find(|definition| definition.long == name)
             .ok_or(ScanError::Unknown)?;
         self.argument(definition, value)
@@ -157,7 +165,7 @@ mod tests {
     /// Options, the error with its word, and words.
     fn scan(line: &str) -> (Vec<Taken>, Option<(ScanError, String)>, Vec<String>) {
         let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let mut scanner = Scanner::new(&args);
+        let mut scanner = Scanner::new(Dialect::Ipvsadm, &args);
         let mut found = Vec::new();
         let error = loop {
             match scanner.next() {

@@ -6,7 +6,7 @@ mod sysctl;
 use std::path::Path;
 
 use super::client::{Api, ApiError, Unreachable};
-use super::command::{Addresses, Command, Format, Scope, UsageError, parse};
+use super::command::{Addresses, Command, Dialect, Format, Scope, UsageError, parse};
 use super::names::Names;
 use super::text::{connections, errors, help, listing, save, status};
 use crate::core::operation::{Operation, ServiceKey};
@@ -40,7 +40,7 @@ pub fn run(
         return Run::new(plain, terminal, api, names).restore_script();
     }
     let mut run = Run::new(program, terminal, api, names);
-    if name.starts_with("lvsadm") {
+    if Dialect::of(program) == Dialect::Lvsadm {
         match args {
             [word] if word == "status" => return run.status(),
             [word, switches @ ..] if word == "sysctl" => return run.sysctl(switches),
@@ -214,10 +214,11 @@ impl<'a> Run<'a> {
     }
 
     fn save(&mut self, addresses: Addresses) -> Result<(), Failure> {
+        let dialect = Dialect::of(self.program);
         let services = self.api.services()?;
         self.terminal
-            .out(&save::rules(&services, addresses, self.names));
-        for fault in save::left_out(&services) {
+            .out(&save::rules(&services, dialect, addresses, self.names));
+        for fault in save::left_out(&services, dialect) {
             self.terminal.err(&format!("{fault}\n"));
         }
         Ok(())

@@ -7,8 +7,8 @@ use shared::addr::{Family, Protocol};
 
 use super::*;
 use crate::core::operation::{
-    ForwardMethod, Netmask, OperationError, Persistence, SchedulerFlags, ServerSpec, ServiceSpec,
-    Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Netmask, OperationError, Persistence, SchedulerFlags, ServerGone,
+    ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
     ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, SysctlView,
@@ -131,6 +131,8 @@ impl Api for Fake {
             uptime_secs: 5,
             interfaces: Vec::new(),
             connections: 0,
+            half_open: 0,
+            pushed_out: 0,
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),
@@ -382,8 +384,8 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let scheduler = prop::sample::select(vec!["rr", "wlc", "sh", "mh"]);
     let engine = prop::option::of(Just("sip".to_owned()));
     let persistence = prop::option::of((1u32..=2_678_400, any::<u32>(), 1u8..=128));
-    (service_key(), scheduler, 0u8..4, persistence, engine, any::<bool>()).prop_map(
-        |(key, scheduler, flags, persistence, persistence_engine, one_packet)| {
+    (service_key(), scheduler, 0u8..4, persistence, engine, any::<bool>(), beyond()).prop_map(
+        |(key, scheduler, flags, persistence, persistence_engine, one_packet, beyond)| {
             let family = key.family();
             let udp = !matches!(key, ServiceKey::Address { protocol, .. } if protocol != Protocol::UDP);
             ServiceSpec {
@@ -397,10 +399,28 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
                 }),
                 persistence_engine,
                 one_packet: one_packet && udp,
+                beyond,
                 ..ServiceSpec::new(key, scheduler)
             }
         },
     )
+}
+
+fn beyond() -> impl Strategy<Value = Beyond> {
+    let ways = ServerGone::NAMES.map(|(_, way)| way).to_vec();
+    let timeouts = (0u32..3, 0u32..3, 0u32..2_678_401);
+    (
+        prop::option::of(prop::sample::select(ways)),
+        0u32..100,
+        timeouts,
+    )
+        .prop_map(
+            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp))| Beyond {
+                server_gone,
+                slow_start_secs,
+                timeouts: TimeoutChange { tcp, tcp_fin, udp },
+            },
+        )
 }
 
 fn tunnel() -> impl Strategy<Value = Tunnel> {
@@ -451,6 +471,71 @@ fn service_with_server() -> impl Strategy<Value = (ServiceSpec, ServerSpec)> {
         let key = spec.key;
         (Just(spec), server_spec(key))
     })
+}
+
+/// Called as ipvsadm the words beyond it are unknown, and what they said is not saved, which is told.
+#[test]
+fn what_goes_beyond_ipvsadm_is_lvsadms() {
+    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0";
+    let mut api = Fake::default();
+    let (_, err, exit) = run_with(&mut api, &format!("ipvsadm {line}"), &[]);
+    assert_eq!(
+        (err.as_str(), exit),
+        ("--server-gone: unknown option\n", 255)
+    );
+    assert_eq!(api.applied, []);
+    let (_, err, exit) = run_with(&mut api, &format!("lvsadm {line}"), &[]);
+    assert_eq!((err.as_str(), exit), ("", 0));
+    let [Operation::AddService(spec)] = &api.applied[..] else {
+        panic!("{:?}", api.applied);
+    };
+    api.services = vec![view(spec.clone(), Vec::new())];
+    let saved = |api: &mut Fake, program: &str| run_with(api, &format!("{program} -Sn"), &[]);
+    assert_eq!(
+        saved(&mut api, "lvsadm").0,
+        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0\n"
+    );
+    let (out, err, exit) = saved(&mut api, "ipvsadm");
+    assert_eq!((out.as_str(), exit), ("-A -t 10.0.0.1:80 -s wlc\n", 0));
+    assert!(err.contains("lvsadm -S saves it"), "{err}");
+    let (listed, ..) = run_with(&mut api, "lvsadm -Ln", &[]);
+    assert!(
+        listed.contains("TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0\n"),
+        "{listed}"
+    );
+    for (words, fault) in [
+        (
+            "--server-gone forget",
+            "write keep, reschedule, reset or auto",
+        ),
+        (
+            "--slow-start -1",
+            "slow start `-1' is not from 0 to 86400 seconds",
+        ),
+        (
+            "--timeouts 1,2",
+            "write TCP,TCPFIN,UDP in seconds, 0 for the general one",
+        ),
+        ("--timeouts 1,2,x", "invalid timeout value `x' specified"),
+    ] {
+        let line = format!("lvsadm -A -t 10.0.0.1:80 {words}");
+        let (_, err, exit) = run_with(&mut api, &line, &[]);
+        assert!(err.contains(fault) && exit == 2, "{words}: {err}");
+    }
+    let (_, err, _) = run_with(
+        &mut api,
+        "lvsadm -a -t 10.0.0.1:80 -r 10.1.0.1 --slow-start 1",
+        &[],
+    );
+    assert_eq!(
+        err,
+        "Illegal 'slow-start' option with the 'add-server' command\n"
+    );
+    let (help, ..) = run_with(&mut api, "lvsadm -h", &[]);
+    assert!(
+        help.contains("--server-gone keep|reschedule|reset|auto"),
+        "{help}"
+    );
 }
 
 proptest! {

@@ -61,6 +61,8 @@ impl Backend for Many {
             uptime_secs: 1,
             interfaces: Vec::new(),
             connections: self.0 as u64,
+            half_open: 0,
+            pushed_out: 0,
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),

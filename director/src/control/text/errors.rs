@@ -24,6 +24,7 @@ pub fn refusal(operation: &Operation, error: &OperationError) -> String {
         OperationError::Invalid(_) => {
             "Invalid operation.  Possibly wrong module version, address not unicast, ..."
         }
+        OperationError::Unfit(what) => return what.clone(),
         OperationError::NotYet(what) => return not_yet(what),
     };
     sentence.to_owned()

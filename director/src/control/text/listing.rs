@@ -9,7 +9,7 @@ use super::order;
 use crate::control::command::{Columns, Format, Numbers, Order, flags};
 use crate::control::names::Names;
 use crate::core::operation::{
-    ForwardMethod, Netmask, ServerSpec, ServiceSpec, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Netmask, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{InfoView, ServerView, ServiceView, StatsView, TimeoutsView};
 
@@ -127,6 +127,21 @@ fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
     }
     if spec.one_packet {
         text.push_str(" ops");
+    }
+    let Beyond {
+        server_gone,
+        timeouts,
+        slow_start_secs,
+    } = spec.beyond;
+    if let Some(way) = server_gone {
+        write!(text, " server-gone {}", way.name())?;
+    }
+    if slow_start_secs > 0 {
+        write!(text, " slow-start {slow_start_secs}")?;
+    }
+    if timeouts != TimeoutChange::default() {
+        let TimeoutChange { tcp, tcp_fin, udp } = timeouts;
+        write!(text, " timeouts {tcp},{tcp_fin},{udp}")?;
     }
     Ok(())
 }

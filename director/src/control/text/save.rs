@@ -7,26 +7,39 @@ use std::fmt::{self, Write};
 use super::listing::partial_mask;
 use super::name::{Namer, protocol_of};
 use super::order;
-use crate::control::command::{Addresses, flags};
+use crate::control::command::{Addresses, Dialect, flags};
 use crate::control::names::Names;
-use crate::core::operation::{ForwardMethod, ServerSpec, ServiceSpec, Tunnel, TunnelChecksum};
+use crate::core::operation::{
+    Beyond, ForwardMethod, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+};
 use crate::core::view::ServiceView;
 
 /// The rules, one command a line, in the order of a listing.
-pub fn rules(views: &[ServiceView], addresses: Addresses, names: &dyn Names) -> String {
+pub fn rules(
+    views: &[ServiceView],
+    dialect: Dialect,
+    addresses: Addresses,
+    names: &dyn Names,
+) -> String {
     let namer = Namer { addresses, names };
     let mut text = String::new();
     for view in order::services(views) {
         // Writing to a string cannot fail.
-        let _ = service(&mut text, view, namer);
+        let _ = service(&mut text, view, dialect, namer);
     }
     text
 }
 
-/// Real servers that the grammar has no words for and that the rules therefore leave out.
-pub fn left_out(views: &[ServiceView]) -> Vec<String> {
+/// What the grammar has no words for and the rules therefore leave out.
+pub fn left_out(views: &[ServiceView], dialect: Dialect) -> Vec<String> {
     let mut faults = Vec::new();
     for view in views {
+        if dialect == Dialect::Ipvsadm && view.spec.beyond != Beyond::default() {
+            faults.push(format!(
+                "service {} is saved without what ipvsadm has no options for; lvsadm -S saves it",
+                view.spec.key
+            ));
+        }
         for server in &view.servers {
             if method(server.spec.forward).is_none() {
                 faults.push(format!(
@@ -39,10 +52,18 @@ pub fn left_out(views: &[ServiceView]) -> Vec<String> {
     faults
 }
 
-fn service(text: &mut String, view: &ServiceView, namer: Namer<'_>) -> fmt::Result {
+fn service(
+    text: &mut String,
+    view: &ServiceView,
+    dialect: Dialect,
+    namer: Namer<'_>,
+) -> fmt::Result {
     let name = namer.rule(&view.spec.key);
     write!(text, "-A {name}")?;
     properties(text, &view.spec)?;
+    if dialect == Dialect::Lvsadm {
+        beyond(text, &view.spec.beyond)?;
+    }
     text.push('\n');
     let protocol = protocol_of(&view.spec.key);
     for server in order::servers(&view.servers) {
@@ -75,6 +96,21 @@ fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
     let flags = flags::names(spec.flags, &spec.scheduler);
     if !flags.is_empty() {
         write!(text, " -b {flags}")?;
+    }
+    Ok(())
+}
+
+/// What IPVS has not.
+fn beyond(text: &mut String, beyond: &Beyond) -> fmt::Result {
+    if let Some(way) = beyond.server_gone {
+        write!(text, " --server-gone {}", way.name())?;
+    }
+    if beyond.slow_start_secs > 0 {
+        write!(text, " --slow-start {}", beyond.slow_start_secs)?;
+    }
+    let TimeoutChange { tcp, tcp_fin, udp } = beyond.timeouts;
+    if beyond.timeouts != TimeoutChange::default() {
+        write!(text, " --timeouts {tcp},{tcp_fin},{udp}")?;
     }
     Ok(())
 }

@@ -20,6 +20,11 @@ fn write_report(text: &mut String, view: &StatusView) -> fmt::Result {
         uptime(view.uptime_secs)
     )?;
     writeln!(text, "connections         {}", view.connections)?;
+    writeln!(
+        text,
+        "half-open           {}, pushed out {}",
+        view.half_open, view.pushed_out
+    )?;
     writeln!(text, "capture keys        {}", view.capture_keys)?;
     writeln!(text, "given back to host  {} packets", view.given_back)?;
     writeln!(text, "lost by the rings   {} packets", view.ring_losses())?;
@@ -73,6 +78,8 @@ mod tests {
                 ring_losses: 2,
             }],
             connections: 7,
+            half_open: 2,
+            pushed_out: 5,
             capture_keys: 3,
             given_back: 4,
             drops: vec![DropView {
@@ -83,6 +90,7 @@ mod tests {
         let expected = "\
 director 0.1.0, up 1 d 2 h
 connections         7
+half-open           2, pushed out 5
 capture keys        3
 given back to host  4 packets
 lost by the rings   2 packets

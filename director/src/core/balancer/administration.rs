@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use shared::time::Time;
 
 use super::Balancer;
+use crate::core::deny::Deny;
 use crate::core::operation::{
-    ForwardMethod, Operation, OperationError, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
-    TimeoutChange,
+    ForwardMethod, Operation, OperationError, ServerGone, ServerKey, ServerSpec, ServiceKey,
+    ServiceSpec, TimeoutChange,
 };
-use crate::core::protocol::tcp::TcpState;
 use crate::core::scheduler::Pool;
 use crate::core::server::{self, Server, ServerId};
 use crate::core::service::{self, Presence, Service, ServiceId};
@@ -21,7 +21,7 @@ impl Balancer {
     pub fn apply(&mut self, now: Time, operation: &Operation) -> Result<(), OperationError> {
         match operation {
             Operation::AddService(spec) => self.add_service(now, spec),
-            Operation::EditService(spec) => self.edit_service(spec),
+            Operation::EditService(spec) => self.edit_service(now, spec),
             Operation::DeleteService(key) => self.delete_service(now, key),
             Operation::Flush => {
                 while let Some(key) = self.by_key.keys().next().copied() {
@@ -29,8 +29,8 @@ impl Balancer {
                 }
                 Ok(())
             }
-            Operation::AddServer(key, spec) => self.add_server(key, spec),
-            Operation::EditServer(key, spec) => self.edit_server(key, spec),
+            Operation::AddServer(key, spec) => self.add_server(now, key, spec),
+            Operation::EditServer(key, spec) => self.edit_server(now, key, spec),
             Operation::DeleteServer(key, server) => self.delete_server(now, key, server),
             Operation::Zero(Some(key)) => {
                 let id = self.id_of(key)?;
@@ -46,6 +46,11 @@ impl Balancer {
                 Ok(())
             }
             Operation::SetTimeouts(change) => self.set_timeouts(change),
+            Operation::SetDeny(rules) => {
+                self.deny = Deny::new(rules);
+                self.sweep_at = Some(0);
+                Ok(())
+            }
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;
                 self.switch_defence(now);
@@ -61,7 +66,8 @@ impl Balancer {
         let mut scheduler = service::check(spec)?;
         scheduler.init(&Pool::new(&[], &self.servers));
         self.services_added += 1;
-        let service = Service::new(spec.clone(), scheduler, self.services_added);
+        let mut service = Service::new(spec.clone(), scheduler, self.services_added);
+        service.settle_timeouts(&self.settings.timeouts);
         let id = self.services.insert(service);
         self.by_key.insert(spec.key, id);
         self.settle_service(id);
@@ -69,16 +75,26 @@ impl Balancer {
         Ok(())
     }
 
-    fn edit_service(&mut self, spec: &ServiceSpec) -> Result<(), OperationError> {
+    fn edit_service(&mut self, now: Time, spec: &ServiceSpec) -> Result<(), OperationError> {
         let id = self.id_of(&spec.key)?;
         let mut scheduler = service::check(spec)?;
         let service = &mut self.services[id];
-        // With the same scheduler its state stays.
-        if service.spec.scheduler != spec.scheduler {
-            scheduler.init(&Pool::new(&service.servers, &self.servers));
-            service.scheduler = scheduler;
+        let former = std::mem::replace(&mut service.spec, spec.clone());
+        service.settle_timeouts(&self.settings.timeouts);
+        if former.beyond.slow_start_secs != spec.beyond.slow_start_secs {
+            for at in 0..self.services[id].servers.len() {
+                self.weigh(now, self.services[id].servers[at]);
+            }
         }
-        service.spec = spec.clone();
+        let service = &mut self.services[id];
+        let pool = Pool::new(&service.servers, &self.servers);
+        // With the same scheduler its state stays.
+        if former.scheduler != spec.scheduler {
+            scheduler.init(&pool);
+            service.scheduler = scheduler;
+        } else if former.beyond.slow_start_secs != spec.beyond.slow_start_secs {
+            service.scheduler.updated(&pool);
+        }
         self.settle_service(id);
         Ok(())
     }
@@ -94,7 +110,12 @@ impl Balancer {
         Ok(())
     }
 
-    fn add_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
+    fn add_server(
+        &mut self,
+        now: Time,
+        key: &ServiceKey,
+        spec: &ServerSpec,
+    ) -> Result<(), OperationError> {
         let service_id = self.id_of(key)?;
         check_families(key, spec)?;
         server::check_numbers(spec)?;
@@ -113,6 +134,7 @@ impl Balancer {
                 self.servers.insert(Server::new(service_id, spec.clone()))
             }
         };
+        self.weigh(now, id);
         let service = &mut self.services[service_id];
         service.servers.insert(0, id);
         let pool = Pool::new(&service.servers, &self.servers);
@@ -121,7 +143,12 @@ impl Balancer {
         Ok(())
     }
 
-    fn edit_server(&mut self, key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
+    fn edit_server(
+        &mut self,
+        now: Time,
+        key: &ServiceKey,
+        spec: &ServerSpec,
+    ) -> Result<(), OperationError> {
         let service_id = self.id_of(key)?;
         check_families(key, spec)?;
         server::check_numbers(spec)?;
@@ -129,9 +156,10 @@ impl Balancer {
             return Err(OperationError::NoSuchServer(*key, spec.key));
         };
         server::check_known(spec)?;
-        let service = &mut self.services[service_id];
-        let id = service.servers[position];
+        let id = self.services[service_id].servers[position];
         self.servers[id].restate(spec.clone());
+        self.weigh(now, id);
+        let service = &mut self.services[service_id];
         let pool = Pool::new(&service.servers, &self.servers);
         service.scheduler.updated(&pool);
         self.settle_server(id);
@@ -166,24 +194,14 @@ impl Balancer {
     }
 
     fn set_timeouts(&mut self, change: &TimeoutChange) -> Result<(), OperationError> {
-        let TimeoutChange { tcp, tcp_fin, udp } = *change;
-        if let Some(secs) = [tcp, tcp_fin, udp]
-            .into_iter()
-            .find(|&s| s > MOST_TIMEOUT_SECS)
-        {
+        if let Some(secs) = too_long(change) {
             return Err(OperationError::Invalid(format!(
                 "timeout {secs} is above {MOST_TIMEOUT_SECS} seconds"
             )));
         }
-        let timeouts = &mut self.settings.timeouts;
-        if tcp != 0 {
-            timeouts.tcp.set(TcpState::Established, tcp);
-        }
-        if tcp_fin != 0 {
-            timeouts.tcp.set(TcpState::FinWait, tcp_fin);
-        }
-        if udp != 0 {
-            timeouts.udp_secs = udp;
+        self.settings.timeouts.change(change);
+        for service in self.services.values_mut() {
+            service.settle_timeouts(&self.settings.timeouts);
         }
         Ok(())
     }
@@ -193,8 +211,10 @@ impl Balancer {
         self.servers[id].withdraw();
         self.trash.put(now, id);
         self.settle_server(id);
-        if self.settings.sysctl.expire_nodest_conn != 0 {
-            self.orphans = Some(0);
+        let service = &self.services[self.servers[id].service].spec;
+        let resets = service.beyond.server_gone == Some(ServerGone::Reset);
+        if self.settings.sysctl.expire_nodest_conn != 0 || resets {
+            self.sweep_at = Some(0);
         }
     }
 
@@ -253,6 +273,14 @@ fn check_families(key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationEr
         "real server {} of service {key} is of another address family and needs a tunnel",
         spec.key
     )))
+}
+
+/// A timeout that is above what there may be.
+fn too_long(change: &TimeoutChange) -> Option<u32> {
+    let TimeoutChange { tcp, tcp_fin, udp } = *change;
+    [tcp, tcp_fin, udp]
+        .into_iter()
+        .find(|&secs| secs > MOST_TIMEOUT_SECS)
 }
 
 /// The kernel's limit with 250 ticks per second, 99 days; what the timer wheel reaches is more.

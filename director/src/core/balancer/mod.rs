@@ -8,9 +8,12 @@
 
 mod administration;
 mod defence;
+mod half_open;
 mod persistence;
 mod schedule;
 mod settings;
+mod slow_start;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -26,6 +29,7 @@ use siphasher::sip::SipHasher13;
 use super::arena::Arena;
 use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
+use super::deny::Deny;
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, ServiceKey};
 use super::protocol::State;
@@ -40,7 +44,10 @@ use super::timer::Wheel;
 use super::trash::Trash;
 
 use self::defence::Defence;
+use self::half_open::{HalfOpen, is_half_open};
 pub use self::settings::Settings;
+use self::sweep::Positions;
+pub use self::sweep::{Position, Progress, Reset};
 pub use super::connection::{ConnectionId, Direction};
 pub use super::protocol::Segment;
 
@@ -54,6 +61,8 @@ pub enum Class {
     Once(ConnectionId),
     /// From the real server of this connection.
     Reply(ConnectionId),
+    /// From the client of this connection, whose real server is gone: the client is told that it is over.
+    Over(ConnectionId),
     /// A real server's, of no connection; the server is told that the port is unreachable.
     Stray,
     /// The host's.
@@ -79,8 +88,14 @@ pub struct Balancer {
     estimator: Estimator,
     /// Next tick of the estimators; they start with the first service.
     estimate_at: Option<Time>,
-    /// Where the search for connections of removed servers goes on, while there is one.
-    orphans: Option<usize>,
+    /// Where the search for connections that are not to stay goes on, while there is one.
+    sweep_at: Option<usize>,
+    resets: Vec<Reset>,
+    positions: Positions,
+    half_open: HalfOpen,
+    /// When servers in slow start are weighed anew.
+    warm_at: Option<Time>,
+    deny: Deny,
     captures: CaptureSet,
     random: Random,
     defence: Defence,
@@ -104,7 +119,12 @@ impl Balancer {
             traffic: Counters::default(),
             estimator: Estimator::default(),
             estimate_at: None,
-            orphans: None,
+            sweep_at: None,
+            resets: Vec::new(),
+            positions: Positions::default(),
+            half_open: HalfOpen::default(),
+            warm_at: None,
+            deny: Deny::default(),
             captures: CaptureSet::default(),
             // Nothing about the key can be told from what it brings.
             random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
@@ -159,8 +179,10 @@ impl Balancer {
         connection.last_seen = now;
         let requests = u32::from(direction == Direction::Request);
         connection.packets = connection.packets.wrapping_add(requests);
-        connection.timeout_secs = self.settings.timeouts.secs(after);
         let server_id = connection.server();
+        let service = &self.services[self.servers[server_id].service];
+        let timeouts = service.timeouts.as_deref();
+        connection.timeout_secs = timeouts.unwrap_or(&self.settings.timeouts).secs(after);
         let assures = connection.is_controlled() && after.assures(before, direction);
         let deadline = connection.deadline();
         if Wheel::is_late(&connection.timer, deadline) {
@@ -170,10 +192,36 @@ impl Balancer {
         if assures {
             self.assure(id);
         }
-        if Activity::of(before) != Activity::of(after) {
-            self.servers[server_id].recount(Activity::of(after));
+        if before != after {
+            self.moved(id, server_id, before, after);
         }
         self.count(server_id, direction, ip_bytes);
+    }
+
+    /// A connection is in another state.
+    fn moved(&mut self, id: ConnectionId, server: ServerId, before: State, after: State) {
+        if Activity::of(before) != Activity::of(after) {
+            self.servers[server].recount(Activity::of(after));
+        }
+        match (is_half_open(before), is_half_open(after)) {
+            (true, false) => self.leave_half_open(),
+            (false, true) => self.enter_half_open(id),
+            _ => {}
+        }
+    }
+
+    /// Closes a connection; it is there for a little while, for what its ends still send.
+    fn close(&mut self, now: Time, id: ConnectionId) {
+        let closed = State::Tcp(TcpState::Close);
+        let connection = self.connection_mut(id);
+        let (server, before) = (connection.server(), connection.state());
+        connection.set_state(closed);
+        connection.last_seen = now;
+        connection.timeout_secs = Settings::default().timeouts.secs(closed);
+        let deadline = connection.deadline();
+        self.wheel
+            .bring_forward(self.connections.slab_mut(), id.0, deadline);
+        self.moved(id, server, before, closed);
     }
 
     /// Counts a packet about a connection (an ICMP error) and leaves its timer alone.
@@ -255,13 +303,14 @@ impl Balancer {
         let server = &self.servers[connection.server()];
         let expire_nodest_conn = expire_nodest_conn != 0;
         let quiescent = expire_nodest_conn && server.weight() == 0;
+        // A SYN from the port of a connection that is over is never lost: it is scheduled as it is.
         let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
         let removed = !server.is_available();
-        if is_new || removed && expire_nodest_conn {
+        if is_new {
             return self.begin_anew(now, id, flow, segment);
         }
         if removed {
-            return Class::Drop(Reason::ServerRemoved);
+            return self.bereaved(now, id, flow, segment);
         }
         Class::Request(id)
     }

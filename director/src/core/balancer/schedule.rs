@@ -6,7 +6,7 @@ use shared::time::Time;
 use super::{Balancer, Class, ConnectionId, Segment};
 use crate::core::capture::CaptureKey;
 use crate::core::connection::{Connection, Endpoint};
-use crate::core::operation::ServiceKey;
+use crate::core::operation::{ServerGone, ServiceKey};
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::reason::Reason;
 use crate::core::scheduler::{Opening, Pool};
@@ -30,9 +30,17 @@ impl Balancer {
         if self.settings.sysctl.nat_icmp_send != 0 && self.is_stray(flow, segment) {
             return Class::Stray;
         }
+        if !self.deny.is_empty() && self.is_denied(flow) {
+            return Class::Drop(Reason::Denied);
+        }
         if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0) {
             return Class::NotOurs;
         }
+        self.schedule_whatever(now, flow)
+    }
+
+    /// Makes a connection for a packet, whatever kind of packet it is.
+    pub(super) fn schedule_whatever(&mut self, now: Time, flow: &FlowKey) -> Class {
         let Some(service_id) = self.service_of(flow) else {
             return Class::NotOurs;
         };
@@ -68,6 +76,11 @@ impl Balancer {
             template: None,
         };
         self.begin(now, flow, &birth)
+    }
+
+    fn is_denied(&self, flow: &FlowKey) -> bool {
+        let service = self.service_of(flow);
+        service.is_some_and(|id| self.deny.denies(flow.source, &self.services[id].spec.key))
     }
 
     /// Whether a packet of no connection comes from a real server behind NAT, which would be told so
@@ -153,9 +166,20 @@ impl Balancer {
         if once {
             return Class::Once(self.connections.insert_unseen(connection));
         }
+        let tcp = flow.protocol == Protocol::TCP;
+        let followed = tcp && service.spec.beyond.server_gone == Some(ServerGone::Reset);
+        if followed {
+            connection.follow();
+        }
         let deadline = connection.deadline();
         let id = self.connections.insert(connection);
         self.wheel.set(self.connections.slab_mut(), id.0, deadline);
+        if tcp {
+            self.enter_half_open(id);
+        }
+        if followed {
+            self.positions.begin(id);
+        }
         Class::Request(id)
     }
 

@@ -10,6 +10,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How many connections there may be. Further ones are refused, and those that are there stay.
     pub most_connections: u32,
+    /// How many of them may be half-open. Then the oldest of these go.
+    pub most_half_open: u32,
     /// `net.ipv4.vs`
     pub sysctl: Sysctl,
 }
@@ -19,6 +21,7 @@ impl Default for Settings {
         Settings {
             timeouts: Timeouts::default(),
             most_connections: 4_000_000,
+            most_half_open: 1_000_000,
             sysctl: Sysctl::default(),
         }
     }

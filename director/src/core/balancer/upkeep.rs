@@ -4,6 +4,7 @@
 use shared::time::Time;
 
 use super::Balancer;
+use super::half_open::is_half_open;
 use crate::core::capture::CaptureKey;
 use crate::core::connection::ConnectionId;
 use crate::core::operation::{ServerKey, ServiceKey};
@@ -28,7 +29,8 @@ impl Balancer {
                 self.wheel.set(self.connections.slab_mut(), slot, deadline);
             }
         }
-        self.end_orphans();
+        self.sweep(now);
+        self.warm_up(now);
         self.empty_trash(now);
         self.estimate(now);
         self.defend(now);
@@ -38,7 +40,8 @@ impl Balancer {
     pub fn poll_at(&self) -> Option<Time> {
         [
             self.wheel.poll_at(),
-            self.orphans.map(|_| Time::ZERO),
+            self.sweep_at.map(|_| Time::ZERO),
+            self.warm_at(),
             self.trash.poll_at(),
             self.estimate_at,
             self.defence_at(),
@@ -61,40 +64,15 @@ impl Balancer {
         }
         server.unbind(Activity::of(connection.state()), connection.forward());
         let service_id = server.service;
+        if is_half_open(connection.state()) {
+            self.leave_half_open();
+        }
         self.services[service_id].connections -= 1;
         if let Some(template) = connection.controller() {
             self.connection_mut(template).recount_controlled(-1);
         }
         self.settle_server(connection.server());
         self.settle_service(service_id);
-    }
-
-    /// With `expire_nodest_conn`, connections do not outlive their server.
-    fn end_orphans(&mut self) {
-        let Some(cursor) = self.orphans else {
-            return;
-        };
-        let (connections, rest) = self.connections.piece(cursor, ORPHAN_BUDGET);
-        let orphans: Vec<ConnectionId> = connections
-            .filter(|(_, connection)| !self.servers[connection.server()].is_available())
-            .map(|(id, _)| id)
-            .collect();
-        self.orphans = rest;
-        for id in orphans {
-            // A template goes with the last of its connections, which may have been now.
-            let Some(connection) = self.connections.get(id) else {
-                continue;
-            };
-            let template = connection.controller();
-            if connection.controlled() == 0 {
-                self.end(id);
-            }
-            if let Some(template) = template
-                && self.connection(template).controlled() == 0
-            {
-                self.end(template);
-            }
-        }
     }
 
     fn empty_trash(&mut self, now: Time) {
@@ -197,6 +175,3 @@ impl Balancer {
 
 /// Timers handled in one call of [`Balancer::expire`]: some tens of microseconds.
 const EXPIRE_BUDGET: usize = 256;
-
-/// Slots searched in one call of [`Balancer::expire`] for connections of removed servers.
-const ORPHAN_BUDGET: usize = 4096;

@@ -61,6 +61,7 @@ pub struct Connection {
     pub(in crate::core) packets: u32,
     /// Of a template: whether one of its connections was ever established.
     assured: bool,
+    followed: bool,
     pub(in crate::core) timer: Link,
 }
 
@@ -90,6 +91,7 @@ impl Connection {
             control: 0,
             packets: 0,
             assured: false,
+            followed: false,
             timer: Link::default(),
         }
     }
@@ -152,6 +154,17 @@ impl Connection {
     /// Whether one of its connections was ever established.
     pub fn is_assured(&self) -> bool {
         self.assured
+    }
+
+    /// Whether its sequence numbers are kept, for a reset that may come.
+    #[inline]
+    pub fn is_followed(&self) -> bool {
+        self.followed
+    }
+
+    /// Its sequence numbers are kept from now on.
+    pub(in crate::core) fn follow(&mut self) {
+        self.followed = true;
     }
 
     /// A template that no new connection will find.

@@ -93,6 +93,12 @@ impl ConnectionTable {
         template.retire();
     }
 
+    /// The hash of the flow of a connection's requests.
+    pub fn hash_of(&self, id: ConnectionId) -> u32 {
+        let key = self.get(id).and_then(|c| c.key(Direction::Request));
+        key.map_or(0, |key| self.key.hash(&key))
+    }
+
     /// Adds a connection that no packet will find: of a service that schedules each packet anew.
     pub fn insert_unseen(&mut self, connection: Connection) -> ConnectionId {
         ConnectionId(self.slab.insert(connection))

@@ -5,3 +5,4 @@ mod errors;
 mod fragments;
 mod garbage;
 mod laboratory;
+mod resets;

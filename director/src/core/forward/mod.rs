@@ -2,6 +2,7 @@
 
 mod cut;
 mod nat;
+mod reset;
 
 use shared::addr::Addr;
 use shared::wire::icmpv4::Error;
@@ -30,6 +31,7 @@ impl Director {
     ) -> Verdict {
         let connection = self.balancer.connection(id);
         let (method, server) = (connection.forward(), connection.server());
+        let followed = connection.is_followed();
         let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
         if direction == Direction::Request {
             // Where the client of a NAT connection is, now that its own frame is at hand: the
@@ -76,6 +78,9 @@ impl Director {
         }
         if direction == Direction::Reply {
             self.count(arrival, id, direction, headers);
+        }
+        if followed {
+            self.follow_position(id, direction, headers, frame);
         }
         match (method, direction) {
             (ForwardMethod::Nat, Direction::Request) => {

@@ -7,6 +7,7 @@ use shared::addr::Protocol;
 
 use self::tcp::{Seen, TcpFlags, TcpState, TcpTimeouts};
 use super::connection::Direction;
+use super::operation::TimeoutChange;
 
 /// What the state machines need to know of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +113,22 @@ impl Timeouts {
         match state {
             State::Tcp(state) => self.tcp.secs(state),
             State::Udp => self.udp_secs,
+        }
+    }
+}
+
+impl Timeouts {
+    /// `--set`: 0 keeps what is there.
+    pub fn change(&mut self, change: &TimeoutChange) {
+        let TimeoutChange { tcp, tcp_fin, udp } = *change;
+        if tcp != 0 {
+            self.tcp.set(TcpState::Established, tcp);
+        }
+        if tcp_fin != 0 {
+            self.tcp.set(TcpState::FinWait, tcp_fin);
+        }
+        if udp != 0 {
+            self.udp_secs = udp;
         }
     }
 }

@@ -79,6 +79,14 @@ impl TcpState {
         )
     }
 
+    /// Whether the handshake is not yet complete, as far as the director can see.
+    pub const fn is_half_open(self) -> bool {
+        matches!(
+            self,
+            TcpState::None | TcpState::SynSent | TcpState::SynReceived | TcpState::SynAck
+        )
+    }
+
     /// As ipvsadm prints it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -48,6 +48,11 @@ pub trait Scheduler: Debug + Send {
     /// A server's weight or another of its properties was changed.
     fn updated(&mut self, _pool: &Pool<'_>) {}
 
+    /// Whether twice the weight is twice the share: then a share can rise slowly.
+    fn shares_by_weight(&self) -> bool {
+        false
+    }
+
     /// The position of the server for a new connection.
     fn pick(&mut self, pool: &Pool<'_>, opening: &mut Opening<'_>) -> Option<usize>;
 }

@@ -8,6 +8,10 @@ use super::{Opening, Pool, Scheduler};
 pub(super) struct NeverQueue;
 
 impl Scheduler for NeverQueue {
+    fn shares_by_weight(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &Pool<'_>, _opening: &mut Opening<'_>) -> Option<usize> {
         pool.iter()
             .find(|(_, server)| server.is_usable() && server.active() == 0)

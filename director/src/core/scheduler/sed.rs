@@ -9,6 +9,10 @@ use super::{Opening, Pool, Scheduler};
 pub(super) struct ShortestExpectedDelay;
 
 impl Scheduler for ShortestExpectedDelay {
+    fn shares_by_weight(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &Pool<'_>, _opening: &mut Opening<'_>) -> Option<usize> {
         least::weighted(pool, expected_delay)
     }

@@ -10,6 +10,10 @@ use crate::core::server::Server;
 pub(super) struct PowerOfTwoChoices;
 
 impl Scheduler for PowerOfTwoChoices {
+    fn shares_by_weight(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &Pool<'_>, opening: &mut Opening<'_>) -> Option<usize> {
         let weights = usable(pool).map(|(_, server)| weight(server));
         let total: u64 = weights.sum();

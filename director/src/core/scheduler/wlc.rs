@@ -8,6 +8,10 @@ use super::{Opening, Pool, Scheduler};
 pub(super) struct WeightedLeastConnection;
 
 impl Scheduler for WeightedLeastConnection {
+    fn shares_by_weight(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &Pool<'_>, _opening: &mut Opening<'_>) -> Option<usize> {
         least::weighted(pool, overhead)
     }

@@ -44,6 +44,10 @@ impl Scheduler for WeightedRoundRobin {
         self.changed(pool);
     }
 
+    fn shares_by_weight(&self) -> bool {
+        true
+    }
+
     fn pick(&mut self, pool: &Pool<'_>, _opening: &mut Opening<'_>) -> Option<usize> {
         if self.greatest == 0 {
             return None;

@@ -51,6 +51,9 @@ impl Draft {
             | Tag::Netmask
             | Tag::PersistenceEngine
             | Tag::OnePacket => self.service_option(found, names),
+            Tag::ServerGone | Tag::SlowStart | Tag::Timeouts => {
+                self.beyond_option(found.tag, value)
+            }
             Tag::RealServer => self.real_server(value, names),
             Tag::Masquerading => self.forward(ForwardMethod::Nat),
             Tag::Ipip => self.forward(ForwardMethod::Tunnel),

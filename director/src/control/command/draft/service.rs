@@ -12,6 +12,7 @@ use crate::control::command::number::{leading_number, number};
 use crate::control::command::options::Tag;
 use crate::control::command::popt::Found;
 use crate::control::names::Names;
+use crate::core::operation::{Beyond, ServerGone, TimeoutChange};
 
 /// The virtual service.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(in crate::control::command) struct Service {
     pub(in crate::control::command) netmask: u32,
     pub(in crate::control::command) engine: Option<String>,
     pub(in crate::control::command) one_packet: bool,
+    /// What only lvsadm has.
+    pub(in crate::control::command) beyond: Beyond,
 }
 
 impl Default for Service {
@@ -47,6 +50,7 @@ impl Default for Service {
             netmask: u32::MAX,
             engine: None,
             one_packet: false,
+            beyond: Beyond::default(),
         }
     }
 }
@@ -131,6 +135,50 @@ impl Draft {
         Ok(())
     }
 
+    /// What IPVS has not.
+    pub(super) fn beyond_option(&mut self, tag: Tag, value: &str) -> Result<(), UsageError> {
+        let beyond = &mut self.service.beyond;
+        match tag {
+            Tag::ServerGone => {
+                self.options.insert(Opt::ServerGone)?;
+                let protocol = self.service.protocol.unwrap_or(Protocol::TCP);
+                let way = ServerGone::parse(value, protocol);
+                beyond.server_gone = Some(way.ok_or_else(|| {
+                    UsageError::fault(format!(
+                        "`{value}' is no way to treat connections of a removed server: write keep, \
+                         reschedule, reset or auto"
+                    ))
+                })?);
+            }
+            Tag::SlowStart => {
+                self.options.insert(Opt::SlowStart)?;
+                beyond.slow_start_secs = number(value, 0..=MAX_SLOW_START_SECS)
+                    .and_then(|secs| u32::try_from(secs).ok())
+                    .ok_or_else(|| {
+                        UsageError::fault(format!(
+                            "slow start `{value}' is not from 0 to {MAX_SLOW_START_SECS} seconds"
+                        ))
+                    })?;
+            }
+            _ => {
+                self.options.insert(Opt::Timeouts)?;
+                let values: Vec<&str> = value.split(',').collect();
+                let [tcp, tcp_fin, udp] = values[..] else {
+                    return Err(UsageError::fault(format!(
+                        "timeouts `{value}' are not three: write TCP,TCPFIN,UDP in seconds, 0 for \
+                         the general one"
+                    )));
+                };
+                beyond.timeouts = TimeoutChange {
+                    tcp: timeout(tcp, 0)?,
+                    tcp_fin: timeout(tcp_fin, 0)?,
+                    udp: timeout(udp, 0)?,
+                };
+            }
+        }
+        Ok(())
+    }
+
     fn netmask(&self, value: &str, names: &dyn Names) -> Result<u32, UsageError> {
         if self.service.family == Some(Family::V6) {
             return u32::try_from(leading_number(value))
@@ -154,4 +202,5 @@ pub(in crate::control::command) fn timeout(value: &str, least: i64) -> Result<u3
 /// `-p` without a value. The manual says 300, the program does this.
 const DEFAULT_PERSISTENCE_SECS: u32 = 360;
 const MAX_TIMEOUT_SECS: i64 = 31 * 86_400;
+const MAX_SLOW_START_SECS: i64 = 86_400;
 const FULL_PREFIX: u32 = 128;

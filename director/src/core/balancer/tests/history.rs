@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::operation::{Beyond, DenyRule, ServerGone};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -11,6 +12,8 @@ enum Step {
     Answer(&'static str, u16, u8),
     Pass(u64),
     Switch(&'static str, bool),
+    Beyond(u16, Option<ServerGone>, u32),
+    Deny(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -39,12 +42,16 @@ fn step() -> impl Strategy<Value = Step> {
         "drop_entry",
         "drop_packet",
     ]);
+    let ways = ServerGone::NAMES.map(|(_, way)| way).to_vec();
     let server = (port(), host(), method(), 0..4_u8, 0..4_u8);
     prop_oneof![
         2 => (prop_oneof![Just("-A"), Just("-E")], port(), scheduler, persistence)
             .prop_map(|(what, port, name, more)| Step::Command(format!(
                 "{what} -t 10.0.0.100:{port} -s {name}{more}"
             ))),
+        1 => (port(), prop::option::of(prop::sample::select(ways)), 0..20_u32)
+            .prop_map(|(port, way, slow_start)| Step::Beyond(port, way, slow_start)),
+        1 => any::<bool>().prop_map(Step::Deny),
         1 => (switch, any::<bool>()).prop_map(|(name, on)| Step::Switch(name, on)),
         1 => (prop_oneof![4 => Just("-D"), 4 => Just("-Z"), 1 => Just("-C")], port())
             .prop_map(|(what, port)| Step::Command(format!("{what} -t 10.0.0.100:{port}"))),
@@ -91,6 +98,10 @@ fn check(lab: &Laboratory) -> Result<(), TestCaseError> {
         prop_assert_eq!(server.view().persistent, counted);
     }
     prop_assert!(seen.is_empty() && templates.is_empty() && controlled.is_empty());
+    let half_open = all().filter(|(_, connection)| {
+        !connection.is_template() && is_half_open(connection.state())
+    });
+    prop_assert_eq!(balancer.half_open() as usize, half_open.count());
     for (id, service) in balancer.services.iter() {
         prop_assert_eq!(
             service.connections,
@@ -106,7 +117,10 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
         expire_nodest_conn in any::<bool>(),
     ) {
-        let mut lab = Laboratory::new();
+        let mut lab = Laboratory::with(Settings {
+            most_half_open: 5,
+            ..Settings::default()
+        });
         lab.sysctl("expire_nodest_conn", i32::from(expire_nodest_conn));
         for step in steps {
             match step {
@@ -126,6 +140,22 @@ proptest! {
                     }
                 }
                 Step::Pass(secs) => lab.secs(secs),
+                Step::Beyond(port, server_gone, slow_start_secs) => {
+                    let key = ServiceKey::new(Protocol::TCP, VIP, port);
+                    if let Some(view) = lab.balancer.service(&key) {
+                        let beyond = Beyond { server_gone, slow_start_secs, ..Beyond::default() };
+                        let spec = ServiceSpec { beyond, ..view.spec };
+                        drop(lab.apply(&Operation::EditService(spec)));
+                    }
+                }
+                Step::Deny(on) => {
+                    let rule = DenyRule {
+                        source: [10, 0, 0, 12].into(),
+                        length: 31,
+                        service: None,
+                    };
+                    lab.apply(&Operation::SetDeny(Vec::from_iter(on.then_some(rule)))).unwrap();
+                }
                 Step::Switch(name, on) => lab.sysctl(name, i32::from(on) * 3),
             }
             check(&lab)?;

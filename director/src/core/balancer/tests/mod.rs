@@ -1,6 +1,7 @@
 //! The balancer as a whole.
 
 mod administration;
+mod beyond;
 mod defence;
 mod history;
 mod persistence;

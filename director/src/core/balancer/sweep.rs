@@ -1,0 +1,219 @@
+//! Goes through the table, a piece at a time, after a change that not every connection survives: a real
+//! server was removed, or a source is denied now.
+
+use shared::time::Time;
+
+use super::{Balancer, Class, ConnectionId, FlowKey, Segment};
+use crate::core::connection::Endpoint;
+use crate::core::operation::{ForwardMethod, ServerGone};
+use crate::core::protocol::State;
+use crate::core::protocol::tcp::TcpState;
+use crate::core::reason::Reason;
+use crate::core::server::ServerId;
+
+/// A connection whose ends are to be told that it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reset {
+    /// Who it is.
+    pub client: Endpoint,
+    /// Whom the client believes to talk to.
+    pub virtual_end: Endpoint,
+    /// Whom it talks to.
+    pub destination: Endpoint,
+    /// The server's number.
+    pub server: ServerId,
+    /// How its packets get there.
+    pub forward: ForwardMethod,
+    /// Where the two ends are.
+    pub position: Position,
+}
+
+/// The sequence numbers that the ends of a TCP connection expect next, as far as packets have told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Of the next byte of the client.
+    pub client_next: u32,
+    /// Of the next byte of the real server.
+    pub server_next: u32,
+}
+
+/// What a TCP segment says about the [`Position`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Behind its last byte.
+    pub next: u32,
+    /// What it acknowledges.
+    pub acknowledged: Option<u32>,
+}
+
+/// What the sweep does with a connection.
+enum Fate {
+    End,
+    Reset,
+    Stay,
+}
+
+impl Balancer {
+    /// A client's packet of a connection whose server was removed.
+    #[cold]
+    pub(super) fn bereaved(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        flow: &FlowKey,
+        segment: Segment,
+    ) -> Class {
+        match self.way_of(id) {
+            Some(ServerGone::Keep) => Class::Request(id),
+            Some(ServerGone::Reset) => Class::Over(id),
+            Some(ServerGone::Reschedule) => {
+                let class = self.schedule_whatever(now, flow);
+                self.end(id);
+                class
+            }
+            None if self.settings.sysctl.expire_nodest_conn != 0 => {
+                self.begin_anew(now, id, flow, segment)
+            }
+            None => Class::Drop(Reason::ServerRemoved),
+        }
+    }
+
+    /// What becomes of a connection whose server was removed; none is IPVS' way.
+    fn way_of(&self, id: ConnectionId) -> Option<ServerGone> {
+        let server = self.connection(id).server();
+        let service = self.servers[server].service;
+        self.services[service].spec.beyond.server_gone
+    }
+
+    /// The next piece of the table, if there is a sweep.
+    pub(super) fn sweep(&mut self, now: Time) {
+        let Some(cursor) = self.sweep_at else {
+            return;
+        };
+        let (connections, rest) = self.connections.piece(cursor, BUDGET);
+        let ids: Vec<ConnectionId> = connections.map(|(id, _)| id).collect();
+        self.sweep_at = rest;
+        for id in ids {
+            // A template goes with the last of its connections, which may have been now.
+            if self.connections.get(id).is_none() {
+                continue;
+            }
+            match self.fate(id) {
+                Fate::Stay => {}
+                Fate::Reset => self.reset(now, id),
+                Fate::End => {
+                    let template = self.connection(id).controller();
+                    self.end(id);
+                    if let Some(template) = template
+                        && self.connection(template).controlled() == 0
+                    {
+                        self.end(template);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fate(&self, id: ConnectionId) -> Fate {
+        let connection = self.connection(id);
+        if connection.controlled() > 0 {
+            return Fate::Stay;
+        }
+        let server = &self.servers[connection.server()];
+        let service = &self.services[server.service].spec;
+        if self.deny.denies(connection.client().address, &service.key) {
+            return Fate::End;
+        }
+        let closed = connection.state() == State::Tcp(TcpState::Close);
+        match service.beyond.server_gone {
+            _ if server.is_available() => Fate::Stay,
+            None if self.settings.sysctl.expire_nodest_conn != 0 => Fate::End,
+            Some(ServerGone::Reset) if !connection.is_template() && !closed => Fate::Reset,
+            _ => Fate::Stay,
+        }
+    }
+
+    /// Both ends will be told; what they still send is answered for a little while.
+    fn reset(&mut self, now: Time, id: ConnectionId) {
+        let connection = self.connection(id);
+        if let State::Tcp(_) = connection.state() {
+            self.resets.push(Reset {
+                client: connection.client(),
+                virtual_end: connection.virtual_endpoint(),
+                destination: connection.destination(),
+                server: connection.server(),
+                forward: connection.forward(),
+                position: self.positions.of(id),
+            });
+            self.close(now, id);
+        }
+    }
+
+    /// The connections that ended since the last call and whose ends are to be told.
+    pub fn take_resets(&mut self) -> Vec<Reset> {
+        std::mem::take(&mut self.resets)
+    }
+
+    /// A packet of a connection [whose position is followed](crate::core::connection::Connection::is_followed).
+    pub fn follow(&mut self, id: ConnectionId, from_client: bool, progress: Progress) {
+        self.positions.follow(id, from_client, progress);
+    }
+}
+
+/// The [`Position`]s of connections whose service asks for them, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Positions(Vec<Option<Box<[Position; CHUNK]>>>);
+
+impl Positions {
+    fn of(&self, id: ConnectionId) -> Position {
+        let (chunk, at) = place(id);
+        let chunk = self.0.get(chunk).and_then(Option::as_deref);
+        chunk.map_or_else(Position::default, |chunk| chunk[at])
+    }
+
+    /// A new connection, of which nothing is known.
+    pub(super) fn begin(&mut self, id: ConnectionId) {
+        let (chunk, at) = place(id);
+        if self.0.len() <= chunk {
+            self.0.resize_with(chunk + 1, || None);
+        }
+        let chunk = self.0[chunk].get_or_insert_with(|| Box::new([Position::default(); CHUNK]));
+        chunk[at] = Position::default();
+    }
+
+    fn follow(&mut self, id: ConnectionId, from_client: bool, progress: Progress) {
+        let (chunk, at) = place(id);
+        let Some(Some(chunk)) = self.0.get_mut(chunk) else {
+            return;
+        };
+        let Position {
+            client_next,
+            server_next,
+        } = &mut chunk[at];
+        let (own, other) = if from_client {
+            (client_next, server_next)
+        } else {
+            (server_next, client_next)
+        };
+        advance(own, progress.next);
+        if let Some(acknowledged) = progress.acknowledged {
+            advance(other, acknowledged);
+        }
+    }
+}
+
+/// The later one of two sequence numbers; 0 is none yet.
+fn advance(known: &mut u32, seen: u32) {
+    if *known == 0 || (seen.wrapping_sub(*known) as i32) > 0 {
+        *known = seen;
+    }
+}
+
+const fn place(id: ConnectionId) -> (usize, usize) {
+    (id.0 as usize / CHUNK, id.0 as usize % CHUNK)
+}
+
+/// Positions that are allocated together.
+const CHUNK: usize = 1024;
+/// Slots of the table looked at in one call of [`Balancer::expire`].
+const BUDGET: usize = 1024;

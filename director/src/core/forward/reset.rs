@@ -1,0 +1,164 @@
+//! TCP resets of our own: for connections whose real server was removed.
+
+use shared::addr::{Addr, Protocol};
+use shared::wire::checksum;
+use shared::wire::ipv4;
+use shared::wire::transport;
+
+use crate::core::balancer::{ConnectionId, Direction, Progress, Reset};
+use crate::core::connection::Endpoint;
+use crate::core::director::{Arrival, Director, Headers};
+use crate::core::frame::Frame;
+use crate::core::operation::ForwardMethod;
+use crate::core::protocol::tcp::TcpFlags;
+use crate::core::verdict::Outbox;
+
+/// A TCP segment without data.
+struct Bare {
+    source: Endpoint,
+    destination: Endpoint,
+    sequence: u32,
+    acknowledged: u32,
+    flags: TcpFlags,
+}
+
+impl Director {
+    /// Tells both ends of connections that they are over, as far as their positions are known.
+    pub(in crate::core) fn send_resets(&mut self, outbox: &mut Outbox) {
+        for reset in self.balancer.take_resets() {
+            let position = reset.position;
+            let to_client = Bare {
+                source: reset.virtual_end,
+                destination: reset.client,
+                sequence: position.server_next,
+                acknowledged: position.client_next,
+                flags: TcpFlags::RST | TcpFlags::ACK,
+            };
+            if let Some(hop) = self.own_hop(reset.client.address, None) {
+                self.send_bare(&hop, &to_client, outbox);
+            }
+            let to_server = Bare {
+                source: reset.client,
+                destination: as_the_server_knows(&reset),
+                sequence: position.client_next,
+                acknowledged: position.server_next,
+                flags: TcpFlags::RST | TcpFlags::ACK,
+            };
+            if let Ok(hop) = self.hop_to_server(reset.server, reset.destination.address) {
+                self.send_bare(&hop, &to_server, outbox);
+            }
+        }
+    }
+
+    /// Answers a client's segment of a connection that is over, as a host does that does not know it
+    /// (RFC 9293 section 3.10.7.1).
+    #[cold]
+    pub(in crate::core) fn answer_with_reset(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        headers: &Headers,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let flags = headers.segment.and_then(|segment| segment.tcp);
+        let Some(progress) = progress(headers, frame) else {
+            return;
+        };
+        if flags.is_none_or(|flags| flags.contains(TcpFlags::RST)) {
+            return;
+        }
+        let connection = self.balancer.connection(id);
+        let (sequence, acknowledged, flags) = match progress.acknowledged {
+            Some(acknowledged) => (acknowledged, 0, TcpFlags::RST),
+            None => (0, progress.next, TcpFlags::RST | TcpFlags::ACK),
+        };
+        let answer = Bare {
+            source: connection.virtual_endpoint(),
+            destination: connection.client(),
+            sequence,
+            acknowledged,
+            flags,
+        };
+        let client = connection.client().address;
+        if let Some(hop) = self.own_hop(client, arrival.seen()) {
+            self.send_bare(&hop, &answer, outbox);
+        }
+    }
+
+    /// Notes where the ends of a connection are.
+    #[cold]
+    pub(super) fn follow_position(
+        &mut self,
+        id: ConnectionId,
+        direction: Direction,
+        headers: &Headers,
+        frame: &Frame<'_>,
+    ) {
+        if let Some(progress) = progress(headers, frame) {
+            let from_client = direction == Direction::Request;
+            self.balancer.follow(id, from_client, progress);
+        }
+    }
+
+    fn send_bare(&mut self, hop: &crate::core::net::Hop, bare: &Bare, outbox: &mut Outbox) {
+        self.identification = self.identification.wrapping_add(1);
+        let address = |address: Addr| address.to_v4_bytes();
+        let (source, destination) = (
+            address(bare.source.address),
+            address(bare.destination.address),
+        );
+        let mut segment = [0; transport::TCP_HEADER];
+        transport::set_field(&mut segment, 0, bare.source.port);
+        transport::set_field(&mut segment, 2, bare.destination.port);
+        segment[4..8].copy_from_slice(&bare.sequence.to_be_bytes());
+        segment[8..12].copy_from_slice(&bare.acknowledged.to_be_bytes());
+        segment[12] = (transport::TCP_HEADER as u8 / 4) << 4;
+        segment[13] = bare.flags.bits();
+        let length = segment.len() as u16;
+        let pseudo = checksum::pseudo_v4(source, destination, Protocol::TCP.0, length);
+        let sum = !checksum::fold(checksum::sum(&segment, pseudo));
+        transport::set_field(&mut segment, transport::TCP_CHECKSUM, sum);
+        let header = ipv4::Header {
+            tos: 0,
+            identification: self.identification,
+            fragment: ipv4::DF,
+            ttl: OWN_TTL,
+            protocol: Protocol::TCP.0,
+            source,
+            destination,
+        };
+        self.send_own(hop, &[&header.to_bytes(segment.len()), &segment], outbox);
+    }
+}
+
+/// Behind NAT a server is talked to by its own name, else by the virtual one.
+fn as_the_server_knows(reset: &Reset) -> Endpoint {
+    match reset.forward {
+        ForwardMethod::Nat => reset.destination,
+        _ => reset.virtual_end,
+    }
+}
+
+/// What a whole TCP segment says about sequence numbers.
+fn progress(headers: &Headers, frame: &Frame<'_>) -> Option<Progress> {
+    let flags = headers.segment?.tcp?;
+    let segment = frame.packet().get(headers.ip_header..)?;
+    let number = |at: usize| -> Option<u32> {
+        let bytes = segment.get(at..at + 4)?.first_chunk()?;
+        Some(u32::from_be_bytes(*bytes))
+    };
+    let header = usize::from(segment.get(12)? >> 4) * 4;
+    let data = usize::from(headers.total).checked_sub(headers.ip_header + header)?;
+    let taken = [TcpFlags::SYN, TcpFlags::FIN]
+        .iter()
+        .filter(|&&flag| flags.contains(flag))
+        .count();
+    let next = number(4)?.wrapping_add((data + taken) as u32);
+    Some(Progress {
+        next,
+        acknowledged: flags.contains(TcpFlags::ACK).then(|| number(8)).flatten(),
+    })
+}
+
+const OWN_TTL: u8 = 64;
