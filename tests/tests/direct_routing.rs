@@ -4,7 +4,7 @@ mod common;
 
 use std::ops::Deref;
 
-use common::{Transfers, compare_transfers};
+use common::{Pair, Transfers, compare_transfers, is_reset};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
 use shared::host::netlink::Netlink;
@@ -119,4 +119,20 @@ fn only_the_director_answers_for_the_vip() {
         connections.contains("FIN_WAIT    10.2.0.10:"),
         "{connections}"
     );
+}
+
+/// The director sees the client's packets only, and knows from them where both ends are. What the client
+/// has not acknowledged yet it asks about, and the answer is the reset.
+#[test]
+fn both_ends_hear_at_once_that_their_server_was_removed() {
+    let lab = Lab(OneLan::new(1));
+    rsagent(&lab.servers[0], "start");
+    let director = Director::start(&lab.director);
+    director.admin("-A -t 10.2.0.100:80 -s rr --server-gone auto");
+    director.admin("-a -t 10.2.0.100:80 -r 10.2.0.11 -g");
+    let mut pair = Pair::connect(&lab.client, &lab.servers[0], "10.2.0.100:80", 80);
+    pair.talk();
+    director.admin("-d -t 10.2.0.100:80 -r 10.2.0.11");
+    assert!(is_reset(&mut pair.server), "the server");
+    assert!(is_reset(&mut pair.client), "the client");
 }

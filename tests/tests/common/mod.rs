@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use laboratory::host::Host;
@@ -104,4 +105,54 @@ pub fn inject(ifindex: u32, frames: &[&[u8]]) {
     let mut socket = director::sys::packet_socket::PacketSocket::new();
     let all = frames.iter().map(|frame| (ifindex, &frame[..]));
     socket.send_batch(all, |number, error| panic!("frame {number}: {error}"));
+}
+
+/// A TCP connection through the director, both ends of it.
+pub struct Pair {
+    pub client: TcpStream,
+    pub server: TcpStream,
+}
+
+impl Pair {
+    /// Connects a client to a virtual service whose next server is this one.
+    pub fn connect(client: &Host, server: &Host, virtual_service: &str, port: u16) -> Pair {
+        let listener = listen(server, port);
+        let client = client.run(|| TcpStream::connect(virtual_service).unwrap());
+        let (server, _) = listener.accept().unwrap();
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(SOON)).unwrap();
+        }
+        Pair { client, server }
+    }
+
+    /// A word there and a word back.
+    pub fn talk(&mut self) {
+        self.client.write_all(b"ping").unwrap();
+        Pair::expect(&mut self.server, b"ping");
+        self.server.write_all(b"pong").unwrap();
+        Pair::expect(&mut self.client, b"pong");
+    }
+
+    /// Reads so much and no more.
+    pub fn drain(end: &mut TcpStream, bytes: usize) {
+        end.read_exact(&mut vec![0; bytes]).unwrap();
+    }
+
+    /// Reads exactly these bytes.
+    pub fn expect(end: &mut TcpStream, expected: &[u8]) {
+        let mut got = vec![0; expected.len()];
+        end.read_exact(&mut got).unwrap();
+        assert_eq!(got, expected);
+    }
+}
+
+/// Listens on all addresses of a host.
+pub fn listen(host: &Host, port: u16) -> TcpListener {
+    host.run(|| TcpListener::bind(("0.0.0.0", port)).unwrap())
+}
+
+/// Whether an end that waits hears that the connection was reset.
+pub fn is_reset(end: &mut TcpStream) -> bool {
+    let outcome = end.read(&mut [0; 16]);
+    outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }

@@ -98,9 +98,8 @@ fn check(lab: &Laboratory) -> Result<(), TestCaseError> {
         prop_assert_eq!(server.view().persistent, counted);
     }
     prop_assert!(seen.is_empty() && templates.is_empty() && controlled.is_empty());
-    let half_open = all().filter(|(_, connection)| {
-        !connection.is_template() && is_half_open(connection.state())
-    });
+    let half_open = all()
+        .filter(|(_, connection)| !connection.is_template() && is_half_open(connection.state()));
     prop_assert_eq!(balancer.half_open() as usize, half_open.count());
     for (id, service) in balancer.services.iter() {
         prop_assert_eq!(
