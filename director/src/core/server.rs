@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use shared::addr::{Addr, Protocol};
 use shared::time::Time;
 
 use super::arena::Id;
@@ -41,6 +42,8 @@ pub struct Server {
     load: Load,
     /// The key of its replies that is held.
     pub(super) reply_key: Option<CaptureKey>,
+    /// Its place among the real servers that are told of strays, if it has one.
+    pub(super) stray_key: Option<RealKey>,
     /// Connections that were made while it was behind NAT.
     nat_connections: u32,
     /// Persistence templates.
@@ -85,6 +88,7 @@ impl Server {
             availability: Availability::Available,
             load: Load::Normal,
             reply_key: None,
+            stray_key: None,
             nat_connections: 0,
             templates: 0,
             last_weight: spec.weight,
@@ -248,6 +252,9 @@ impl Server {
         }
     }
 }
+
+/// A real server behind NAT, of whatever service (`rs_table`): protocol, address, port.
+pub type RealKey = (Protocol, Addr, u16);
 
 /// How a connection is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

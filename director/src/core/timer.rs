@@ -226,6 +226,8 @@ fn time_of(tick: u64) -> Time {
 
 /// 8.4 ms, about a kernel's jiffy. Timers end up to one tick late and never early.
 const TICK_NANOS: u64 = 1 << 23;
+/// Of the wheel.
+pub const TICK: Duration = Duration::from_nanos(TICK_NANOS);
 const LEVEL_BITS: u32 = 6;
 const LISTS: usize = 1 << LEVEL_BITS;
 /// Five levels reach 104 days ahead; the longest timeout that can be set is 31.

@@ -36,7 +36,7 @@ use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
 use super::random::Random;
 use super::reason::Reason;
-use super::server::{Activity, Server, ServerId};
+use super::server::{Activity, RealKey, Server, ServerId};
 use super::service::{Service, ServiceId};
 use super::stats::{Counters, Estimator};
 use super::sysctl::Sysctl;
@@ -97,6 +97,8 @@ pub struct Balancer {
     warm_at: Option<Time>,
     deny: Deny,
     captures: CaptureSet,
+    /// The real servers behind NAT, each with the number of its services.
+    real_servers: BTreeMap<RealKey, u32>,
     random: Random,
     defence: Defence,
     /// `secure_tcp` is on.
@@ -126,6 +128,7 @@ impl Balancer {
             warm_at: None,
             deny: Deny::default(),
             captures: CaptureSet::default(),
+            real_servers: BTreeMap::new(),
             // Nothing about the key can be told from what it brings.
             random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
             defence: Defence::default(),

@@ -109,15 +109,12 @@ impl Balancer {
     }
 
     /// The timer of a template ran out. While it has connections it stays for another minute, and for a
-    /// minute after each of those to come (`ip_vs_conn_expire`). Whether it stays.
-    pub(super) fn prolong(&mut self, now: Time, id: ConnectionId) -> bool {
+    /// minute after each of those to come (`ip_vs_conn_expire`). When that is over.
+    pub(super) fn prolong(&mut self, now: Time, id: ConnectionId) -> Time {
         let connection = self.connection_mut(id);
-        if connection.controlled() == 0 {
-            return false;
-        }
         connection.timeout_secs = PROLONGED_SECS;
         connection.last_seen = now;
-        true
+        connection.deadline()
     }
 }
 

@@ -4,7 +4,6 @@ use shared::addr::{FlowKey, Protocol};
 use shared::time::Time;
 
 use super::{Balancer, Class, ConnectionId, Segment};
-use crate::core::capture::CaptureKey;
 use crate::core::connection::{Connection, Endpoint};
 use crate::core::operation::{ServerGone, ServiceKey};
 use crate::core::protocol::tcp::TcpFlags;
@@ -90,11 +89,9 @@ impl Balancer {
             .tcp
             .is_some_and(|flags| flags.contains(TcpFlags::RST));
         !resets
-            && self.captures.contains(CaptureKey::Reply {
-                protocol: flow.protocol,
-                address: flow.source,
-                port: flow.source_port,
-            })
+            && self
+                .real_servers
+                .contains_key(&(flow.protocol, flow.source, flow.source_port))
     }
 
     /// The server that the service's scheduler gives a new connection.

@@ -7,10 +7,11 @@ use super::Balancer;
 use super::half_open::is_half_open;
 use crate::core::capture::CaptureKey;
 use crate::core::connection::ConnectionId;
-use crate::core::operation::{ServerKey, ServiceKey};
+use crate::core::operation::{ForwardMethod, ServerKey, ServiceKey};
 use crate::core::server::{Activity, ServerId};
 use crate::core::service::ServiceId;
 use crate::core::stats;
+use crate::core::timer::TICK;
 
 impl Balancer {
     /// What time brings: connections end, rates are estimated, removed servers are forgotten. Does a
@@ -22,12 +23,18 @@ impl Balancer {
             };
             let id = ConnectionId(slot);
             let deadline = self.connection(id).deadline();
-            if deadline <= now && !self.prolong(now, id) {
-                self.end(id);
-            } else {
-                let deadline = self.connection(id).deadline();
-                self.wheel.set(self.connections.slab_mut(), slot, deadline);
-            }
+            let look_again = match self.connection(id).controlled() {
+                _ if deadline > now => deadline,
+                0 => {
+                    self.end(id);
+                    continue;
+                }
+                // Its last connection may be about to end, at the same time, and does so first.
+                _ if now < deadline + TICK => deadline + TICK,
+                _ => self.prolong(now, id),
+            };
+            self.wheel
+                .set(self.connections.slab_mut(), slot, look_again);
         }
         self.sweep(now);
         self.warm_up(now);
@@ -131,6 +138,23 @@ impl Balancer {
         if wants != held {
             wants.into_iter().for_each(|key| self.captures.acquire(key));
             held.into_iter().for_each(|key| self.captures.release(key));
+        }
+        let listed = server.is_available() && server.spec().forward == ForwardMethod::Nat;
+        let wants = listed.then_some((protocol, address.into(), own));
+        let held = std::mem::replace(&mut server.stray_key, wants);
+        if wants == held {
+            return;
+        }
+        if let Some(key) = wants {
+            *self.real_servers.entry(key).or_default() += 1;
+        }
+        if let Some(key) = held
+            && let Some(users) = self.real_servers.get_mut(&key)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.real_servers.remove(&key);
+            }
         }
     }
 

@@ -123,9 +123,21 @@ impl Hops {
             let entry = &mut self.hops[at as usize];
             entry.hop.source = source;
             entry.hop.mtu = mtu;
-            if learned.is_some() {
+            // A frame may say that it comes from a real server whose place is known: that is not believed.
+            let silent = entry.hop.destination.is_none();
+            let believed = learned.is_some() && (entry.keep == Keep::Once || silent);
+            if believed {
                 entry.hop.destination = learned;
+            }
+            let asks = keep == Keep::Fresh && entry.keep == Keep::Once;
+            if asks {
+                entry.keep = Keep::Fresh;
+            }
+            if believed {
                 self.release(at);
+            }
+            if asks {
+                self.ask(at);
             }
             return HopId(at);
         }
