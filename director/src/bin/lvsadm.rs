@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, BufWriter, StdinLock, StdoutLock, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Stdin, StdoutLock, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::process::{self, ExitCode};
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = words.collect();
     let mut terminal = Standard {
         out: BufWriter::new(io::stdout().lock()),
-        input: io::stdin().lock(),
+        input: BufReader::with_capacity(INPUT_BYTES, io::stdin()),
     };
     let mut client = Client::new(Socket::new());
     let exit = run(
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 /// The three standard streams.
 struct Standard {
     out: BufWriter<StdoutLock<'static>>,
-    input: StdinLock<'static>,
+    input: BufReader<Stdin>,
 }
 
 impl Standard {
@@ -59,6 +59,10 @@ impl Terminal for Standard {
     fn err(&mut self, text: &str) {
         self.flush();
         eprint!("{text}");
+    }
+
+    fn has_line(&self) -> bool {
+        self.input.buffer().contains(&b'\n')
     }
 
     fn line(&mut self) -> Option<String> {
@@ -185,4 +189,6 @@ impl Names for System {
     }
 }
 
+/// Lines that are read ahead in a restore.
+const INPUT_BYTES: usize = 64 * 1024;
 const DEFAULT_PATH: &str = "/run/lvs/director.sock";

@@ -10,6 +10,11 @@ use crate::core::view::{
 pub trait Api {
     /// Makes a change.
     fn apply(&mut self, operation: &Operation) -> Result<(), ApiError>;
+    /// Makes changes one after the other, and says of each what became of it; one that is refused does not
+    /// keep the next from being made. It ends when the director is gone.
+    fn apply_all(&mut self, operations: &[Operation]) -> Vec<Result<(), ApiError>> {
+        until_gone(operations, |operation| self.apply(operation))
+    }
     /// All services.
     fn services(&mut self) -> Result<Vec<ServiceView>, ApiError>;
     /// One service.
@@ -30,7 +35,7 @@ pub trait Api {
 
 /// Carries lines between the two programs.
 pub trait Transport {
-    /// Sends a line, which has its newline.
+    /// Sends lines, each with its newline.
     fn send(&mut self, line: &str) -> Result<(), Unreachable>;
     /// Waits for a line.
     fn receive(&mut self) -> Result<String, Unreachable>;
@@ -77,6 +82,13 @@ impl<T: Transport> Client<T> {
         self.receive()
     }
 
+    fn is_done(&mut self) -> Result<(), ApiError> {
+        match self.receive()? {
+            Answer::Done => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
     fn receive(&mut self) -> Result<Answer, ApiError> {
         let line = self.transport.receive()?;
         match decode_answer(&line).map_err(ApiError::Misunderstood)? {
@@ -106,10 +118,19 @@ impl<T: Transport> Client<T> {
 
 impl<T: Transport> Api for Client<T> {
     fn apply(&mut self, operation: &Operation) -> Result<(), ApiError> {
-        match self.ask(&Request::Apply(operation.clone()))? {
-            Answer::Done => Ok(()),
-            _ => Err(unexpected()),
+        self.transport
+            .send(&encode_request(&Request::Apply(operation.clone())))?;
+        self.is_done()
+    }
+
+    /// All requests go before the first answer is read.
+    fn apply_all(&mut self, operations: &[Operation]) -> Vec<Result<(), ApiError>> {
+        let requests = operations.iter().cloned().map(Request::Apply);
+        let lines: String = requests.map(|request| encode_request(&request)).collect();
+        if let Err(error) = self.transport.send(&lines) {
+            return vec![Err(error.into())];
         }
+        until_gone(operations, |_| self.is_done())
     }
 
     fn services(&mut self) -> Result<Vec<ServiceView>, ApiError> {
@@ -173,6 +194,21 @@ impl<T: Transport> Api for Client<T> {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// The outcome of each, up to the first that nobody answers.
+fn until_gone(
+    operations: &[Operation],
+    mut outcome: impl FnMut(&Operation) -> Result<(), ApiError>,
+) -> Vec<Result<(), ApiError>> {
+    let mut outcomes = Vec::new();
+    for operation in operations {
+        outcomes.push(outcome(operation));
+        if let Some(Err(ApiError::Unreachable(_))) = outcomes.last() {
+            break;
+        }
+    }
+    outcomes
 }
 
 fn unexpected() -> ApiError {

@@ -347,6 +347,10 @@ impl Terminal for Screen {
         self.err.push_str(text);
     }
 
+    fn has_line(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     fn line(&mut self) -> Option<String> {
         self.input.pop_front()
     }

@@ -207,6 +207,10 @@ impl Terminal for Screen {
 
     fn err(&mut self, _: &str) {}
 
+    fn has_line(&self) -> bool {
+        false
+    }
+
     fn line(&mut self) -> Option<String> {
         None
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::cpu::{self, MIDDLE};
-use super::{CLIENT, HTTP, IPERF, SERVER, UDP, VIP};
+use super::{CLIENT, FLOODED, HTTP, IPERF, SERVER, UDP, VIP};
 use crate::host::Host;
 use crate::link::cable;
 use crate::process::Process;
@@ -204,7 +204,7 @@ impl Lane {
 fn direct(host: &Host, vip: Ipv4Addr, server: Ipv4Addr, method: &str) -> Program {
     let director = Director::start(host);
     cpu::pin(director.process.id(), MIDDLE);
-    for (kind, port) in [("-t", HTTP), ("-t", IPERF), ("-u", UDP)] {
+    for (kind, port) in [("-t", HTTP), ("-t", IPERF), ("-t", FLOODED), ("-u", UDP)] {
         director.admin(&format!("-A {kind} {vip}:{port} -s wlc"));
         director.admin(&format!(
             "-a {kind} {vip}:{port} -r {server}:{port} {method}"

@@ -2,6 +2,7 @@
 //! each in a laboratory of its own, in turns, so that what disturbs the machine disturbs all.
 
 pub mod cpu;
+pub mod flood;
 pub mod lane;
 pub mod offer;
 pub mod packets;
@@ -19,6 +20,8 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 /// Of the real server.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 
+/// Port of the server under a flood of SYNs.
+pub const FLOODED: u16 = 8080;
 /// Port of the web server.
 pub const HTTP: u16 = 80;
 /// Port of iperf3.

@@ -10,7 +10,7 @@ use shared::sys::bpf::{Assembler, Cond, Program, Size};
 use super::UDP;
 use super::cpu::{ENDS, Used, pin_self};
 use super::lane::{Lane, Middle, UDP_TIMEOUT};
-use super::offer::{Ends, Flows, Offer};
+use super::offer::{Ends, Flows, Kind, Offer};
 use super::report::Row;
 use crate::host::Host;
 use crate::wait::{SOON, wait_for};
@@ -131,17 +131,22 @@ fn prepare(middle: Middle) -> (Lane, TcxLink) {
 }
 
 fn offer(lane: &Lane, flows: Flows) -> Offer {
+    let ends = ends(lane, UDP);
+    Offer::new(Kind::Udp, &ends, flows, lane.client.ifindex("eth0"))
+}
+
+/// From the client to a port of the virtual address.
+pub(super) fn ends(lane: &Lane, port: u16) -> Ends {
     let mac = |host: &Host, device: &str| {
         let link = host.netlink(|netlink: &mut Netlink| netlink.link_by_name(device));
         link.and_then(|link| link.mac).expect("an Ethernet device")
     };
-    let ends = Ends {
+    Ends {
         source_mac: mac(&lane.client, "eth0"),
         destination_mac: mac(&lane.director, "cl"),
         destination: lane.target,
-        port: UDP,
-    };
-    Offer::new(&ends, flows, lane.client.ifindex("eth0"))
+        port,
+    }
 }
 
 /// The receiver: drops what arrives over IPv4 as early as the kernel can, so that the cost of

@@ -1,6 +1,7 @@
 //! One run of `lvsadm`, or of the same program called `ipvsadm`, `ipvsadm-save`, `ipvsadm-restore`.
 
 mod proc;
+mod restore;
 mod sysctl;
 
 use std::path::Path;
@@ -19,6 +20,9 @@ pub trait Terminal {
     fn err(&mut self, text: &str);
     /// The next line of stdin, with or without its newline.
     fn line(&mut self) -> Option<String>;
+    /// Whether there is a next line at once. Who types, or waits for what a line does, has not written it
+    /// yet.
+    fn has_line(&self) -> bool;
 }
 
 /// Runs the program that was called `program` and returns its exit status.
@@ -108,44 +112,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// `-R`: every line of stdin is a command. Errors of the kernel, and those that popt finds, are
-    /// told and the next line is read; all others end the run. The exit status is the last line's.
-    fn restore(&mut self) -> u8 {
-        self.restore_lines(|terminal| terminal.line())
-    }
-
-    fn restore_lines(&mut self, mut next: impl FnMut(&mut dyn Terminal) -> Option<String>) -> u8 {
-        let mut exit = 0;
-        while let Some(line) = next(self.terminal) {
-            if let Some(ended) = self.restore_line(&line) {
-                exit = ended.exit;
-                if ended.scope == Scope::Run {
-                    break;
-                }
-            }
-        }
-        exit
-    }
-
-    /// Words are split at blanks, and the word `ipvsadm` is dropped wherever it stands.
-    fn restore_line(&mut self, line: &str) -> Option<Ended> {
-        let args: Vec<String> = line
-            .split([' ', '\t', '\r', '\n'])
-            .filter(|word| !word.is_empty() && *word != "ipvsadm")
-            .map(str::to_owned)
-            .collect();
-        if args.is_empty() {
-            return None;
-        }
-        Some(match parse(self.program, &args, self.names) {
-            Ok(Command::Restore) => {
-                self.report(Err(Failure::Usage(UsageError::try_help(self.program))))
-            }
-            Ok(command) => self.execute(command),
-            Err(error) => self.report(Err(Failure::Usage(error))),
-        })
-    }
-
     fn execute(&mut self, command: Command) -> Ended {
         let done = match command {
             // These two end a restore.
@@ -157,12 +123,10 @@ impl<'a> Run<'a> {
                 self.terminal.out(help::VERSION);
                 return Ended::run(0);
             }
-            Command::Apply(operation) => match self.api.apply(&operation) {
-                Err(ApiError::Refused(error)) => {
-                    Err(Failure::Refused(errors::refusal(&operation, &error)))
-                }
-                done => done.map_err(Failure::Api),
-            },
+            Command::Apply(operation) => {
+                let done = self.api.apply(&operation);
+                applied(&operation, done)
+            }
             Command::List(key, format) => self.list(key, format),
             Command::Connections(format) => self.connections(format),
             Command::Timeouts => self
@@ -243,23 +207,6 @@ impl<'a> Run<'a> {
         self.report(saved).exit
     }
 
-    /// The script `ipvsadm-restore`: clears the table, then `-R` without the lines that begin with
-    /// `#`. It looks at no argument.
-    fn restore_script(&mut self) -> u8 {
-        let mut lines = Vec::new();
-        while let Some(line) = self.terminal.line() {
-            if !line.starts_with('#') {
-                lines.push(line);
-            }
-        }
-        let cleared = self.execute(Command::Apply(Operation::Flush));
-        if cleared.scope == Scope::Run {
-            return cleared.exit;
-        }
-        let mut lines = lines.into_iter();
-        self.restore_lines(|_| lines.next())
-    }
-
     fn status(&mut self) -> u8 {
         let told = self
             .api
@@ -292,6 +239,14 @@ impl<'a> Run<'a> {
         };
         self.terminal.err(&format!("{message}\n"));
         ended
+    }
+}
+
+/// The director's refusal becomes ipvsadm's sentence.
+fn applied(operation: &Operation, done: Result<(), ApiError>) -> Result<(), Failure> {
+    match done {
+        Err(ApiError::Refused(error)) => Err(Failure::Refused(errors::refusal(operation, &error))),
+        done => done.map_err(Failure::Api),
     }
 }
 

@@ -156,6 +156,10 @@ impl Terminal for Screen {
         self.err += text;
     }
 
+    fn has_line(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     fn line(&mut self) -> Option<String> {
         (!self.input.is_empty()).then(|| self.input.remove(0))
     }

@@ -124,7 +124,7 @@ impl Balancer {
         }
         server::check_address(spec)?;
         server::check_known(spec)?;
-        let id = match self.take_from_trash(key, &spec.key) {
+        let id = match self.trash.take(*key, spec.key) {
             Some(id) => {
                 self.bring_back(id, service_id, spec);
                 id
@@ -209,22 +209,14 @@ impl Balancer {
     /// A server that has left its service's list. Its connections stay, and with them its key.
     fn withdraw(&mut self, now: Time, id: ServerId) {
         self.servers[id].withdraw();
-        self.trash.put(now, id);
         self.settle_server(id);
-        let service = &self.services[self.servers[id].service].spec;
+        let server = &self.servers[id];
+        let service = &self.services[server.service].spec;
+        self.trash.put(now, service.key, server.spec().key, id);
         let resets = service.beyond.server_gone == Some(ServerGone::Reset);
         if self.settings.sysctl.expire_nodest_conn != 0 || resets {
             self.sweep_at = Some(0);
         }
-    }
-
-    /// The removed server of this name, if it waits for the service of this name.
-    fn take_from_trash(&mut self, key: &ServiceKey, server: &ServerKey) -> Option<ServerId> {
-        let (servers, services) = (&self.servers, &self.services);
-        self.trash.take(|id| {
-            let waiting = &servers[id];
-            waiting.spec().key == *server && services[waiting.service].spec.key == *key
-        })
     }
 
     /// Makes a removed server one of this service, with its connections. Its counters stay only if
