@@ -44,15 +44,18 @@ fn new_connections(criterion: &mut Criterion) {
 }
 
 fn schedulers(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("new connection by scheduler, 10 servers");
-    group.throughput(Throughput::Elements(BATCH as u64));
-    for name in ["rr", "wrr", "wlc"] {
-        let mut world = World::new(ForwardMethod::Nat, name, 10);
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|batches| world.time_new(batches, 1_000));
-        });
+    for (servers, names) in [(10, &["rr", "wrr", "wlc"][..]), (1_000, &["rr", "wlc"])] {
+        let title = format!("new connection by scheduler, {servers} servers");
+        let mut group = criterion.benchmark_group(title);
+        group.throughput(Throughput::Elements(BATCH as u64));
+        for name in names {
+            let mut world = World::new(ForwardMethod::Nat, name, servers);
+            group.bench_function(*name, |bencher| {
+                bencher.iter_custom(|batches| world.time_new(batches, 1_000));
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, hits, new_connections, schedulers);

@@ -59,7 +59,11 @@ fn run(case: &str, batches: u64) {
         _ => (ForwardMethod::Nat, Way::Request),
     };
     let scheduler = case.strip_prefix("new connection, NAT, ");
-    let servers = if scheduler.is_some() { SERVERS } else { 1 };
+    let (scheduler, servers) = match scheduler.and_then(|name| name.split_once(", ")) {
+        Some((name, _)) => (Some(name), MANY_SERVERS),
+        None if scheduler.is_some() => (scheduler, SERVERS),
+        None => (None, 1),
+    };
     let mut world = World::new(method, scheduler.unwrap_or("rr"), servers);
     if scheduler.is_none() {
         world.fill(CONNECTIONS);
@@ -75,17 +79,19 @@ fn run(case: &str, batches: u64) {
     }
 }
 
-const CASES: [&str; 6] = [
+const CASES: [&str; 7] = [
     "hit, NAT, request",
     "hit, NAT, reply",
     "hit, DR",
     "new connection, NAT, rr",
     "new connection, NAT, wrr",
     "new connection, NAT, wlc",
+    "new connection, NAT, wlc, 1 000 servers",
 ];
 /// Fewer than the loop begins to prefetch for.
 const CONNECTIONS: u32 = 1_000;
 /// To choose from.
-const SERVERS: u8 = 10;
+const SERVERS: u16 = 10;
+const MANY_SERVERS: u16 = 1_000;
 const CASE: &str = "LVS_INSTRUCTIONS_CASE";
 const BATCHES: &str = "LVS_INSTRUCTIONS_BATCHES";

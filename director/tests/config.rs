@@ -25,7 +25,7 @@ x = 1
 [colour]
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
-d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, run_estimation, secure_tcp, sloppy_tcp
+d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
 d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, vip, service
 "#,
     );

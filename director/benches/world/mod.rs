@@ -38,7 +38,7 @@ pub struct World {
 
 impl World {
     /// One UDP service with so many servers.
-    pub fn new(method: ForwardMethod, scheduler: &str, servers: u8) -> World {
+    pub fn new(method: ForwardMethod, scheduler: &str, servers: u16) -> World {
         let entropy = Entropy {
             hash_key: [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210],
             identification: 1,
@@ -232,21 +232,25 @@ impl World {
             link(3, INSIDE),
             address(2, [10, 0, 0, 1], 24),
             address(2, VIP, 32),
-            address(3, [10, 1, 0, 1], 24),
+            address(3, [10, 1, 0, 1], 16),
             route([10, 0, 0, 0], 24, 2, None),
-            route([10, 1, 0, 0], 24, 3, None),
+            route([10, 1, 0, 0], 16, 3, None),
             route([0; 4], 0, 2, Some(v4([10, 0, 0, 254]))),
             neighbour(2, [10, 0, 0, 254], 254),
         ];
-        events.extend((0..=u8::MAX - 11).map(|number| neighbour(3, server(number), 11 + number)));
+        events.extend((0..MOST_SERVERS).map(|number| {
+            let server = server(number);
+            neighbour(3, server, server[3])
+        }));
         for event in events {
             self.director.network_changed(event, &mut self.outbox);
         }
     }
 }
 
-fn server(number: u8) -> [u8; 4] {
-    [10, 1, 0, 11 + number]
+fn server(number: u16) -> [u8; 4] {
+    let [high, low] = (11 + number).to_be_bytes();
+    [10, 1, high, low]
 }
 
 /// Clients are in 100.64.0.0/10.
@@ -283,6 +287,7 @@ fn write(frame: &mut [u8; ROOM], mac: u8, from: ([u8; 4], u16), to: ([u8; 4], u1
     frame[IP + 24..IP + 28].copy_from_slice(&[0, length - 20, 0x12, 0x34]);
 }
 
+const MOST_SERVERS: u16 = 1_000;
 /// All that [`client`] can tell apart.
 const MOST_FLOWS: u32 = (1 << 30) - 1;
 const UDP_TIMEOUT: Duration = Duration::from_secs(300);

@@ -228,7 +228,7 @@ impl Director {
             Protocol::TCP | Protocol::UDP => Headers::read(&packet),
             Protocol::ICMP if !packet.is_fragment() => {
                 frame.trim(total);
-                return self.icmp(frame, outbox);
+                return self.icmp(now, frame, outbox);
             }
             _ => {
                 frame.trim(total);

@@ -32,6 +32,8 @@ pub struct Sysctl {
     pub nat_icmp_send: i32,
     /// Whether counters that are listed, and rates, go on.
     pub run_estimation: i32,
+    /// Whether an ICMP error about a connection that is not known makes it known.
+    pub schedule_icmp: i32,
     /// Whether the state of a TCP connection believes clients less: [`Mode`].
     pub secure_tcp: i32,
     /// Any TCP segment but RST may be scheduled, not only SYN.
@@ -74,6 +76,7 @@ impl Default for Sysctl {
             lblcr_expiration: DAY_SECS,
             nat_icmp_send: 0,
             run_estimation: 1,
+            schedule_icmp: 0,
             secure_tcp: 0,
             sloppy_tcp: 0,
         }
@@ -130,7 +133,7 @@ fn unknown(name: &str) -> OperationError {
 /// Where a switch is kept.
 type Field = fn(&mut Sysctl) -> &mut i32;
 
-const TABLE: [(&str, Field); 13] = [
+const TABLE: [(&str, Field); 14] = [
     ("am_droprate", |s| &mut s.am_droprate),
     ("amemthresh", |s| &mut s.amemthresh),
     ("conn_reuse_mode", |s| &mut s.conn_reuse_mode),
@@ -144,6 +147,7 @@ const TABLE: [(&str, Field); 13] = [
     ("lblcr_expiration", |s| &mut s.lblcr_expiration),
     ("nat_icmp_send", |s| &mut s.nat_icmp_send),
     ("run_estimation", |s| &mut s.run_estimation),
+    ("schedule_icmp", |s| &mut s.schedule_icmp),
     ("secure_tcp", |s| &mut s.secure_tcp),
     ("sloppy_tcp", |s| &mut s.sloppy_tcp),
 ];
@@ -167,7 +171,6 @@ pub const LATER: &[&str] = &[
     "backup_only",
     "cache_bypass",
     "pmtu_disc",
-    "schedule_icmp",
     "sloppy_sctp",
     "sync_persist_mode",
     "sync_ports",

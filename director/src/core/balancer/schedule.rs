@@ -77,6 +77,22 @@ impl Balancer {
         self.begin(now, flow, &birth)
     }
 
+    /// With `schedule_icmp`, an error about a packet to a client makes the connection that it is about: the
+    /// packet may have come by another director. Of the flow of that client's packets.
+    pub fn schedule_icmp(&mut self, now: Time, flow: &FlowKey) -> Option<ConnectionId> {
+        if self.settings.sysctl.schedule_icmp == 0 || self.is_denied(flow) {
+            return None;
+        }
+        match self.schedule_whatever(now, flow) {
+            Class::Request(id) => Some(id),
+            Class::Once(id) => {
+                self.end_once(id);
+                None
+            }
+            _ => None,
+        }
+    }
+
     fn is_denied(&self, flow: &FlowKey) -> bool {
         let service = self.service_of(flow);
         service.is_some_and(|id| self.deny.denies(flow.source, &self.services[id].spec.key))

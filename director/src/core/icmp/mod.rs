@@ -6,6 +6,7 @@ mod limit;
 pub use limit::{Limiter, Limits};
 
 use shared::addr::{Addr, FlowKey, Protocol};
+use shared::time::Time;
 use shared::wire::checksum;
 use shared::wire::icmpv4::{self, Error};
 use shared::wire::ipv4::{self, Packet};
@@ -23,7 +24,12 @@ use super::verdict::{Outbox, Verdict};
 impl Director {
     /// An ICMP message. Errors about packets of connections go where those came from; all others
     /// are the host's.
-    pub(super) fn icmp(&mut self, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+    pub(super) fn icmp(
+        &mut self,
+        now: Time,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
@@ -38,7 +44,12 @@ impl Director {
             return Verdict::Local;
         };
         // The quoted packet went the other way.
-        let Some((id, direction)) = self.balancer.find(&quoted.reversed()) else {
+        let flow = quoted.reversed();
+        let known = self.balancer.find(&flow);
+        let Some((id, direction)) = known.or_else(|| {
+            let id = self.balancer.schedule_icmp(now, &flow)?;
+            Some((id, Direction::Request))
+        }) else {
             return Verdict::Local;
         };
         let connection = self.balancer.connection(id);

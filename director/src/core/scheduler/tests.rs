@@ -101,6 +101,10 @@ fn wrr_does_not_walk_down_levels_that_nobody_reaches() {
     }
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 #[test]
 fn known_sequences() {
     for (name, weights, staying, expected) in [
@@ -216,6 +220,35 @@ fn maglev_shares_by_weight() {
 }
 
 proptest! {
+    /// In a round of `wrr` everybody is picked as often as the weights say. By `wlc` and `sed` connections
+    /// that stay are never further from the weights than one connection: who was picked last had the least
+    /// to bear for its weight.
+    #[test]
+    fn weights_are_honoured(
+        weights in prop::collection::vec(1..8_usize, 1..8),
+        rounds in 1..4_usize,
+    ) {
+        let signed: Vec<i32> = weights.iter().map(|&weight| weight as i32).collect();
+        let step = weights.iter().copied().reduce(gcd).unwrap();
+        let round: usize = weights.iter().sum::<usize>() / step;
+        let count = |picks: &str| -> Vec<usize> {
+            let letters = (b'A'..).take(weights.len()).map(char::from);
+            letters.map(|letter| picks.matches(letter).count()).collect()
+        };
+        let exactly: Vec<usize> = weights.iter().map(|weight| weight / step * rounds).collect();
+        prop_assert_eq!(count(&picks("wrr", &signed, round * rounds, false)), exactly);
+        // By wlc the load is what is there, by sed what would be there with one more.
+        for (name, more) in [("wlc", 0), ("sed", 1)] {
+            let counts = count(&picks(name, &signed, round * rounds, true));
+            for (has, weight) in counts.iter().zip(&weights).filter(|(has, _)| **has > 0) {
+                for (other, its) in counts.iter().zip(&weights) {
+                    let before = has - 1;
+                    prop_assert!((before + more) * its <= (other + more) * weight, "{} {:?}", name, counts);
+                }
+            }
+        }
+    }
+
     /// Whatever is added, edited, filled and removed: who is picked takes connections.
     #[test]
     fn nobody_picks_a_server_that_takes_none(

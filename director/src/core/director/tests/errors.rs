@@ -360,3 +360,55 @@ fn other_messages_are_the_hosts() {
     let out = from_client(&mut director, &broken);
     assert_eq!(out.verdict, Verdict::Drop(Reason::IcmpChecksum));
 }
+
+/// An anycast address has more than one director, and an error may come to another one than its packet.
+#[test]
+fn an_error_about_an_unknown_connection_makes_it_if_asked_for() {
+    let mut director = director(ForwardMethod::Nat);
+    let reply = tcp((VIP, 80), (CLIENT, 40001), ACK).packet();
+    let error = about(
+        &reply[..28],
+        Error::FragmentationNeeded { mtu: 1300 },
+        [10, 0, 0, 254],
+        VIP,
+    );
+    assert_eq!(from_client(&mut director, &error).verdict, Verdict::Local);
+    set(&mut director, "schedule_icmp", 1);
+    let out = from_client(&mut director, &error);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    let packet = Packet::new_checked(&out.packet).unwrap();
+    assert_eq!(packet.destination(), SERVER);
+    assert!(checksum::verifies(packet.payload()));
+    let quoted = Packet::new_lenient(&packet.payload()[8..]).unwrap();
+    assert_eq!(quoted.source(), SERVER);
+    assert_eq!(transport::ports(quoted.payload()), Some((8080, 40001)));
+    assert_eq!(director.balancer.connection_count(), 1);
+    // The next one finds it.
+    from_client(&mut director, &error);
+    assert_eq!(director.balancer.connection_count(), 1);
+}
+
+/// With `nat_icmp_send` a real server hears that nobody waits for what it sent.
+#[test]
+fn a_stray_is_refused_by_the_directors_own_address() {
+    let mut director = director(ForwardMethod::Nat);
+    let stray = tcp((SERVER, 8080), (CLIENT, 40001), ACK).packet();
+    assert_eq!(from_server(&mut director, &stray).verdict, Verdict::Local);
+    set(&mut director, "nat_icmp_send", 1);
+    let out = from_server(&mut director, &stray);
+    assert_eq!(out.verdict, Verdict::Drop(Reason::Stray));
+    let (port, from, to, message) = error_sent(&out);
+    assert_eq!((port, from, to), (INSIDE, INNER, SERVER));
+    assert_eq!((message[0], message[1]), (3, 3));
+    // A reset needs no answer, and another port is nobody's.
+    let reset = tcp((SERVER, 8080), (CLIENT, 40001), 0x04).packet();
+    assert_eq!(from_server(&mut director, &reset).verdict, Verdict::Local);
+    let other = tcp((SERVER, 8081), (CLIENT, 40001), ACK).packet();
+    assert_eq!(from_server(&mut director, &other).verdict, Verdict::Local);
+}
+
+fn set(director: &mut Director, name: &str, value: i32) {
+    let name = name.to_owned();
+    let switch = Operation::SetSysctl { name, value };
+    director.apply(NOW, &switch).unwrap();
+}
