@@ -22,9 +22,14 @@ fn main() {
     // What cargo hands over (`--bench`) is for harnesses that choose.
     println!("instructions per packet, {BATCH} packets a batch");
     for case in CASES {
-        let [few, many] = [16_u64, 80].map(|batches| instructions(case, batches));
-        let written = [16_u64, 80].map(|batches| instructions(&format!("write {case}"), batches));
-        let packets = (80 - 16) * BATCH as u64;
+        let batches = if case.ends_with(GROWING) {
+            [16_u64, 80]
+        } else {
+            [2_u64, 18]
+        };
+        let [few, many] = batches.map(|batches| instructions(case, batches));
+        let written = batches.map(|batches| instructions(&format!("write {case}"), batches));
+        let packets = (batches[1] - batches[0]) * BATCH as u64;
         let each = (many - few).saturating_sub(written[1] - written[0]) / packets;
         println!("{each:>6}  {case}");
     }
@@ -58,19 +63,25 @@ fn run(case: &str, batches: u64) {
         "hit, DR" => (ForwardMethod::Direct, Way::Request),
         _ => (ForwardMethod::Nat, Way::Request),
     };
-    let scheduler = case.strip_prefix("new connection, NAT, ");
+    let grows = case.ends_with(GROWING);
+    let scheduler = case
+        .trim_end_matches(GROWING)
+        .strip_prefix("new connection, NAT, ");
     let (scheduler, servers) = match scheduler.and_then(|name| name.split_once(", ")) {
         Some((name, _)) => (Some(name), MANY_SERVERS),
         None if scheduler.is_some() => (scheduler, SERVERS),
         None => (None, 1),
     };
     let mut world = World::new(method, scheduler.unwrap_or("rr"), servers);
-    if scheduler.is_none() {
-        world.fill(CONNECTIONS);
-    }
+    let before = match scheduler {
+        None => CONNECTIONS,
+        Some(_) if grows => 0,
+        Some(_) => ROOMY,
+    };
+    world.fill(before);
     for batch in 0..batches as u32 {
         match scheduler {
-            Some(_) => world.requests((batch * BATCH as u32..).take(BATCH)),
+            Some(_) => world.requests((before + batch * BATCH as u32..).take(BATCH)),
             None => world.draw(way, CONNECTIONS),
         }
         if !write_only {
@@ -79,7 +90,7 @@ fn run(case: &str, batches: u64) {
     }
 }
 
-const CASES: [&str; 7] = [
+const CASES: [&str; 8] = [
     "hit, NAT, request",
     "hit, NAT, reply",
     "hit, DR",
@@ -87,9 +98,13 @@ const CASES: [&str; 7] = [
     "new connection, NAT, wrr",
     "new connection, NAT, wlc",
     "new connection, NAT, wlc, 1 000 servers",
+    "new connection, NAT, rr, while the table grows from nothing to 5 000",
 ];
 /// Fewer than the loop begins to prefetch for.
 const CONNECTIONS: u32 = 1_000;
+/// So many that the table has just grown and has room for another thousand.
+const ROOMY: u32 = 2_900;
+const GROWING: &str = ", while the table grows from nothing to 5 000";
 /// To choose from.
 const SERVERS: u16 = 10;
 const MANY_SERVERS: u16 = 1_000;

@@ -31,12 +31,12 @@ impl Id for ServiceId {
 #[repr(C, align(64))]
 pub struct Service {
     pub(super) traffic: Counters,
+    /// Of its connections, if they are its own. Packets touch this and the counters.
+    pub(super) timeouts: Option<Box<Timeouts>>,
     pub(super) estimator: Estimator,
     pub(super) scheduler: Box<dyn Scheduler>,
     /// Newest first: every scheduler walks them in this order.
     pub(super) servers: Vec<ServerId>,
-    /// Of its connections, if they are its own.
-    pub(super) timeouts: Option<Box<Timeouts>>,
     pub(super) spec: ServiceSpec,
     /// Counts up with every service that is added.
     pub(super) serial: u64,
@@ -217,3 +217,14 @@ pub const FTP: u16 = 21;
 
 /// Of the kernel's table of services.
 const BUCKETS: u32 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packets_touch_is_in_the_first_line() {
+        assert!(std::mem::offset_of!(Service, timeouts) < 64);
+        assert_eq!(align_of::<Service>(), 64);
+    }
+}

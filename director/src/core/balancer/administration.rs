@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use shared::time::Time;
 
-use super::Balancer;
+use super::{Balancer, Destination};
 use crate::core::deny::Deny;
 use crate::core::operation::{
     ForwardMethod, Operation, OperationError, ServerGone, ServerKey, ServerSpec, ServiceKey,
@@ -70,6 +70,9 @@ impl Balancer {
         service.settle_timeouts(&self.settings.timeouts);
         let id = self.services.insert(service);
         self.by_key.insert(spec.key, id);
+        if let Some(destination) = destination(&spec.key) {
+            self.by_destination.insert(destination, id);
+        }
         self.settle_service(id);
         self.estimate_at.get_or_insert(now + stats::PERIOD);
         Ok(())
@@ -105,6 +108,9 @@ impl Balancer {
             self.withdraw(now, server);
         }
         self.by_key.remove(key);
+        if let Some(destination) = destination(key) {
+            self.by_destination.remove(&destination);
+        }
         self.services[id].presence = Presence::Deleted;
         self.settle_service(id);
         Ok(())
@@ -249,6 +255,18 @@ impl Balancer {
         servers
             .iter()
             .position(|&id| self.servers[id].spec().key == *key)
+    }
+}
+
+/// Where packets of a service go; none if they are known by a mark.
+fn destination(key: &ServiceKey) -> Option<Destination> {
+    match *key {
+        ServiceKey::Address {
+            protocol,
+            address,
+            port,
+        } => Some((address.into(), port, protocol.0)),
+        ServiceKey::Mark { .. } => None,
     }
 }
 

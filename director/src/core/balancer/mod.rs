@@ -22,7 +22,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 
-use shared::addr::FlowKey;
+use shared::addr::{Addr, FlowKey};
 use shared::time::Time;
 use siphasher::sip::SipHasher13;
 
@@ -73,6 +73,9 @@ pub enum Class {
     Drop(Reason),
 }
 
+/// Where packets go: virtual address, port, protocol.
+type Destination = (Addr, u16, u8);
+
 /// The tables. See the [module](self).
 #[derive(Debug)]
 pub struct Balancer {
@@ -82,6 +85,8 @@ pub struct Balancer {
     servers: Arena<ServerId, Server>,
     services: Arena<ServiceId, Service>,
     by_key: BTreeMap<ServiceKey, ServiceId>,
+    /// The same for packets, by what is compared fastest.
+    by_destination: BTreeMap<Destination, ServiceId>,
     services_added: u64,
     trash: Trash,
     traffic: Counters,
@@ -116,6 +121,7 @@ impl Balancer {
             servers: Arena::new(),
             services: Arena::new(),
             by_key: BTreeMap::new(),
+            by_destination: BTreeMap::new(),
             services_added: 0,
             trash: Trash::default(),
             traffic: Counters::default(),
@@ -171,6 +177,10 @@ impl Balancer {
         ip_bytes: u32,
     ) {
         let connection = self.connections.get_mut(id).expect(IN_TABLE);
+        let server_id = connection.server();
+        let server = &mut self.servers[server_id];
+        let service = &mut self.services[server.service];
+        count(server, service, &mut self.traffic, direction, ip_bytes);
         let seen = match (direction, connection.forward()) {
             (Direction::Reply, _) => Seen::Output,
             (Direction::Request, ForwardMethod::Nat) => Seen::Input,
@@ -182,8 +192,6 @@ impl Balancer {
         connection.last_seen = now;
         let requests = u32::from(direction == Direction::Request);
         connection.packets = connection.packets.wrapping_add(requests);
-        let server_id = connection.server();
-        let service = &self.services[self.servers[server_id].service];
         let timeouts = service.timeouts.as_deref();
         connection.timeout_secs = timeouts.unwrap_or(&self.settings.timeouts).secs(after);
         let assures = connection.is_controlled() && after.assures(before, direction);
@@ -198,7 +206,6 @@ impl Balancer {
         if before != after {
             self.moved(id, server_id, before, after);
         }
-        self.count(server_id, direction, ip_bytes);
     }
 
     /// A connection is in another state.
@@ -229,21 +236,9 @@ impl Balancer {
 
     /// Counts a packet about a connection (an ICMP error) and leaves its timer alone.
     pub fn count_related(&mut self, id: ConnectionId, direction: Direction, ip_bytes: u32) {
-        let server = self.connections.get(id).expect(IN_TABLE).server();
-        self.count(server, direction, ip_bytes);
-    }
-
-    /// Nothing is counted for a server that was removed.
-    #[inline(always)]
-    fn count(&mut self, server: ServerId, direction: Direction, ip_bytes: u32) {
-        let server = &mut self.servers[server];
-        if server.is_available() {
-            server.traffic.count(direction, ip_bytes);
-            self.services[server.service]
-                .traffic
-                .count(direction, ip_bytes);
-            self.traffic.count(direction, ip_bytes);
-        }
+        let server = &mut self.servers[self.connections.get(id).expect(IN_TABLE).server()];
+        let service = &mut self.services[server.service];
+        count(server, service, &mut self.traffic, direction, ip_bytes);
     }
 
     /// A connection that was just found.
@@ -316,6 +311,22 @@ impl Balancer {
             return self.bereaved(now, id, flow, segment);
         }
         Class::Request(id)
+    }
+}
+
+/// Nothing is counted for a server that was removed.
+#[inline(always)]
+fn count(
+    server: &mut Server,
+    service: &mut Service,
+    totals: &mut Counters,
+    direction: Direction,
+    ip_bytes: u32,
+) {
+    if server.is_available() {
+        for traffic in [&mut server.traffic, &mut service.traffic, totals] {
+            traffic.count(direction, ip_bytes);
+        }
     }
 }
 

@@ -142,8 +142,8 @@ impl Balancer {
     /// The service for packets of this flow (`ip_vs_service_find`). A mark will come before these.
     fn service_of(&self, flow: &FlowKey) -> Option<ServiceId> {
         let with_port = |port| {
-            let key = ServiceKey::new(flow.protocol, flow.destination.ip(), port);
-            self.by_key.get(&key).copied()
+            let destination = (flow.destination, port, flow.protocol.0);
+            self.by_destination.get(&destination).copied()
         };
         let of_ftp = || {
             let port = flow.destination_port;

@@ -18,16 +18,16 @@ pub(super) fn expected_delay(server: &Server) -> u64 {
 /// The usable server with the least cost for its weight; of equals the first in the list.
 #[inline]
 pub(super) fn weighted(pool: &Pool<'_>, cost: impl Fn(&Server) -> u64) -> Option<usize> {
-    let usable = pool.iter().filter(|(_, server)| server.is_usable());
-    let weighed = usable.map(|(position, server)| (position, Load::of(server, &cost)));
-    let least = weighed.reduce(|least, other| {
-        if other.1.is_below(least.1) {
-            other
-        } else {
-            least
+    // Heavier than any server can be.
+    let mut least = Load { cost: 1, weight: 0 };
+    let mut found = None;
+    for (position, server) in pool.iter() {
+        let load = Load::of(server, &cost);
+        if load.is_below(least) && server.is_usable() {
+            (least, found) = (load, Some(position));
         }
-    });
-    least.map(|(position, _)| position)
+    }
+    found
 }
 
 /// Whether the cost of `one` for its weight is below that of `other`.
