@@ -53,6 +53,7 @@ impl Balancer {
             }
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;
+                self.expiration = self.settings.sysctl.expiration();
                 self.switch_defence(now);
                 Ok(())
             }

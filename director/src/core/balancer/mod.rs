@@ -36,6 +36,7 @@ use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
 use super::random::Random;
 use super::reason::Reason;
+use super::scheduler::Expiration;
 use super::server::{Activity, RealKey, Server, ServerId};
 use super::service::{Service, ServiceId};
 use super::stats::{Counters, Estimator};
@@ -80,6 +81,8 @@ type Destination = (Addr, u16, u8);
 #[derive(Debug)]
 pub struct Balancer {
     settings: Settings,
+    /// As the switches say.
+    expiration: Expiration,
     connections: ConnectionTable,
     wheel: Wheel,
     servers: Arena<ServerId, Server>,
@@ -116,6 +119,7 @@ impl Balancer {
     pub fn new(settings: Settings, hash_key: [u64; 2]) -> Balancer {
         Balancer {
             settings,
+            expiration: settings.sysctl.expiration(),
             connections: ConnectionTable::new(settings.most_connections, hash_key),
             wheel: Wheel::new(),
             servers: Arena::new(),

@@ -122,7 +122,7 @@ impl Balancer {
             flow,
             flags: service.spec.flags,
             now,
-            expiration: self.settings.sysctl.expiration(),
+            expiration: self.expiration,
             random: &mut self.random,
         };
         let pool = Pool::new(&service.servers, &self.servers);
