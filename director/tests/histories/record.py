@@ -24,7 +24,7 @@ import ctypes, os, random, select, socket, struct, subprocess, sys, time
 
 VIP, D_CLIENT, D_SERVER = "10.0.0.100", "02:00:00:00:00:01", "02:00:00:00:00:02"
 CLIENT_MAC = "02:00:00:00:01:01"
-# Every so manieth history ends with statistics.
+# One history of so many ends with statistics.
 STATISTICS = 10
 # Without any service the kernel looks at no packet, not even of connections that are left.
 OTHER = "ipvsadm -A -t 10.0.0.99:9 -s rr"
