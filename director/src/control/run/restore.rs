@@ -81,6 +81,9 @@ impl Run<'_> {
 
     /// Makes the changes that have been read.
     fn settle(&mut self, restore: &mut Restore) -> Scope {
+        if restore.changes.is_empty() {
+            return Scope::Line;
+        }
         let changes = std::mem::take(&mut restore.changes);
         let outcomes = self.api.apply_all(&changes);
         for (operation, done) in changes.iter().zip(outcomes) {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use shared::addr::{Family, Protocol};
 
 use super::*;
+use crate::control::client::{Client, Transport};
 use crate::core::operation::{
     Beyond, ForwardMethod, Netmask, OperationError, Persistence, SchedulerFlags, ServerGone,
     ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
@@ -475,6 +476,28 @@ fn service_with_server() -> impl Strategy<Value = (ServiceSpec, ServerSpec)> {
         let key = spec.key;
         (Just(spec), server_spec(key))
     })
+}
+
+/// Nothing to do needs no director.
+#[test]
+fn an_empty_restore_asks_nobody() {
+    struct Nobody;
+    impl Transport for Nobody {
+        fn send(&mut self, line: &str) -> Result<(), Unreachable> {
+            panic!("{line:?}")
+        }
+        fn receive(&mut self) -> Result<String, Unreachable> {
+            panic!("nobody answers")
+        }
+    }
+    let mut screen = Screen {
+        input: vec!["\n".to_owned(), " \n".to_owned()],
+        ..Screen::default()
+    };
+    let args = ["-R".to_owned()];
+    let mut client = Client::new(Nobody);
+    assert_eq!(run("lvsadm", &args, &mut screen, &mut client, &Nameless), 0);
+    assert_eq!(screen.err, "");
 }
 
 /// Called as ipvsadm the words beyond it are unknown, and what they said is not saved, which is told.

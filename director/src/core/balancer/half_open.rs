@@ -49,7 +49,8 @@ impl Balancer {
             let Some(oldest) = self.half_open.queue.pop_front() else {
                 break;
             };
-            if !self.is_half_open(oldest) {
+            // One that is half-open again has a ticket of before, too.
+            if oldest.id == id || !self.is_half_open(oldest) {
                 break;
             }
             // With few half-open connections it is only the queue that is full of others.

@@ -227,11 +227,12 @@ impl Balancer {
     /// Closes a connection; it is there for a little while, for what its ends still send.
     fn close(&mut self, now: Time, id: ConnectionId) {
         let closed = State::Tcp(TcpState::Close);
+        let timeout_secs = self.settings.timeouts.secs(closed);
         let connection = self.connection_mut(id);
         let (server, before) = (connection.server(), connection.state());
         connection.set_state(closed);
         connection.last_seen = now;
-        connection.timeout_secs = Settings::default().timeouts.secs(closed);
+        connection.timeout_secs = timeout_secs;
         let deadline = connection.deadline();
         self.wheel
             .bring_forward(self.connections.slab_mut(), id.0, deadline);
@@ -274,21 +275,22 @@ impl Balancer {
         &mut self.captures
     }
 
-    /// A packet that ends a connection and may begin another. The old one counts until the new one is
-    /// there, for the scheduler and for thresholds: the kernel's ends with the next tick.
+    /// A packet that ends a connection and may begin another, by `schedule`. The old one counts until the
+    /// new one is there, for the scheduler and for thresholds: the kernel's ends with the next tick.
     #[cold]
-    fn begin_anew(
+    fn replace(
         &mut self,
-        now: Time,
         id: ConnectionId,
-        flow: &FlowKey,
-        segment: Segment,
+        mut schedule: impl FnMut(&mut Balancer) -> Class,
     ) -> Class {
-        let class = self.schedule(now, flow, segment);
-        self.end(id);
+        let class = schedule(self);
+        // The new one may have pushed it out.
+        if self.connections.get(id).is_some() {
+            self.end(id);
+        }
         match class {
             // Now there is room.
-            Class::Drop(Reason::TableFull) => self.schedule(now, flow, segment),
+            Class::Drop(Reason::TableFull) => schedule(self),
             class => class,
         }
     }
@@ -309,7 +311,7 @@ impl Balancer {
         let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
         let removed = !server.is_available();
         if is_new {
-            return self.begin_anew(now, id, flow, segment);
+            return self.replace(id, |balancer| balancer.schedule(now, flow, segment));
         }
         if removed {
             return self.bereaved(now, id, flow, segment);

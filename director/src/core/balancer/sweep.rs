@@ -67,12 +67,10 @@ impl Balancer {
             Some(ServerGone::Keep) => Class::Request(id),
             Some(ServerGone::Reset) => Class::Over(id),
             Some(ServerGone::Reschedule) => {
-                let class = self.schedule_whatever(now, flow);
-                self.end(id);
-                class
+                self.replace(id, |balancer| balancer.schedule_whatever(now, flow))
             }
             None if self.settings.sysctl.expire_nodest_conn != 0 => {
-                self.begin_anew(now, id, flow, segment)
+                self.replace(id, |balancer| balancer.schedule(now, flow, segment))
             }
             None => Class::Drop(Reason::ServerRemoved),
         }

@@ -78,7 +78,10 @@ impl Balancer {
         if let Some(template) = connection.controller() {
             self.connection_mut(template).recount_controlled(-1);
         }
-        self.settle_server(connection.server());
+        let server = &self.servers[connection.server()];
+        if server.wants_reply_key() != server.reply_key.is_some() {
+            self.settle_server(connection.server());
+        }
         self.settle_service(service_id);
     }
 

@@ -206,6 +206,25 @@ fn a_client_on_the_link_is_known_by_its_own_frame() {
     assert_eq!(network.take_asks().len(), 1);
 }
 
+/// Anybody can write a source address.
+#[test]
+fn a_frame_does_not_take_over_a_known_server() {
+    let mut network = network();
+    let server = addr("10.0.0.50");
+    let mut cached = CachedHop::default();
+    network.resolve(&mut cached, server, None);
+    network.apply(NetworkEvent::Neighbour {
+        ifindex: ETH0,
+        address: server,
+        mac: mac_of(50),
+    });
+    let seen = Some((CLIENT_SIDE, mac_of(66)));
+    let Route::Via(hop) = network.resolve(&mut CachedHop::default(), server, seen) else {
+        panic!()
+    };
+    assert_eq!(hop.destination, Some(mac_of(50)));
+}
+
 #[test]
 fn frames_wait_for_their_neighbour() {
     let mut network = network();

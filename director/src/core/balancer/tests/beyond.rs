@@ -365,3 +365,41 @@ fn a_slow_handshake_is_not_pushed_out_without_need() {
     );
     assert!(matches!(lab.tcp("A", &client(999), WEB), Class::Request(_)));
 }
+
+/// The queue is full of the very connection that is replaced, or that opens once more.
+#[test]
+fn a_connection_does_not_push_out_itself() {
+    let small = Settings {
+        most_half_open: 1,
+        ..Settings::default()
+    };
+    let mut lab = Laboratory::with(small);
+    lab.ipvsadm(&format!("-A -t {WEB} -s rr"));
+    tell(&mut lab, "-t", "rr", gone(ServerGone::Reschedule)).unwrap();
+    for host in [11, 12] {
+        lab.ipvsadm(&format!("-a -t {WEB} -r 10.1.0.{host}:80 -m"));
+    }
+    lab.tcp("S", &client(1000), WEB);
+    let first = to(&lab);
+    lab.ipvsadm(&format!("-d -t {WEB} -r {first}:80"));
+    assert!(matches!(
+        lab.tcp("S", &client(1000), WEB),
+        Class::Request(_)
+    ));
+    assert_ne!(to(&lab), first);
+    assert_eq!((lab.connections().len(), lab.balancer.half_open()), (1, 1));
+
+    let mut lab = Laboratory::with(small);
+    lab.sysctl("conn_reuse_mode", 0);
+    lab.ipvsadm(&format!("-A -t {WEB} -s rr"));
+    lab.ipvsadm(&format!("-a -t {WEB} -r 10.1.0.11:80 -m"));
+    let server = establish(&mut lab, 1000);
+    for (flags, from, to) in [
+        ("FA", client(1000), WEB.to_owned()),
+        ("FA", server, client(1000)),
+        ("S", client(1000), WEB.to_owned()),
+    ] {
+        assert_ne!(lab.tcp(flags, &from, &to), Class::NotOurs, "{flags}");
+    }
+    assert_eq!((lab.connections().len(), lab.balancer.half_open()), (1, 1));
+}

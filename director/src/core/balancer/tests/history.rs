@@ -117,7 +117,7 @@ proptest! {
         expire_nodest_conn in any::<bool>(),
     ) {
         let mut lab = Laboratory::with(Settings {
-            most_half_open: 5,
+            most_half_open: 2,
             ..Settings::default()
         });
         lab.sysctl("expire_nodest_conn", i32::from(expire_nodest_conn));
