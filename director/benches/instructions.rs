@@ -66,6 +66,7 @@ fn run(case: &str, batches: u64) {
     let grows = case.ends_with(GROWING);
     let scheduler = case
         .trim_end_matches(GROWING)
+        .trim_end_matches(STRANGERS)
         .strip_prefix("new connection, NAT, ");
     let (scheduler, servers) = match scheduler.and_then(|name| name.split_once(", ")) {
         Some((name, _)) => (Some(name), MANY_SERVERS),
@@ -73,6 +74,9 @@ fn run(case: &str, batches: u64) {
         None => (None, 1),
     };
     let mut world = World::new(method, scheduler.unwrap_or("rr"), servers);
+    if case.ends_with(STRANGERS) {
+        world = world.with_strangers();
+    }
     let before = match scheduler {
         None => CONNECTIONS,
         Some(_) if grows => 0,
@@ -90,13 +94,15 @@ fn run(case: &str, batches: u64) {
     }
 }
 
-const CASES: [&str; 8] = [
+const CASES: [&str; 10] = [
     "hit, NAT, request",
     "hit, NAT, reply",
     "hit, DR",
     "new connection, NAT, rr",
     "new connection, NAT, wrr",
     "new connection, NAT, wlc",
+    "new connection, NAT, rr, every client new",
+    "new connection, NAT, wlc, every client new",
     "new connection, NAT, wlc, 1 000 servers",
     "new connection, NAT, rr, while the table grows from nothing to 5 000",
 ];
@@ -104,6 +110,7 @@ const CASES: [&str; 8] = [
 const CONNECTIONS: u32 = 1_000;
 /// So many that the table has just grown and has room for another thousand.
 const ROOMY: u32 = 2_900;
+const STRANGERS: &str = ", every client new";
 const GROWING: &str = ", while the table grows from nothing to 5 000";
 /// To choose from.
 const SERVERS: u16 = 10;

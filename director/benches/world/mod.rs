@@ -34,6 +34,8 @@ pub struct World {
     random: u64,
     frames: Vec<[u8; ROOM]>,
     next_flow: u32,
+    /// Flows that one client has, as a power of two.
+    flow_bits: u32,
 }
 
 impl World {
@@ -50,6 +52,7 @@ impl World {
             random: 0x9e37_79b9_7f4a_7c15,
             frames: vec![[0; ROOM]; BATCH],
             next_flow: 0,
+            flow_bits: 12,
         };
         world.connect();
         let key = ServiceKey::new(Protocol::UDP, Ipv4Addr::from(VIP), PORT);
@@ -59,6 +62,14 @@ impl World {
             world.apply(&Operation::AddServer(key, server));
         }
         world
+    }
+
+    /// Every flow is another client's.
+    pub fn with_strangers(self) -> World {
+        World {
+            flow_bits: 0,
+            ..self
+        }
     }
 
     /// One connection for each flow up to `count`.
@@ -77,8 +88,8 @@ impl World {
         for at in 0..BATCH {
             let flow = (self.next() * u64::from(flows)) >> 32;
             match way {
-                Way::Request => write_request(&mut self.frames[at], flow as u32),
-                Way::Reply => write_reply(&mut self.frames[at], flow as u32),
+                Way::Request => write_request(&mut self.frames[at], flow as u32, self.flow_bits),
+                Way::Reply => write_reply(&mut self.frames[at], flow as u32, self.flow_bits),
             }
         }
     }
@@ -86,7 +97,7 @@ impl World {
     /// Prepares a packet for each of these flows, of which there are no more than a batch.
     pub fn requests(&mut self, flows: impl Iterator<Item = u32>) {
         for (frame, flow) in self.frames.iter_mut().zip(flows) {
-            write_request(frame, flow);
+            write_request(frame, flow, self.flow_bits);
         }
     }
 
@@ -254,19 +265,20 @@ fn server(number: u16) -> [u8; 4] {
 }
 
 /// Clients are in 100.64.0.0/10.
-fn client(flow: u32) -> ([u8; 4], u16) {
-    let [_, b, c, d] = (flow >> 12).to_be_bytes();
-    ([100, 64 | b, c, d], 4096 + (flow & 0xfff) as u16)
+fn client(flow: u32, flow_bits: u32) -> ([u8; 4], u16) {
+    let [_, b, c, d] = (flow >> flow_bits).to_be_bytes();
+    let port = flow & ((1 << flow_bits) - 1);
+    ([100, 64 | b, c, d], 4096 + port as u16)
 }
 
-fn write_request(frame: &mut [u8; ROOM], flow: u32) {
-    let (address, port) = client(flow);
+fn write_request(frame: &mut [u8; ROOM], flow: u32, flow_bits: u32) {
+    let (address, port) = client(flow, flow_bits);
     write(frame, OUTSIDE, (address, port), (VIP, PORT));
 }
 
 /// Of the only server.
-fn write_reply(frame: &mut [u8; ROOM], flow: u32) {
-    let (address, port) = client(flow);
+fn write_reply(frame: &mut [u8; ROOM], flow: u32, flow_bits: u32) {
+    let (address, port) = client(flow, flow_bits);
     write(frame, INSIDE, (server(0), PORT), (address, port));
 }
 

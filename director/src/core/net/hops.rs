@@ -118,7 +118,6 @@ impl Hops {
         learned: Option<Mac>,
         keep: Keep,
     ) -> HopId {
-        let known = learned.or_else(|| self.heard.get(&(port, address)).copied());
         if let Some(at) = self.by_neighbour.get(&(port, address)).copied() {
             let entry = &mut self.hops[at as usize];
             entry.hop.source = source;
@@ -141,6 +140,7 @@ impl Hops {
             }
             return HopId(at);
         }
+        let known = learned.or_else(|| self.heard.get(&(port, address)).copied());
         let at = self.hops.len() as u32;
         let id = HopId(at);
         self.hops.push(Entry {
@@ -163,6 +163,21 @@ impl Hops {
             self.ask(at);
         }
         id
+    }
+
+    /// Whether a frame of the neighbour, or none, tells nothing new of it, and [`intern`](Self::intern) would
+    /// only find it.
+    pub(super) fn agrees(&self, id: HopId, seen: Option<(PortId, Mac)>) -> bool {
+        let Some(entry) = self.hops.get(id.0 as usize) else {
+            return false;
+        };
+        match (entry.keep, seen) {
+            (Keep::Fresh, _) => entry.hop.destination.is_some(),
+            (Keep::Once, Some((port, mac))) => {
+                port != entry.hop.port || entry.hop.destination == Some(mac)
+            }
+            (Keep::Once, None) => false,
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -6,6 +6,7 @@
 //! or the connection as a [`CachedHop`]; a packet then pays one comparison and one index.
 
 mod hops;
+mod recent;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use hops::{Ask, Hop, HopId};
 pub use routes::{Prefix, RouteInfo, RouteKind};
 
 use hops::{Held, Hops, Keep};
+use recent::Recent;
 use routes::Routes;
 
 /// An Ethernet address.
@@ -140,6 +142,7 @@ pub struct Network {
     addresses: BTreeMap<Addr, Vec<(u32, u8)>>,
     routes: Routes,
     hops: Hops,
+    recent: Recent,
     generation: u32,
 }
 
@@ -150,6 +153,7 @@ impl Default for Network {
             addresses: BTreeMap::new(),
             routes: Routes::default(),
             hops: Hops::default(),
+            recent: Recent::default(),
             generation: 1,
         }
     }
@@ -249,15 +253,20 @@ impl Network {
         seen: Option<(PortId, Mac)>,
     ) -> Route<'_> {
         if !self.is_current(cached) {
-            match self.look_up(to, seen) {
-                Found::Hop(id) => {
-                    *cached = CachedHop {
-                        hop: id.0,
-                        generation: self.generation,
-                    };
+            if let Some(recent) = self.recall(to, seen) {
+                *cached = recent;
+            } else {
+                match self.look_up(to, seen) {
+                    Found::Hop(id) => {
+                        *cached = CachedHop {
+                            hop: id.0,
+                            generation: self.generation,
+                        };
+                        self.recent.put(to, *cached);
+                    }
+                    Found::Local => return Route::Local,
+                    Found::Unreachable => return Route::Unreachable,
                 }
-                Found::Local => return Route::Local,
-                Found::Unreachable => return Route::Unreachable,
             }
         }
         self.hops
@@ -395,6 +404,13 @@ impl Network {
             self.hops.port_gone(id);
             self.routes_changed();
         }
+    }
+
+    /// What was found of this address before, if looking again would find and change nothing else.
+    fn recall(&self, to: Addr, seen: Option<(PortId, Mac)>) -> Option<CachedHop> {
+        let recent = self.recent.get(to)?;
+        let holds = self.is_current(&recent) && self.hops.agrees(HopId(recent.hop), seen);
+        holds.then_some(recent)
     }
 
     fn look_up(&mut self, to: Addr, seen: Option<(PortId, Mac)>) -> Found {

@@ -29,17 +29,22 @@ impl Prefix {
 
     /// The same network with all other bits 0.
     pub fn network(self) -> Prefix {
-        let dropped = match self.address.family() {
-            Family::V4 => 32 - u32::from(self.length),
-            Family::V6 => 128 - u32::from(self.length),
-        };
-        let mask = u128::MAX.checked_shl(dropped).unwrap_or(0);
-        let bits = self.address.to_bits() & mask;
+        let mask = mask(self.address.family(), self.length);
         Prefix {
-            address: Addr::from_bytes(bits.to_be_bytes()),
+            address: masked(self.address, mask),
             length: self.length,
         }
     }
+}
+
+/// The bits of an [`Addr`] that a prefix of this length looks at.
+fn mask(family: Family, length: u8) -> u128 {
+    let dropped = super::host_length(family).saturating_sub(length);
+    u128::MAX.checked_shl(u32::from(dropped)).unwrap_or(0)
+}
+
+fn masked(address: Addr, mask: u128) -> Addr {
+    Addr::from_bytes((address.to_bits() & mask).to_be_bytes())
 }
 
 /// A route as the kernel tells it.
@@ -87,9 +92,13 @@ impl Routes {
         if !(TABLE_DEFAULT..=TABLE_LOCAL).contains(&route.table) {
             return false;
         }
-        let table = self.table_mut(route.destination.address.family());
+        let family = route.destination.address.family();
+        let table = self.table_mut(family);
         let key = route.destination.network();
-        let like = table.of_length(key.length).entry(key.address).or_default();
+        let like = table
+            .of_length(key.length, family)
+            .entry(key.address)
+            .or_default();
         if like.contains(&route) {
             return false;
         }
@@ -109,8 +118,10 @@ impl Routes {
     /// Returns whether anything changed.
     pub(super) fn remove(&mut self, route: &RouteInfo) -> bool {
         let key = route.destination.network();
-        let table = self.table_mut(route.destination.address.family());
-        let Some(networks) = table.lengths.get_mut(&std::cmp::Reverse(key.length)) else {
+        let family = route.destination.address.family();
+        let table = self.table_mut(family);
+        let of_length = table.lengths.iter_mut().find(|of| of.length == key.length);
+        let Some(networks) = of_length.map(|of| &mut of.networks) else {
             return false;
         };
         let Some(like) = networks.get_mut(&key.address) else {
@@ -124,9 +135,7 @@ impl Routes {
         if like.is_empty() {
             networks.remove(&key.address);
         }
-        if networks.is_empty() {
-            table.lengths.remove(&std::cmp::Reverse(key.length));
-        }
+        table.lengths.retain(|of| !of.networks.is_empty());
         changed
     }
 
@@ -147,11 +156,10 @@ impl Routes {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
         };
-        table.lengths.iter().find_map(|(length, networks)| {
-            networks
-                .get(&Prefix::new(to, length.0).network().address)?
-                .first()
-        })
+        table
+            .lengths
+            .iter()
+            .find_map(|of| of.networks.get(&masked(to, of.mask))?.first())
     }
 
     fn table_mut(&mut self, family: Family) -> &mut Table {
@@ -165,12 +173,29 @@ impl Routes {
 /// Longest prefix first.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Table {
-    lengths: BTreeMap<std::cmp::Reverse<u8>, BTreeMap<Addr, Vec<RouteInfo>>>,
+    lengths: Vec<OfLength>,
+}
+
+/// The routes whose prefixes have one length.
+#[derive(Debug, PartialEq, Eq)]
+struct OfLength {
+    length: u8,
+    mask: u128,
+    networks: BTreeMap<Addr, Vec<RouteInfo>>,
 }
 
 impl Table {
-    fn of_length(&mut self, length: u8) -> &mut BTreeMap<Addr, Vec<RouteInfo>> {
-        self.lengths.entry(std::cmp::Reverse(length)).or_default()
+    fn of_length(&mut self, length: u8, family: Family) -> &mut BTreeMap<Addr, Vec<RouteInfo>> {
+        let at = self.lengths.partition_point(|of| of.length > length);
+        if self.lengths.get(at).is_none_or(|of| of.length != length) {
+            let of = OfLength {
+                length,
+                mask: mask(family, length),
+                networks: BTreeMap::new(),
+            };
+            self.lengths.insert(at, of);
+        }
+        &mut self.lengths[at].networks
     }
 }
 

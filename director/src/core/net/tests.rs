@@ -98,6 +98,34 @@ fn the_longest_prefix_wins_and_then_the_lowest_metric() {
     assert_eq!(hop(&mut network, "192.0.2.1").port, CLIENT_SIDE);
 }
 
+/// The way to an address that was looked for before is the one that would be found now.
+#[test]
+fn what_was_found_before_is_not_believed_longer() {
+    let mut network = network();
+    let client = addr("10.0.0.9");
+    let from = |mac: u8| Some((CLIENT_SIDE, Mac([2, 0, 0, 0, 9, mac])));
+    let mut look = |network: &mut Network, seen| match network.resolve(
+        &mut CachedHop::default(),
+        client,
+        seen,
+    ) {
+        Route::Via(hop) => hop.destination,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(look(&mut network, from(1)), Some(from(1).unwrap().1));
+    assert_eq!(look(&mut network, from(1)), Some(from(1).unwrap().1));
+    // It has another card now.
+    assert_eq!(look(&mut network, from(2)), Some(from(2).unwrap().1));
+    assert!(network.take_asks().is_empty());
+    // It became a real server: from now on the kernel is asked, and frames are not believed.
+    assert_eq!(look(&mut network, None), Some(from(2).unwrap().1));
+    assert_eq!(network.take_asks().len(), 1);
+    assert_eq!(look(&mut network, from(3)), Some(from(2).unwrap().1));
+    assert!(network.take_asks().is_empty());
+    network.apply(NetworkEvent::Route(route("10.0.0.9/32", ETH1, None, 0)));
+    assert_eq!(look(&mut network, from(3)), None);
+}
+
 #[test]
 fn own_addresses_and_dead_ends() {
     let mut network = network();
