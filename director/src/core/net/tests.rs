@@ -104,7 +104,7 @@ fn what_was_found_before_is_not_believed_longer() {
     let mut network = network();
     let client = addr("10.0.0.9");
     let from = |mac: u8| Some((CLIENT_SIDE, Mac([2, 0, 0, 0, 9, mac])));
-    let mut look = |network: &mut Network, seen| match network.resolve(
+    let look = |network: &mut Network, seen| match network.resolve(
         &mut CachedHop::default(),
         client,
         seen,
