@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
-use shared::wire::ipv4::{self, Malformed, Packet};
+use shared::wire::ipv4::{self, Edit, Malformed, Packet};
 use shared::wire::vnet::VnetHeader;
 use shared::wire::{ethernet, transport};
 
-use super::balancer::{Balancer, Class, ConnectionId, Direction, Segment, Settings};
+use super::balancer::{Balancer, Class, ConnectionId, Direction, Segment, Settings, UNMARKED};
 use super::capture::{self, CaptureKey};
 use super::fragments::{Fate, Fragments, Part};
 use super::frame::Frame;
@@ -42,6 +42,8 @@ pub struct Director {
     pub(super) limiter: Limiter,
     pub(super) identification: u16,
     fragments: Fragments,
+    /// Of the packets that the host's routing brings.
+    routed_fragments: Fragments,
     drops: Drops,
     local: BTreeSet<Addr>,
 }
@@ -50,15 +52,27 @@ pub struct Director {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     pub(super) now: Time,
-    pub(super) port: PortId,
-    /// Who sent the frame, on the link.
-    pub(super) sender: Mac,
+    /// Where the frame came in, and who sent it: the way back, should that be on the link. None of a
+    /// packet that the host has routed here.
+    pub(super) seen: Option<(PortId, Mac)>,
+    pub(super) way: Way,
+    /// The firewall mark, or [`UNMARKED`].
+    pub(super) mark: u32,
+}
+
+/// How packets get here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The capture takes them off the wire: the host does not see them.
+    Wire,
+    /// The host has routed them here, because of their mark or what they are addressed to. Their later
+    /// fragments, which carry no mark, are copied off the wire, and the host sees them too.
+    Routed,
 }
 
 impl Arrival {
-    /// The way back to whoever sent the frame, should it be on the link.
-    pub(super) fn seen(self) -> Option<(PortId, Mac)> {
-        Some((self.port, self.sender))
+    pub(super) fn port(self) -> Option<PortId> {
+        self.seen.map(|(port, _)| port)
     }
 }
 
@@ -85,6 +99,7 @@ impl Director {
             limiter: Limiter::new(Limits::default(), u64::from(entropy.identification)),
             identification: entropy.identification,
             fragments: Fragments::default(),
+            routed_fragments: Fragments::default(),
             drops: Drops::default(),
             local: BTreeSet::new(),
         }
@@ -105,6 +120,70 @@ impl Director {
         outbox: &mut Outbox,
     ) -> Verdict {
         let verdict = self.decide(now, port, frame, outbox);
+        self.settle(verdict, outbox)
+    }
+
+    /// Decides about a packet that the host has routed here, with its firewall mark. Its Ethernet header has
+    /// nothing to say.
+    pub fn handle_routed(
+        &mut self,
+        now: Time,
+        mark: u32,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let arrival = Arrival {
+            now,
+            seen: None,
+            way: Way::Routed,
+            mark,
+        };
+        let verdict = match Packet::new_checked(frame.packet()) {
+            Ok(packet) => {
+                // Whoever forwards a packet here has taken one off already.
+                let source = Addr::from_v4_bytes(packet.source());
+                if !self.network.is_local(source)
+                    && let Some(mut edit) = Edit::new(frame.packet_mut())
+                {
+                    edit.increment_ttl();
+                    edit.finish();
+                }
+                self.sort(arrival, frame, outbox)
+            }
+            Err(error) => Verdict::Drop(malformed(error)),
+        };
+        self.settle(verdict, outbox)
+    }
+
+    /// Decides about the copy of a frame that the host keeps: only later fragments of what it routes here are
+    /// looked at.
+    pub fn handle_copy(
+        &mut self,
+        now: Time,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let arrival = Arrival {
+            now,
+            seen: Some((port, Mac(frame.ethernet().source))),
+            way: Way::Routed,
+            mark: UNMARKED,
+        };
+        let later = Packet::new_checked(frame.packet())
+            .ok()
+            .filter(|packet| packet.fragment_offset() != 0)
+            .map(|packet| usize::from(packet.total_length()));
+        let Some(total) = later else {
+            return Verdict::Consumed;
+        };
+        frame.trim(total);
+        let verdict = self.fragment(arrival, frame, outbox);
+        self.settle(verdict, outbox)
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, verdict: Verdict, outbox: &mut Outbox) -> Verdict {
         if let Verdict::Drop(reason) = verdict {
             self.drops.count(reason, 1);
         }
@@ -154,15 +233,16 @@ impl Director {
         self.send_resets(outbox);
         let lost = self.fragments.expire(now);
         self.drops.count(Reason::FragmentTimeout, lost);
+        // Copies: the host has its own.
+        self.routed_fragments.expire(now);
         self.collect_held(outbox);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn poll_at(&self) -> Option<Time> {
-        [self.balancer.poll_at(), self.fragments.poll_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let fragments = [&self.fragments, &self.routed_fragments];
+        let fragments = fragments.into_iter().filter_map(Fragments::poll_at);
+        fragments.chain(self.balancer.poll_at()).min()
     }
 
     /// How many keys the capture looks frames up in.
@@ -208,13 +288,19 @@ impl Director {
         }
         let arrival = Arrival {
             now,
-            port,
-            sender: Mac(ethernet.source),
+            seen: Some((port, Mac(ethernet.source))),
+            way: Way::Wire,
+            mark: UNMARKED,
         };
+        self.sort(arrival, frame, outbox)
+    }
+
+    /// What kind of packet it is, and on with it.
+    #[inline(always)]
+    fn sort(&mut self, arrival: Arrival, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
         let packet = match Packet::new_checked(frame.packet()) {
             Ok(packet) => packet,
-            Err(Malformed::Checksum) => return Verdict::Drop(Reason::IpChecksum),
-            Err(_) => return Verdict::Drop(Reason::MalformedIp),
+            Err(error) => return Verdict::Drop(malformed(error)),
         };
         if is_martian(packet.source()) {
             return Verdict::Drop(Reason::MartianSource);
@@ -228,7 +314,7 @@ impl Director {
             Protocol::TCP | Protocol::UDP => Headers::read(&packet),
             Protocol::ICMP if !packet.is_fragment() => {
                 frame.trim(total);
-                return self.icmp(now, frame, outbox);
+                return self.icmp(arrival.now, frame, outbox);
             }
             _ => {
                 frame.trim(total);
@@ -254,7 +340,10 @@ impl Director {
         // Only a later fragment has none.
         let segment = headers.segment.unwrap_or(Segment::UDP);
         let flow = &headers.flow;
-        let (id, direction) = match self.balancer.classify(arrival.now, flow, segment) {
+        let (id, direction) = match self
+            .balancer
+            .classify(arrival.now, flow, segment, arrival.mark)
+        {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
             Class::Once(id) => return self.forward_once(arrival, id, headers, frame, outbox),
@@ -269,7 +358,7 @@ impl Director {
                 return Verdict::Drop(Reason::ServerGone);
             }
             Class::Stray => {
-                let own = self.network.source_for(arrival.port, flow.source);
+                let own = self.network.source_for(arrival.port(), flow.source);
                 self.refuse(arrival, own, frame, outbox);
                 return Verdict::Drop(Reason::Stray);
             }
@@ -307,13 +396,11 @@ impl Director {
             return Verdict::Drop(Reason::MalformedFragment);
         };
         if !part.is_first() {
-            if let Some(fate) = self.fragments.fate(part) {
+            let fragments = self.fragments_of(arrival.way);
+            if let Some(fate) = fragments.fate(part) {
                 return self.follow(arrival, fate, frame, outbox);
             }
-            return if self
-                .fragments
-                .hold(arrival.now, part, arrival.port, frame.wire_bytes())
-            {
+            return if fragments.hold(arrival.now, part, arrival.port(), frame.wire_bytes()) {
                 Verdict::Consumed
             } else {
                 Verdict::Drop(Reason::FragmentsFull)
@@ -331,8 +418,11 @@ impl Director {
             (Verdict::Forward(_) | Verdict::Consumed, Some(flow)) => Fate::Follow(flow),
             _ => Fate::Host,
         };
-        let (waited, evicted) = self.fragments.decide(arrival.now, part, fate);
-        self.drops.count(Reason::FragmentTimeout, evicted);
+        let fragments = self.fragments_of(arrival.way);
+        let (waited, evicted) = fragments.decide(arrival.now, part, fate);
+        if arrival.way == Way::Wire {
+            self.drops.count(Reason::FragmentTimeout, evicted);
+        }
         for (port, mut bytes) in waited {
             let end = bytes.len();
             let Some(mut late) = Frame::new(&mut bytes, 0, end) else {
@@ -341,8 +431,7 @@ impl Director {
             let sender = Mac(late.ethernet().source);
             match self.follow(
                 Arrival {
-                    port,
-                    sender,
+                    seen: port.map(|port| (port, sender)),
                     ..arrival
                 },
                 fate,
@@ -358,6 +447,13 @@ impl Director {
         verdict
     }
 
+    fn fragments_of(&mut self, way: Way) -> &mut Fragments {
+        match way {
+            Way::Wire => &mut self.fragments,
+            Way::Routed => &mut self.routed_fragments,
+        }
+    }
+
     /// A later fragment, whose first one has been decided about.
     fn follow(
         &mut self,
@@ -367,6 +463,10 @@ impl Director {
         outbox: &mut Outbox,
     ) -> Verdict {
         let flow = match fate {
+            // Of a copy the host has the original.
+            Fate::Host if arrival.way == Way::Routed && arrival.seen.is_some() => {
+                return Verdict::Consumed;
+            }
             Fate::Host => return Verdict::Local,
             Fate::Drop(reason) => return Verdict::Drop(reason),
             Fate::Follow(flow) => flow,
@@ -451,6 +551,13 @@ impl Headers {
             _ => transport::UDP_HEADER,
         };
         usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
+    }
+}
+
+const fn malformed(error: Malformed) -> Reason {
+    match error {
+        Malformed::Checksum => Reason::IpChecksum,
+        _ => Reason::MalformedIp,
     }
 }
 

@@ -85,8 +85,8 @@ pub struct Fragments {
     waiting: usize,
 }
 
-/// A frame with its port.
-type Late = (PortId, Vec<u8>);
+/// A frame with its port, if it came in by one.
+type Late = (Option<PortId>, Vec<u8>);
 
 #[derive(Debug)]
 struct Record {
@@ -113,7 +113,7 @@ impl Fragments {
     }
 
     /// Lets a fragment wait for its first one. False if too many do.
-    pub fn hold(&mut self, now: Time, part: Part, port: PortId, frame: &[u8]) -> bool {
+    pub fn hold(&mut self, now: Time, part: Part, port: Option<PortId>, frame: &[u8]) -> bool {
         if self.waiting >= MOST_WAITING {
             return false;
         }
@@ -294,10 +294,13 @@ mod tests {
         let mut fragments = Fragments::default();
         let now = Time::from_secs(1);
         assert_eq!(fragments.fate(second(1)), None);
-        assert!(fragments.hold(now, second(1), PortId(0), &[1]));
-        assert!(fragments.hold(now, second(1), PortId(0), &[2]));
+        assert!(fragments.hold(now, second(1), Some(PortId(0)), &[1]));
+        assert!(fragments.hold(now, second(1), Some(PortId(0)), &[2]));
         let (waited, lost) = fragments.decide(now, first(1), Fate::Host);
-        assert_eq!(waited, vec![(PortId(0), vec![1]), (PortId(0), vec![2])]);
+        assert_eq!(
+            waited,
+            vec![(Some(PortId(0)), vec![1]), (Some(PortId(0)), vec![2])]
+        );
         assert_eq!(lost, 0);
         assert_eq!(fragments.fate(second(1)), Some(Fate::Host));
         assert_eq!(fragments.fate(second(2)), None);
@@ -315,7 +318,7 @@ mod tests {
                 if part.is_first() {
                     fragments.decide(Time::ZERO, part, Fate::Host);
                 } else if fragments.fate(part).is_none() {
-                    assert!(fragments.hold(Time::ZERO, part, PortId(0), &[0]));
+                    assert!(fragments.hold(Time::ZERO, part, Some(PortId(0)), &[0]));
                 }
             }
             assert!(fragments.records.is_empty() && fragments.by_age.is_empty());
@@ -338,12 +341,12 @@ mod tests {
         let mut fragments = Fragments::default();
         let now = Time::from_secs(1);
         let held = (0..100)
-            .filter(|_| fragments.hold(now, second(1), PortId(0), &[0]))
+            .filter(|_| fragments.hold(now, second(1), Some(PortId(0)), &[0]))
             .count();
         assert_eq!(held, MOST_WAITING_PER_DATAGRAM);
         for identification in 2..1000 {
-            fragments.hold(now, second(identification), PortId(0), &[0]);
-            fragments.hold(now, second(identification), PortId(0), &[0]);
+            fragments.hold(now, second(identification), Some(PortId(0)), &[0]);
+            fragments.hold(now, second(identification), Some(PortId(0)), &[0]);
         }
         assert_eq!(fragments.waiting, MOST_WAITING);
         let later = now + Duration::from_secs(29);

@@ -40,10 +40,10 @@ pub struct Server {
     inactive: u32,
     availability: Availability,
     load: Load,
-    /// The key of its replies that is held.
-    pub(super) reply_key: Option<CaptureKey>,
-    /// Its place among the real servers that are told of strays, if it has one.
-    pub(super) stray_key: Option<RealKey>,
+    /// The keys of its replies that are held, one for each protocol.
+    pub(super) reply_keys: [Option<CaptureKey>; 2],
+    /// Its places among the real servers that are told of strays.
+    pub(super) stray_keys: [Option<RealKey>; 2],
     /// Connections that were made while it was behind NAT.
     nat_connections: u32,
     /// Persistence templates.
@@ -87,8 +87,8 @@ impl Server {
             inactive: 0,
             availability: Availability::Available,
             load: Load::Normal,
-            reply_key: None,
-            stray_key: None,
+            reply_keys: [None; 2],
+            stray_keys: [None; 2],
             nat_connections: 0,
             templates: 0,
             last_weight: spec.weight,
@@ -156,6 +156,11 @@ impl Server {
     /// Whether replies of its connections have to be taken from the wire.
     pub fn wants_reply_key(&self) -> bool {
         self.nat_connections > 0 || self.is_available() && self.spec.forward == ForwardMethod::Nat
+    }
+
+    /// Whether they are.
+    pub(super) fn holds_reply_key(&self) -> bool {
+        self.reply_keys != [None; 2]
     }
 
     /// Restates everything but the key; also makes a removed server available again.

@@ -159,10 +159,8 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
     }
     let not_yet = |what: &str| Err(OperationError::NotYet(format!("{what} ({})", spec.key)));
     match spec.key {
-        ServiceKey::Mark { .. } => return not_yet("a firewall mark service"),
-        ServiceKey::Address { .. } if spec.key.family() == Family::V6 => {
-            return not_yet("an IPv6 service");
-        }
+        _ if spec.key.family() == Family::V6 => return not_yet("an IPv6 service"),
+        ServiceKey::Mark { .. } => {}
         ServiceKey::Address {
             protocol: Protocol::TCP | Protocol::UDP,
             ..

@@ -261,6 +261,14 @@ impl<'a> Edit<'a> {
         self.change = self.change.and(Change::word(old, new));
     }
 
+    /// One router more: takes back what one has done.
+    pub fn increment_ttl(&mut self) {
+        let old = u16::from_be_bytes([self.header[8], self.header[9]]);
+        let new = old.wrapping_add(0x0100);
+        self.header[8] = self.header[8].wrapping_add(1);
+        self.change = self.change.and(Change::word(old, new));
+    }
+
     /// Sets the source address. The change is that of the transport checksum too.
     #[inline]
     pub fn set_source(&mut self, address: [u8; 4]) -> Change {

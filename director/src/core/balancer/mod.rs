@@ -46,6 +46,7 @@ use super::trash::Trash;
 
 use self::defence::Defence;
 use self::half_open::{HalfOpen, is_half_open};
+pub use self::schedule::UNMARKED;
 pub use self::settings::Settings;
 use self::sweep::Positions;
 pub use self::sweep::{Position, Progress, Reset};
@@ -146,14 +147,15 @@ impl Balancer {
         }
     }
 
-    /// Finds the connection of a packet, or makes it one if a service takes it.
+    /// Finds the connection of a packet, or makes it one if a service takes it. `mark` is the packet's
+    /// firewall mark, or [`UNMARKED`].
     #[inline(always)]
-    pub fn classify(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
+    pub fn classify(&mut self, now: Time, flow: &FlowKey, segment: Segment, mark: u32) -> Class {
         match self.find(flow) {
             // Replies of a removed server still reach their clients.
             Some((id, Direction::Reply)) => Class::Reply(id),
-            Some((id, Direction::Request)) => self.resume(now, id, flow, segment),
-            None => self.schedule(now, flow, segment),
+            Some((id, Direction::Request)) => self.resume(now, id, flow, segment, mark),
+            None => self.schedule(now, flow, segment, mark),
         }
     }
 
@@ -297,7 +299,14 @@ impl Balancer {
 
     /// A client's packet of a connection that exists.
     #[inline(always)]
-    fn resume(&mut self, now: Time, id: ConnectionId, flow: &FlowKey, segment: Segment) -> Class {
+    fn resume(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        flow: &FlowKey,
+        segment: Segment,
+        mark: u32,
+    ) -> Class {
         let Sysctl {
             expire_nodest_conn,
             conn_reuse_mode,
@@ -311,10 +320,10 @@ impl Balancer {
         let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
         let removed = !server.is_available();
         if is_new {
-            return self.replace(id, |balancer| balancer.schedule(now, flow, segment));
+            return self.replace(id, |balancer| balancer.schedule(now, flow, segment, mark));
         }
         if removed {
-            return self.bereaved(now, id, flow, segment);
+            return self.bereaved(now, id, flow, segment, mark);
         }
         Class::Request(id)
     }

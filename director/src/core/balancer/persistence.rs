@@ -1,7 +1,7 @@
 //! Persistence (`ip_vs_sched_persist`): a template remembers which real server a client, or a network of
 //! clients, was sent to, and new connections of it follow.
 
-use shared::addr::{Addr, FlowKey};
+use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 
 use super::schedule::Birth;
@@ -21,15 +21,26 @@ impl Balancer {
         service_id: ServiceId,
         persistence: Persistence,
     ) -> Class {
-        // A mark will group whatever carries it.
-        let ServiceKey::Address { port: own, .. } = self.services[service_id].spec.key else {
-            return Class::NotOurs;
-        };
-        // All ports together, also of FTP: its data goes where its control connection is.
-        let per_port = flow.destination_port == own && own != FTP;
         let client = masked(flow.source, persistence.netmask);
-        let port = if per_port { own } else { 0 };
-        let key = template_key(flow.protocol, client, flow.destination, port);
+        let (own, per_port, key) = match self.services[service_id].spec.key {
+            ServiceKey::Address { port: own, .. } => {
+                // All ports together, also of FTP: its data goes where its control connection is.
+                let per_port = flow.destination_port == own && own != FTP;
+                let port = if per_port { own } else { 0 };
+                let key = template_key(flow.protocol, client, flow.destination, port);
+                (own, per_port, key)
+            }
+            // Whatever carries the mark, of any protocol, address and port. The kernel writes the mark where
+            // the virtual address would be.
+            ServiceKey::Mark { mark, .. } => {
+                let address = Addr::v4(mark.into());
+                (
+                    ALL_PORTS,
+                    false,
+                    template_key(Protocol(0), client, address, ALL_PORTS),
+                )
+            }
+        };
         let known = self.connections.find_template(&key);
         let valid = known.filter(|&template| self.is_good(template));
         let template = match valid {
@@ -133,6 +144,9 @@ fn masked(client: Addr, netmask: Netmask) -> Addr {
         _ => client,
     }
 }
+
+/// The port of a service for all of them.
+const ALL_PORTS: u16 = 0;
 
 /// What a template's timeout becomes when it runs out too early, for good.
 const PROLONGED_SECS: u32 = 60;

@@ -25,22 +25,28 @@ pub(super) struct Birth {
 impl Balancer {
     /// A packet of no connection: a service's, or not ours. No part of what a hit passes.
     #[inline(never)]
-    pub(super) fn schedule(&mut self, now: Time, flow: &FlowKey, segment: Segment) -> Class {
+    pub(super) fn schedule(
+        &mut self,
+        now: Time,
+        flow: &FlowKey,
+        segment: Segment,
+        mark: u32,
+    ) -> Class {
         if self.settings.sysctl.nat_icmp_send != 0 && self.is_stray(flow, segment) {
             return Class::Stray;
         }
-        if !self.deny.is_empty() && self.is_denied(flow) {
+        if !self.deny.is_empty() && self.is_denied(flow, mark) {
             return Class::Drop(Reason::Denied);
         }
         if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0) {
             return Class::NotOurs;
         }
-        self.schedule_whatever(now, flow)
+        self.schedule_whatever(now, flow, mark)
     }
 
     /// Makes a connection for a packet, whatever kind of packet it is.
-    pub(super) fn schedule_whatever(&mut self, now: Time, flow: &FlowKey) -> Class {
-        let Some(service_id) = self.service_of(flow) else {
+    pub(super) fn schedule_whatever(&mut self, now: Time, flow: &FlowKey, mark: u32) -> Class {
+        let Some(service_id) = self.service_of(flow, mark) else {
             return Class::NotOurs;
         };
         if self.drops_packet() {
@@ -80,10 +86,10 @@ impl Balancer {
     /// With `schedule_icmp`, an error about a packet to a client makes the connection that it is about: the
     /// packet may have come by another director. Of the flow of that client's packets.
     pub fn schedule_icmp(&mut self, now: Time, flow: &FlowKey) -> Option<ConnectionId> {
-        if self.settings.sysctl.schedule_icmp == 0 || self.is_denied(flow) {
+        if self.settings.sysctl.schedule_icmp == 0 || self.is_denied(flow, UNMARKED) {
             return None;
         }
-        match self.schedule_whatever(now, flow) {
+        match self.schedule_whatever(now, flow, UNMARKED) {
             Class::Request(id) => Some(id),
             Class::Once(id) => {
                 self.end_once(id);
@@ -93,8 +99,8 @@ impl Balancer {
         }
     }
 
-    fn is_denied(&self, flow: &FlowKey) -> bool {
-        let service = self.service_of(flow);
+    fn is_denied(&self, flow: &FlowKey, mark: u32) -> bool {
+        let service = self.service_of(flow, mark);
         service.is_some_and(|id| self.deny.denies(flow.source, &self.services[id].spec.key))
     }
 
@@ -139,8 +145,15 @@ impl Balancer {
         }
     }
 
-    /// The service for packets of this flow (`ip_vs_service_find`). A mark will come before these.
-    fn service_of(&self, flow: &FlowKey) -> Option<ServiceId> {
+    /// The service for packets of this flow (`ip_vs_service_find`): by its mark first.
+    fn service_of(&self, flow: &FlowKey, mark: u32) -> Option<ServiceId> {
+        if mark != UNMARKED {
+            let family = flow.destination.family();
+            let marked = self.by_key.get(&ServiceKey::Mark { mark, family });
+            if marked.is_some() {
+                return marked.copied();
+            }
+        }
         let with_port = |port| {
             let destination = (flow.destination, port, flow.protocol.0);
             self.by_destination.get(&destination).copied()
@@ -201,6 +214,9 @@ impl Balancer {
         self.end(id);
     }
 }
+
+/// The mark of packets that no rule has marked.
+pub const UNMARKED: u32 = 0;
 
 /// Source port of the data connections of active FTP.
 const FTP_DATA: u16 = 20;

@@ -62,15 +62,16 @@ impl Balancer {
         id: ConnectionId,
         flow: &FlowKey,
         segment: Segment,
+        mark: u32,
     ) -> Class {
         match self.way_of(id) {
             Some(ServerGone::Keep) => Class::Request(id),
             Some(ServerGone::Reset) => Class::Over(id),
             Some(ServerGone::Reschedule) => {
-                self.replace(id, |balancer| balancer.schedule_whatever(now, flow))
+                self.replace(id, |balancer| balancer.schedule_whatever(now, flow, mark))
             }
             None if self.settings.sysctl.expire_nodest_conn != 0 => {
-                self.replace(id, |balancer| balancer.schedule(now, flow, segment))
+                self.replace(id, |balancer| balancer.schedule(now, flow, segment, mark))
             }
             None => Class::Drop(Reason::ServerRemoved),
         }

@@ -1,6 +1,7 @@
 //! What happens without a packet: connections end, rates are estimated, removed servers are forgotten,
 //! and the keys of the capture follow.
 
+use shared::addr::Protocol;
 use shared::time::Time;
 
 use super::Balancer;
@@ -79,7 +80,7 @@ impl Balancer {
             self.connection_mut(template).recount_controlled(-1);
         }
         let server = &self.servers[connection.server()];
-        if server.wants_reply_key() != server.reply_key.is_some() {
+        if server.wants_reply_key() != server.holds_reply_key() {
             self.settle_server(connection.server());
         }
         self.settle_service(service_id);
@@ -122,38 +123,46 @@ impl Balancer {
     pub(super) fn settle_server(&mut self, id: ServerId) {
         let server = &mut self.servers[id];
         let service = &self.services[server.service];
-        let ServiceKey::Address { protocol, port, .. } = service.spec.key else {
-            return;
-        };
         let ServerKey { address, port: own } = server.spec().key;
-        let key = CaptureKey::Reply {
-            protocol,
-            address: address.into(),
-            port: match own {
-                // Then its servers are asked on the ports that clients ask for.
-                _ if port == 0 || service.wants_all_ports() => 0,
-                0 => port,
-                own => own,
-            },
+        let (protocols, port) = match service.spec.key {
+            ServiceKey::Address { protocol, port, .. } => ([Some(protocol), None], port),
+            // Of either, and of any port.
+            ServiceKey::Mark { .. } => ([Some(Protocol::TCP), Some(Protocol::UDP)], 0),
         };
-        let wants = server.wants_reply_key().then_some(key);
-        let held = std::mem::replace(&mut server.reply_key, wants);
+        let port = match own {
+            // Then its servers are asked on the ports that clients ask for.
+            _ if port == 0 || service.wants_all_ports() => 0,
+            0 => port,
+            own => own,
+        };
+        let address = address.into();
+        let wants = protocols.map(|protocol| {
+            let protocol = protocol.filter(|_| server.wants_reply_key())?;
+            Some(CaptureKey::Reply {
+                protocol,
+                address,
+                port,
+            })
+        });
+        let held = std::mem::replace(&mut server.reply_keys, wants);
         if wants != held {
-            wants.into_iter().for_each(|key| self.captures.acquire(key));
-            held.into_iter().for_each(|key| self.captures.release(key));
+            let (wants, held) = (wants.into_iter().flatten(), held.into_iter().flatten());
+            wants.for_each(|key| self.captures.acquire(key));
+            held.for_each(|key| self.captures.release(key));
         }
         let listed = server.is_available() && server.spec().forward == ForwardMethod::Nat;
-        let wants = listed.then_some((protocol, address.into(), own));
-        let held = std::mem::replace(&mut server.stray_key, wants);
+        let wants = protocols.map(|protocol| Some((protocol.filter(|_| listed)?, address, own)));
+        let held = std::mem::replace(&mut server.stray_keys, wants);
         if wants == held {
             return;
         }
-        if let Some(key) = wants {
+        for key in wants.into_iter().flatten() {
             *self.real_servers.entry(key).or_default() += 1;
         }
-        if let Some(key) = held
-            && let Some(users) = self.real_servers.get_mut(&key)
-        {
+        for key in held.into_iter().flatten() {
+            let Some(users) = self.real_servers.get_mut(&key) else {
+                continue;
+            };
             *users -= 1;
             if *users == 0 {
                 self.real_servers.remove(&key);

@@ -55,7 +55,7 @@ impl Director {
             Direction::Request => Some(virtual_end.address),
             Direction::Reply => director
                 .network
-                .source_for(arrival.port, destination.address),
+                .source_for(arrival.port(), destination.address),
         };
         if headers.ttl <= 1 {
             let speaker = speaker(self);
@@ -119,7 +119,7 @@ impl Director {
         let connection = self.balancer.connection_mut(id);
         let client = connection.client().address;
         self.network
-            .resolve(&mut connection.client_hop, client, arrival.seen());
+            .resolve(&mut connection.client_hop, client, arrival.seen);
     }
 
     /// The next hop of a packet of a connection, or of an ICMP error about one, which need not be

@@ -81,7 +81,7 @@ impl Director {
             flags,
         };
         let client = connection.client().address;
-        if let Some(hop) = self.own_hop(client, arrival.seen()) {
+        if let Some(hop) = self.own_hop(client, arrival.seen) {
             self.send_bare(&hop, &answer, outbox);
         }
     }

@@ -123,7 +123,7 @@ impl Director {
         if packet.fragment_offset() != 0 || !self.limiter.allows(arrival.now, to, error) {
             return;
         }
-        let Some(hop) = self.own_hop(to, arrival.seen()) else {
+        let Some(hop) = self.own_hop(to, arrival.seen) else {
             return;
         };
         let quoted = frame.packet();

@@ -330,10 +330,11 @@ impl Network {
         self.addresses.keys().copied()
     }
 
-    /// The address that the host speaks with when it answers `towards` through `port`: one of that
-    /// port, of the same network if there is one, else any of the host's that is not loopback.
-    pub fn source_for(&self, port: PortId, towards: Addr) -> Option<Addr> {
-        let ifindex = self.port(port)?.ifindex;
+    /// The address that the host speaks with when it answers `towards` through `port`, if it is known: one
+    /// of that port, of the same network if there is one, else any of the host's that is not loopback.
+    pub fn source_for(&self, port: Option<PortId>, towards: Addr) -> Option<Addr> {
+        let port = port.and_then(|port| self.port(port));
+        let ifindex = port.map(|port| port.ifindex);
         let family = towards.family();
         let candidates = || {
             self.addresses
@@ -348,8 +349,10 @@ impl Network {
             Prefix::new(address, length).network() == Prefix::new(towards, length).network()
         };
         candidates()
-            .find(|(address, (at, length))| *at == ifindex && on_link(*address, *length))
-            .or_else(|| candidates().find(|(_, (at, _))| *at == ifindex))
+            .find(|(address, (at, length))| {
+                ifindex.is_none_or(|i| *at == i) && on_link(*address, *length)
+            })
+            .or_else(|| candidates().find(|(_, (at, _))| Some(*at) == ifindex))
             .or_else(|| candidates().next())
             .map(|(address, _)| address)
     }

@@ -348,18 +348,21 @@ fn only_neighbours_in_use_are_kept_fresh() {
 fn the_host_answers_with_an_address_of_the_right_network() {
     let network = network();
     assert_eq!(
-        network.source_for(CLIENT_SIDE, addr("10.0.0.10")),
+        network.source_for(Some(CLIENT_SIDE), addr("10.0.0.10")),
         Some(addr("10.0.0.1"))
     );
     assert_eq!(
-        network.source_for(SERVER_SIDE, addr("10.1.0.11")),
+        network.source_for(Some(SERVER_SIDE), addr("10.1.0.11")),
         Some(addr("10.1.0.1"))
     );
     assert_eq!(
-        network.source_for(SERVER_SIDE, addr("192.0.2.1")),
+        network.source_for(Some(SERVER_SIDE), addr("192.0.2.1")),
         Some(addr("10.1.0.1"))
     );
-    assert_eq!(network.source_for(SERVER_SIDE, addr("2001:db8::1")), None);
+    assert_eq!(
+        network.source_for(Some(SERVER_SIDE), addr("2001:db8::1")),
+        None
+    );
 }
 
 #[test]

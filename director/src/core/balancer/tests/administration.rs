@@ -124,9 +124,9 @@ fn what_is_not_there_yet_is_named() {
     assert_eq!(
         service(|s| s.key = ServiceKey::Mark {
             mark: 7,
-            family: shared::addr::Family::V4
+            family: Family::V6
         }),
-        "a firewall mark service (FWM 7) is not there yet"
+        "an IPv6 service (FWM 7 IPv6) is not there yet"
     );
     assert_eq!(
         service(|s| s.key = ServiceKey::new(Protocol::TCP, std::net::Ipv6Addr::LOCALHOST, 80)),

@@ -11,7 +11,7 @@ mod states;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, Family, Protocol};
 
 use super::*;
 use crate::core::connection::Endpoint;
@@ -26,6 +26,8 @@ use crate::core::view::{ConnectionView, ServerView};
 struct Laboratory {
     balancer: Balancer,
     now: Time,
+    /// What the administrator's rules put on all packets.
+    mark: u32,
     /// Where the last packet from a client went.
     went: Option<Endpoint>,
 }
@@ -39,6 +41,7 @@ impl Laboratory {
         Laboratory {
             balancer: Balancer::new(settings, [0x5eed, 0xf00d]),
             now: Time::from_secs(1000),
+            mark: UNMARKED,
             went: None,
         }
     }
@@ -73,7 +76,7 @@ impl Laboratory {
 
     /// A packet on its way through the director.
     fn packet(&mut self, flow: &FlowKey, segment: Segment, ip_bytes: u32) -> Class {
-        let class = self.balancer.classify(self.now, flow, segment);
+        let class = self.balancer.classify(self.now, flow, segment, self.mark);
         let (id, direction) = match class {
             Class::Request(id) | Class::Once(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
@@ -146,6 +149,7 @@ fn segment(flags: &str) -> Segment {
 }
 
 fn server_key(text: &str) -> ServerKey {
+    let text = &with_port(text);
     let at = endpoint(text);
     ServerKey {
         address: (*at.ip()).into(),
@@ -158,6 +162,19 @@ fn tcp_service(text: &str) -> ServiceKey {
     ServiceKey::new(Protocol::TCP, *at.ip(), at.port())
 }
 
+fn mark_service(mark: &str) -> ServiceKey {
+    ServiceKey::Mark {
+        mark: mark.parse().expect(mark),
+        family: Family::V4,
+    }
+}
+
+/// A server of a mark has no port.
+fn with_port(text: &str) -> String {
+    let port = if text.contains(':') { "" } else { ":0" };
+    format!("{text}{port}")
+}
+
 /// As much of ipvsadm's grammar as the transcripts use.
 fn operation(command: &str) -> Operation {
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -167,6 +184,9 @@ fn operation(command: &str) -> Operation {
     };
     let number = |option: &str, default: u32| after(option).map_or(default, |n| n.parse().unwrap());
     let service = || {
+        if let Some(mark) = after("-f") {
+            return mark_service(mark);
+        }
         let (protocol, text) = match after("-t") {
             Some(text) => (Protocol::TCP, text),
             None => (Protocol::UDP, after("-u").expect(command)),
@@ -180,7 +200,7 @@ fn operation(command: &str) -> Operation {
         } else {
             ForwardMethod::Direct
         };
-        let at = endpoint(after("-r").expect(command));
+        let at = endpoint(&with_port(after("-r").expect(command)));
         let weight = after("-w").map_or(1, |n| n.parse().unwrap());
         ServerSpec {
             upper_threshold: number("-x", 0),

@@ -31,13 +31,13 @@ fn clients_return_to_their_servers_as_the_kernels() {
         service: String::new(),
         compared: 0,
     };
-    // Firewall marks and IPv6 are not there yet.
+    // IPv6 is not there yet.
     let mut skipping = false;
     let mut lines = transcript.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
         let at = format!("line {}: {line}", number + 1);
         if line.starts_with("# ====") {
-            skipping = line.contains("firewall mark") || line.contains("IPv6");
+            skipping = line.contains("IPv6");
         }
         if skipping {
             continue;
@@ -54,7 +54,7 @@ fn clients_return_to_their_servers_as_the_kernels() {
         }
         replay.step(&words, &at);
     }
-    assert_eq!(replay.compared, 407);
+    assert_eq!(replay.compared, 439);
 }
 
 /// Data connections go where the control connection is, and their ports are taken from the wire as long as
@@ -132,6 +132,10 @@ impl Replay {
                 }
                 self.lab.ipvsadm(&command.join(" "));
             }
+            ["$", "iptables-legacy", .., "--set-mark", mark] => {
+                self.lab.mark = mark.parse().expect(at);
+            }
+            ["$", "iptables-legacy", .., "-F"] => self.lab.mark = UNMARKED,
             ["$", "sysctl", "-w", setting] => {
                 let (name, value) = setting.rsplit_once('=').expect(at);
                 let name = name.strip_prefix("net.ipv4.vs.").expect(at);
@@ -206,7 +210,7 @@ impl Replay {
             ),
             [
                 "|",
-                protocol @ ("TCP" | "UDP"),
+                protocol @ ("IP" | "TCP" | "UDP"),
                 expires,
                 state,
                 client,
@@ -235,7 +239,7 @@ impl Replay {
             ] if server.contains('.') => {
                 let service = match self.service.parse::<SocketAddrV4>() {
                     Ok(_) => tcp_service(&self.service),
-                    Err(_) => panic!("{at}"),
+                    Err(_) => mark_service(&self.service),
                 };
                 let Some(view) = self.lab.balancer.service(&service) else {
                     panic!("{at}")
@@ -270,7 +274,8 @@ impl Replay {
 
     /// Opens a connection, which must go where the transcript says: `r3:80`.
     fn open_from(&mut self, client: &str, port: Option<&str>, pick: &str, at: &str, close: bool) {
-        let (address, own) = self.service.split_once(':').expect(at);
+        let marked = ("10.0.0.100", "80");
+        let (address, own) = self.service.split_once(':').unwrap_or(marked);
         let service = format!("{address}:{}", port.unwrap_or(own));
         let udp = at.contains("udp") || !self.is_tcp();
         let class = if udp {
@@ -317,7 +322,7 @@ impl Replay {
 
     fn is_tcp(&self) -> bool {
         let services = self.lab.balancer.services();
-        services.iter().all(|s| matches!(s.spec.key, ServiceKey::Address { protocol, .. } if protocol == Protocol::TCP))
+        services.iter().all(|s| !matches!(s.spec.key, ServiceKey::Address { protocol, .. } if protocol == Protocol::UDP))
     }
 
     fn close(&mut self, held: &Held) {
@@ -355,9 +360,12 @@ impl Replay {
 
 /// As a row of the listing, without the remaining time.
 fn text(c: &ConnectionView) -> String {
+    let protocol = match c.protocol {
+        Protocol(0) => "IP".to_owned(),
+        other => other.to_string(),
+    };
     format!(
-        "{} {} {}:{} {}:{} {}:{}",
-        c.protocol,
+        "{protocol} {} {}:{} {}:{} {}:{}",
         c.state,
         c.client,
         c.client_port,

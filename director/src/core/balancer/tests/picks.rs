@@ -9,17 +9,16 @@ fn connections_go_where_the_kernel_sent_them() {
     assert_eq!(compared, 1394);
 }
 
-/// The clients of 40 addresses, or of 40 ports.
+/// The clients of 40 addresses, or of 40 ports; and with firewall marks, 40 destinations.
 #[test]
 fn hashed_clients_go_where_the_kernel_sent_them() {
     let compared = replay(include_str!("../../../../tests/golden/sched/hash.out"));
-    assert_eq!(compared, 3520);
+    assert_eq!(compared, 6224);
 }
 
 fn replay(transcript: &str) -> usize {
     let mut lab = Laboratory::new();
     let mut compared = 0;
-    let mut marked = false;
     let mut service = "";
     let mut closing = false;
     let mut client_port = 1024;
@@ -27,12 +26,7 @@ fn replay(transcript: &str) -> usize {
         let at = format!("line {}: {line}", number + 1);
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["#", "====", scheduler, ..] => {
-                // What is hashed by a destination needs firewall marks.
-                marked |= scheduler.starts_with("destination");
-                closing = line.contains("closed before the next");
-            }
-            _ if marked => {}
+            ["#", "====", ..] => closing = line.contains("closed before the next"),
             ["$", "ipvsadm", "-Ln"] => {}
             ["$", "ipvsadm", command @ ..] => {
                 service = command[2];
@@ -40,6 +34,10 @@ fn replay(transcript: &str) -> usize {
                     // Each service was alone.
                     lab = Laboratory::new();
                     lab.sysctl("expire_nodest_conn", 1);
+                    lab.mark = match command[1] {
+                        "-f" => service.parse().expect(&at),
+                        _ => UNMARKED,
+                    };
                 }
                 lab.ipvsadm(&command.join(" "));
                 lab.pass(Duration::from_millis(1));
@@ -56,6 +54,15 @@ fn replay(transcript: &str) -> usize {
                         _ => connect(&mut lab, &client, service, closing),
                     };
                     assert_eq!(got, *pick, "{at}");
+                    compared += 1;
+                }
+            }
+            [">", "destinations", "10.3.0.1..40:", picks @ ..] => {
+                for (host, pick) in (1..).zip(picks) {
+                    client_port += 1;
+                    let client = format!("10.0.0.10:{client_port}");
+                    let service = format!("10.3.0.{host}:80");
+                    assert_eq!(connect(&mut lab, &client, &service, closing), *pick, "{at}");
                     compared += 1;
                 }
             }
