@@ -49,7 +49,7 @@ install-demo-packages:
 	tests/install-packages cc:gcc cc:libc6-dev
 
 install-test-packages: install-demo-packages
-	tests/install-packages ip:iproute2 ethtool:ethtool curl:curl nginx:nginx-light
+	tests/install-packages ip:iproute2 iptables:iptables ethtool:ethtool curl:curl nginx:nginx-light
 
 install-bench-packages: install-test-packages
 	tests/install-packages nft:nftables iperf3:iperf3 wrk:wrk haproxy:haproxy \

@@ -139,12 +139,13 @@ impl Director {
             mark,
         };
         let verdict = match Packet::new_checked(frame.packet()) {
-            Ok(packet) => {
-                // Whoever forwards a packet here has taken one off already.
-                let source = Addr::from_v4_bytes(packet.source());
-                if !self.network.is_local(source)
-                    && let Some(mut edit) = Edit::new(frame.packet_mut())
-                {
+            // What the host says of its own on the device, of groups and the like.
+            Ok(packet) if self.network.is_local(Addr::from_v4_bytes(packet.source())) => {
+                Verdict::Consumed
+            }
+            Ok(_) => {
+                // The host has taken one off already, and will again of what is given back.
+                if let Some(mut edit) = Edit::new(frame.packet_mut()) {
                     edit.increment_ttl();
                     edit.finish();
                 }

@@ -24,6 +24,21 @@ impl<'a> Frame<'a> {
         whole.then_some(Frame { buffer, start, end })
     }
 
+    /// The frame of a packet that had no Ethernet header: there is room for it between the virtio header,
+    /// which counts from the packet on, and the packet.
+    pub fn around_packet(buffer: &'a mut [u8], start: usize, end: usize) -> Option<Frame<'a>> {
+        let mut frame = Frame::new(buffer, start, end)?;
+        frame.set_vnet(frame.vnet().shifted(ethernet::LENGTH as i16));
+        let header = Header {
+            destination: [0; 6],
+            source: [0; 6],
+            ethertype: ethernet::IPV4,
+        };
+        let at = start + vnet::LENGTH;
+        frame.buffer[at..at + ethernet::LENGTH].copy_from_slice(&header.to_bytes());
+        Some(frame)
+    }
+
     /// What a socket with virtio headers takes.
     pub fn wire_bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]

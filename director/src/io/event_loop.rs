@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use shared::addr::Family;
+use shared::host::netlink::Netlink;
 use shared::time::Time;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -22,11 +24,13 @@ use super::intake::{self, Intake};
 use super::launch::{Launch, load};
 use super::memory;
 use super::reload;
+use super::routing::Routing;
 use super::run::RunError;
 use super::transmit::{Drained, Transmit};
 use super::vips::Vips;
 use crate::config::Config;
 use crate::control::session::Backend;
+use crate::core::capture::RouteChange;
 use crate::core::director::Director;
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::verdict::Outbox;
@@ -48,6 +52,7 @@ pub(super) struct EventLoop {
     intake: Intake,
     transmit: Transmit,
     vips: Vips,
+    routing: Routing,
     control: Option<Control>,
     /// Rings that may have frames, by the kernel's number of their interface.
     ready: VecDeque<u32>,
@@ -89,6 +94,7 @@ impl EventLoop {
         intake: Intake,
         transmit: Transmit,
         vips: Vips,
+        routing: Routing,
         launch: &Launch,
     ) -> io::Result<EventLoop> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -110,6 +116,7 @@ impl EventLoop {
             intake,
             transmit,
             vips,
+            routing,
             control: None,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
@@ -166,6 +173,7 @@ impl EventLoop {
     /// Undoes what outlives the process.
     pub(super) fn close(&mut self) {
         self.control = None;
+        self.routing.undo(self.network.netlink());
         self.vips.remove_all(self.network.netlink());
     }
 
@@ -306,6 +314,7 @@ impl EventLoop {
         if let Err(error) = self.transmit.host().forward_like(name) {
             warn!("frames given back may not be forwarded: {error}");
         }
+        self.routing.interface(name);
         self.ring_is_ready(ifindex);
     }
 
@@ -335,6 +344,8 @@ impl EventLoop {
         }
         let capture_keys = self.director.capture_keys() as u64;
         control.serve(&mut Desk {
+            routing: &mut self.routing,
+            netlink: self.network.netlink(),
             capture_keys,
             now: self.now,
             started: self.started,
@@ -352,6 +363,10 @@ impl EventLoop {
             let Some(ifindex) = self.ready.pop_front() else {
                 return;
             };
+            if ifindex == self.routing.ifindex() {
+                self.take_routed();
+                continue;
+            }
             let Some(interface) = self.intake.get_mut(ifindex) else {
                 continue;
             };
@@ -369,14 +384,42 @@ impl EventLoop {
         }
     }
 
+    /// What the host has routed here.
+    fn take_routed(&mut self) {
+        let Some(tap) = self.routing.tap() else {
+            return;
+        };
+        let (director, outbox) = (&mut self.director, &mut self.outbox);
+        if self.transmit.drain_routed(self.now, tap, director, outbox) == Drained::No {
+            self.ready.push_back(self.routing.ifindex());
+        }
+    }
+
     /// Carries out what the core wants besides.
     fn settle(&mut self) {
         for (ifindex, ask) in self.director.network.take_asks() {
             self.network.ask(ifindex, ask.address);
         }
-        let changes = self.director.balancer.captures().take_changes();
+        let captures = self.director.balancer.captures();
+        let (changes, routes) = (captures.take_changes(), captures.take_routes());
+        let netlink = self.network.netlink();
+        for &route in &routes {
+            if let RouteChange::Insert(key) = route
+                && let Err(error) = self.routing.insert(key, netlink)
+            {
+                error!("packets of services by mark do not get here: {error}");
+            }
+        }
         if !changes.is_empty() {
             self.intake.update(&changes);
+        }
+        if !routes.is_empty() {
+            for route in routes {
+                if let RouteChange::Remove(key) = route {
+                    self.routing.remove(key, netlink);
+                }
+            }
+            self.routing.settle(netlink);
         }
         if !self.outbox.is_empty() {
             self.transmit.flush(&mut self.director, &mut self.outbox);
@@ -390,6 +433,8 @@ struct Desk<'a> {
     started: Time,
     director: &'a mut Director,
     announcer: &'a mut Announcer,
+    routing: &'a mut Routing,
+    netlink: &'a mut Netlink,
     interfaces: Vec<InterfaceView>,
     capture_keys: u64,
     given_back: u64,
@@ -398,6 +443,16 @@ struct Desk<'a> {
 
 impl Backend for Desk<'_> {
     fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
+        if let Operation::AddService(spec) = operation
+            && let ServiceKey::Mark {
+                family: Family::V4, ..
+            } = spec.key
+        {
+            let prepared = self.routing.prepare(self.netlink);
+            prepared.map_err(|error| {
+                OperationError::Unfit(format!("the host cannot route {} here: {error}", spec.key))
+            })?;
+        }
         self.director.apply(self.now, operation)?;
         self.announcer.done(operation, Source::Command);
         Ok(())

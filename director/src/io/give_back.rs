@@ -16,6 +16,7 @@ use shared::sys::tun::Tun;
 #[derive(Debug)]
 pub(super) struct GiveBack {
     tun: Tun,
+    ifindex: u32,
 }
 
 /// Why the device cannot be had.
@@ -53,7 +54,12 @@ impl GiveBack {
             scope: Scope::Link,
         })?;
         netlink.set_link_up(ifindex)?;
-        Ok(GiveBack { tun })
+        Ok(GiveBack { tun, ifindex })
+    }
+
+    /// The kernel's number of the device, and its name.
+    pub(super) fn device(&self) -> (u32, &str) {
+        (self.ifindex, self.tun.name())
     }
 
     /// What the host forwards of an interface's frames it shall forward of ours too.

@@ -11,7 +11,7 @@ use shared::sys::SyscallError;
 use tracing::{info, warn};
 
 use super::capture::{Attached, Capture, CaptureError};
-use crate::core::capture::{CaptureChange, TAKEN_QUEUE};
+use crate::core::capture::{COPIED_QUEUE, CaptureChange, TAKEN_QUEUE};
 use crate::sys::packet_ring::{PacketRing, RingOptions};
 
 /// An interface that frames are taken from.
@@ -174,7 +174,7 @@ impl Intake {
     }
 
     fn attach(&mut self, link: &Link, netlink: &mut Netlink) -> Result<(), AttachError> {
-        let options = RingOptions::new(link.mtu as usize, TAKEN_QUEUE);
+        let options = RingOptions::new(link.mtu as usize, TAKEN_QUEUE, COPIED_QUEUE);
         let ring = PacketRing::open(link.index, &options)?;
         let fd = ring.as_raw_fd();
         self.registry

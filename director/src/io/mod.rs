@@ -14,6 +14,7 @@ mod intake;
 mod launch;
 mod memory;
 mod reload;
+mod routing;
 mod run;
 mod transmit;
 mod vips;

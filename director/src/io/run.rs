@@ -19,6 +19,7 @@ use super::host_network::HostNetwork;
 use super::intake::Intake;
 use super::launch::Launch;
 use super::reload::{self, RulesError};
+use super::routing::{Routing, RoutingError};
 use super::transmit::Transmit;
 use super::vips::Vips;
 use crate::core::balancer::Settings;
@@ -39,6 +40,9 @@ pub enum RunError {
     /// Frames cannot be given back to the host.
     #[error(transparent)]
     GiveBack(#[from] GiveBackError),
+    /// What a director before this one left in the host's routing cannot be undone.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
     /// Nobody could give commands.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -69,7 +73,10 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     Control::check(&launch.control)?;
     let mut network = HostNetwork::open()?;
     let capture = Capture::load(launch.capture)?;
-    let transmit = Transmit::new(GiveBack::open(network.netlink())?);
+    let host = GiveBack::open(network.netlink())?;
+    let registry = poll.registry().try_clone()?;
+    let routing = Routing::new(host.device(), registry, network.netlink())?;
+    let transmit = Transmit::new(host);
     let mut director = Director::new(settings(launch), entropy()?);
 
     let mut vips = Vips::default();
@@ -82,7 +89,7 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     };
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, launch,
+        poll, clock, director, network, intake, transmit, vips, routing, launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.

@@ -13,6 +13,7 @@ use crate::core::frame::{self, Frame};
 use crate::core::net::PortId;
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
+use crate::sys::mark_tap::MarkTap;
 use crate::sys::packet_socket::PacketSocket;
 use shared::time::Time;
 
@@ -154,26 +155,90 @@ impl Transmit {
                 director.count_drop(Reason::OtherHost);
                 continue;
             };
-            match director.handle_frame(now, port, &mut frame, outbox) {
-                Verdict::Forward(out) => match director.network.port(out) {
-                    Some(there) => {
-                        count(&mut self.sent, out);
-                        self.batch.push((there.ifindex, number, frame.wire_range()));
-                    }
-                    None => director.count_drop(Reason::LinkDown),
-                },
-                Verdict::Local => {
-                    frame::without_ethernet(frame.wire_bytes(), &mut self.scratch);
-                    match self.host.write(&self.scratch) {
-                        Ok(()) => self.given_back += 1,
-                        Err(error) => count_refused(director, &error),
-                    }
-                }
-                Verdict::Consumed | Verdict::Drop(_) => {}
-            }
+            let verdict = if received.copied {
+                director.handle_copy(now, port, &mut frame, outbox)
+            } else {
+                director.handle_frame(now, port, &mut frame, outbox)
+            };
+            self.carry_out(verdict, number, &frame, director);
         }
         gathered
     }
+
+    /// Sends packets on that the host has routed here, batch by batch, until there are no more or the budget
+    /// is used up.
+    pub(super) fn drain_routed(
+        &mut self,
+        now: Time,
+        tap: &mut MarkTap,
+        director: &mut Director,
+        outbox: &mut Outbox,
+    ) -> Drained {
+        for _ in 0..BATCHES_PER_TURN {
+            self.batch.clear();
+            let received = match tap.receive() {
+                Ok(0) => return Drained::Yes,
+                Ok(received) => received,
+                Err(error) => {
+                    debug!("routed packets: {error}");
+                    return Drained::No;
+                }
+            };
+            for number in 0..received {
+                let Some(routed) = tap.packet(number) else {
+                    continue;
+                };
+                let mark = routed.mark;
+                let frame = Frame::around_packet(routed.buffer, routed.vnet_at, routed.end);
+                // What the kernel itself says in the device, of neighbours in IPv6, is nobody's.
+                let Some(mut frame) = frame.filter(|frame| is_ipv4(frame.packet())) else {
+                    continue;
+                };
+                let verdict = director.handle_routed(now, mark, &mut frame, outbox);
+                self.carry_out(verdict, number, &frame, director);
+            }
+            let frames = self.batch.iter().map(|(ifindex, number, range)| {
+                let frame = tap.buffer(*number).get(range.clone());
+                (*ifindex, frame.unwrap_or_default())
+            });
+            self.socket
+                .send_batch(frames, |_, error| count_lost(director, &error));
+            if !outbox.is_empty() {
+                self.flush(director, outbox);
+            }
+        }
+        Drained::No
+    }
+
+    fn carry_out(
+        &mut self,
+        verdict: Verdict,
+        number: usize,
+        frame: &Frame<'_>,
+        director: &mut Director,
+    ) {
+        match verdict {
+            Verdict::Forward(out) => match director.network.port(out) {
+                Some(there) => {
+                    count(&mut self.sent, out);
+                    self.batch.push((there.ifindex, number, frame.wire_range()));
+                }
+                None => director.count_drop(Reason::LinkDown),
+            },
+            Verdict::Local => {
+                frame::without_ethernet(frame.wire_bytes(), &mut self.scratch);
+                match self.host.write(&self.scratch) {
+                    Ok(()) => self.given_back += 1,
+                    Err(error) => count_refused(director, &error),
+                }
+            }
+            Verdict::Consumed | Verdict::Drop(_) => {}
+        }
+    }
+}
+
+fn is_ipv4(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|byte| byte >> 4 == 4)
 }
 
 fn count(sent: &mut Vec<u64>, port: PortId) {

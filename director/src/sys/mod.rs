@@ -9,6 +9,7 @@
 //! | `socket` | options and addresses that both sockets need |
 #![allow(unsafe_code)]
 
+pub mod mark_tap;
 pub mod packet_ring;
 pub mod packet_socket;
 mod ring_memory;

@@ -17,7 +17,7 @@ use std::ptr;
 use shared::sys::{SyscallError, check};
 
 use super::ring_memory::{RingMemory, SLOT_HEAD, SlotHeader};
-use super::socket::{self, option};
+use super::socket::{self, ACCEPT, REJECT, equal, load, option};
 
 /// The receive ring of one interface.
 pub struct PacketRing {
@@ -42,6 +42,8 @@ pub struct RingOptions {
     /// capture program sets both. The type alone would not do: the kernel sets it too, for frames
     /// to other stations, and for those of a VLAN that it has no device for.
     pub queue: u16,
+    /// And those that have this one, whatever their type: they are copies, the host keeps the frame.
+    pub copied_queue: u16,
 }
 
 /// A frame that was received, to be edited in place.
@@ -56,6 +58,8 @@ pub struct Received<'a> {
     pub end: usize,
     /// The frame had a VLAN tag, which is no longer in it.
     pub tagged: bool,
+    /// The host keeps the frame, and this is a copy.
+    pub copied: bool,
 }
 
 /// What came and what was lost, since the ring was opened.
@@ -84,16 +88,18 @@ struct Arrival {
     vnet_at: usize,
     end: usize,
     tagged: bool,
+    copied: bool,
 }
 
 impl RingOptions {
     /// The ring for an interface: as many slots as the memory for one has room for.
-    pub fn new(mtu: usize, queue: u16) -> RingOptions {
+    pub fn new(mtu: usize, queue: u16, copied_queue: u16) -> RingOptions {
         RingOptions {
             slots: MOST_SLOTS.min(1 << (RING_BYTES / slot_bytes(mtu)).ilog2()),
             mtu,
             receive_buffer: RECEIVE_BUFFER,
             queue,
+            copied_queue,
         }
     }
 }
@@ -127,7 +133,7 @@ impl PacketRing {
         socket::set(&fd, option!(SOL_PACKET, PACKET_RX_RING), request)?;
         let memory = RingMemory::map(&fd, slot_bytes, slots)?;
         // The filter comes before the address: no frame that it does not want ever arrives.
-        attach_filter(&fd, options.queue)?;
+        attach_filter(&fd, options)?;
         socket::bind(&fd, ifindex, libc::ETH_P_IP as u16)?;
         Ok(PacketRing {
             memory,
@@ -170,6 +176,7 @@ impl PacketRing {
             vnet_at: arrival.vnet_at,
             end: arrival.end,
             tagged: arrival.tagged,
+            copied: arrival.copied,
         })
     }
 
@@ -264,6 +271,7 @@ impl PacketRing {
             vnet_at: COPY_VNET_AT,
             end: COPY_VNET_AT + length,
             tagged: tagged(header),
+            copied: header.copied,
         })
     }
 }
@@ -297,6 +305,7 @@ fn in_slot(number: usize, header: &SlotHeader) -> Option<Arrival> {
         vnet_at: header.at.checked_sub(VNET_BYTES)?,
         end: header.at + header.captured,
         tagged: tagged(header),
+        copied: header.copied,
     })
 }
 
@@ -312,27 +321,20 @@ fn receive(fd: &OwnedFd, room: &mut [u8]) -> Result<usize, SyscallError> {
     check("recv(AF_PACKET)", length).map(isize::unsigned_abs)
 }
 
-/// Accepts what the capture program has marked as taken, and nothing else.
-fn attach_filter(fd: &OwnedFd, queue: u16) -> Result<(), SyscallError> {
-    let load = |field: i32| (BPF_LOAD_WORD, (libc::SKF_AD_OFF + field) as u32);
-    let program = [
-        step(load(libc::SKF_AD_PKTTYPE), 0, 0),
-        step((BPF_JUMP_EQUAL, u32::from(libc::PACKET_OTHERHOST)), 0, 3),
-        step(load(libc::SKF_AD_QUEUE), 0, 0),
-        step((BPF_JUMP_EQUAL, u32::from(queue)), 0, 1),
-        step((BPF_RETURN, u32::MAX), 0, 0),
-        step((BPF_RETURN, 0), 0, 0),
-    ];
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_ptr().cast_mut(),
-    };
-    socket::set(fd, option!(SOL_SOCKET, SO_ATTACH_FILTER), program)
-}
-
-fn step((code, k): (u32, u32), jt: u8, jf: u8) -> libc::sock_filter {
-    let code = code as u16;
-    libc::sock_filter { code, jt, jf, k }
+/// Accepts what the capture program has marked as taken or copied, and nothing else.
+fn attach_filter(fd: &OwnedFd, options: &RingOptions) -> Result<(), SyscallError> {
+    socket::attach_filter(
+        fd,
+        &[
+            load(libc::SKF_AD_QUEUE),
+            equal(u32::from(options.copied_queue), 3, 0),
+            equal(u32::from(options.queue), 0, 3),
+            load(libc::SKF_AD_PKTTYPE),
+            equal(u32::from(libc::PACKET_OTHERHOST), 0, 1),
+            ACCEPT,
+            REJECT,
+        ],
+    )
 }
 
 /// Bytes of a slot for frames of this MTU: an odd number of cache lines. With a power of two the same
@@ -376,9 +378,5 @@ const COPIES: usize = 64;
 const COPY_VNET_AT: usize = 160 - ETHERNET_BYTES - VNET_BYTES;
 /// The largest IPv4 packet has 65535 bytes.
 const COPY_BYTES: usize = COPY_VNET_AT + VNET_BYTES + ETHERNET_BYTES + 65535;
-
-const BPF_LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-const BPF_JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-const BPF_RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
 const _: () = assert!(SLOT_VNET_AT >= HEADROOM && COPY_VNET_AT >= HEADROOM);

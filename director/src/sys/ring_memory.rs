@@ -35,11 +35,16 @@ pub(super) struct SlotHeader {
     pub(super) captured: usize,
     /// Where it begins in [`RingMemory::bytes`].
     pub(super) at: usize,
+    /// The host has the frame too: it is not `PACKET_OTHERHOST`.
+    pub(super) copied: bool,
 }
 
 /// The head of a slot, which is not part of [`RingMemory::bytes`]: `tpacket2_hdr` and
 /// `sockaddr_ll`, each aligned to 16 but for the end.
 pub(super) const SLOT_HEAD: usize = 32 + size_of::<libc::sockaddr_ll>();
+
+/// Where in it the kernel says for whom the frame was.
+const PACKET_TYPE: usize = 32 + std::mem::offset_of!(libc::sockaddr_ll, sll_pkttype);
 
 const CACHE_LINE: usize = 64;
 
@@ -102,6 +107,9 @@ impl RingMemory {
         // SAFETY: the slot is ours by its status, the kernel does not write to it any more, and it
         // begins with this header of plain integers, aligned since slots are.
         let header = unsafe { header.read() };
+        let kind = self.slot_start(slot).wrapping_add(PACKET_TYPE);
+        // SAFETY: as above; behind the header the kernel has written a whole `sockaddr_ll`.
+        let kind = unsafe { kind.read() };
         let number = self.held;
         self.held += 1;
         let header = SlotHeader {
@@ -109,6 +117,7 @@ impl RingMemory {
             length: header.tp_len as usize,
             captured: header.tp_snaplen as usize,
             at: usize::from(header.tp_mac).saturating_sub(SLOT_HEAD),
+            copied: kind != libc::PACKET_OTHERHOST,
         };
         Some((number, header))
     }

@@ -65,3 +65,51 @@ pub(super) fn bind(fd: &OwnedFd, ifindex: u32, protocol: u16) -> Result<(), Sysc
     let returned = unsafe { libc::bind(fd.as_raw_fd(), from, size) };
     check("bind(AF_PACKET)", returned).map(drop)
 }
+
+/// Lets a socket receive only what this program of the classic BPF accepts.
+pub(super) fn attach_filter(
+    fd: &OwnedFd,
+    program: &[libc::sock_filter],
+) -> Result<(), SyscallError> {
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_ptr().cast_mut(),
+    };
+    set(fd, option!(SOL_SOCKET, SO_ATTACH_FILTER), program)
+}
+
+/// Lets a socket receive only what leaves by its interface.
+pub(super) fn only_outgoing(fd: &OwnedFd) -> Result<(), SyscallError> {
+    let outgoing = u32::from(libc::PACKET_OUTGOING);
+    let program = [
+        load(libc::SKF_AD_PKTTYPE),
+        equal(outgoing, 0, 1),
+        ACCEPT,
+        REJECT,
+    ];
+    attach_filter(fd, &program)
+}
+
+/// A step of a filter: loads what the kernel knows of a packet (`SKF_AD_*`).
+pub(super) fn load(what: i32) -> libc::sock_filter {
+    step(BPF_LOAD_WORD, (libc::SKF_AD_OFF + what) as u32, 0, 0)
+}
+
+/// A step of a filter: skips so many steps if it is this value, or so many if not.
+pub(super) const fn equal(value: u32, yes: u8, no: u8) -> libc::sock_filter {
+    step(BPF_JUMP_EQUAL, value, yes, no)
+}
+
+/// The last step of a filter: the whole packet.
+pub(super) const ACCEPT: libc::sock_filter = step(BPF_RETURN, u32::MAX, 0, 0);
+/// The last step of a filter: nothing of it.
+pub(super) const REJECT: libc::sock_filter = step(BPF_RETURN, 0, 0, 0);
+
+const fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    let code = code as u16;
+    libc::sock_filter { code, jt, jf, k }
+}
+
+const BPF_LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const BPF_JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const BPF_RETURN: u32 = libc::BPF_RET | libc::BPF_K;

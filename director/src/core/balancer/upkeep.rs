@@ -199,6 +199,14 @@ impl Balancer {
                 }
             }
         }
+        if let ServiceKey::Mark { mark, family } = service.spec.key {
+            let wants = service.wants_key();
+            match (wants, std::mem::replace(&mut service.holds_key, wants)) {
+                (true, false) => self.captures.acquire_mark(mark, family),
+                (false, true) => self.captures.release_mark(mark, family),
+                _ => {}
+            }
+        }
         if !service.is_configured() && service.server_objects == 0 {
             self.services.remove(id);
         } else if all_ports_changed {

@@ -8,12 +8,15 @@
 mod layout;
 mod program;
 mod questions;
+mod set;
 mod takes;
 
-pub use program::{Life, PULSE_KEY, PULSE_NANOS, TAKEN_QUEUE, Taken, program, pulse_value};
-pub use takes::takes;
+pub use program::{
+    COPIED_QUEUE, Life, PULSE_KEY, PULSE_NANOS, TAKEN_QUEUE, Taken, program, pulse_value,
+};
+pub use set::{CaptureChange, CaptureSet, RouteChange, RouteKey};
+pub use takes::{Treatment, takes, treat};
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use shared::addr::{Addr, Family, Protocol};
@@ -55,6 +58,18 @@ pub enum CaptureKey {
         /// The host's address.
         address: Addr,
     },
+    /// Fragments to a VIP that the host routes to the director.
+    RoutedFragments {
+        /// VIP.
+        address: Addr,
+    },
+    /// Fragments to one of the host's own addresses, while it routes marked packets to the director.
+    LocalFragments {
+        /// The host's address.
+        address: Addr,
+    },
+    /// The host routes marked packets to the director: whatever address they have.
+    Marks,
 }
 
 impl CaptureKey {
@@ -70,14 +85,17 @@ impl CaptureKey {
         bytes
     }
 
-    /// The address, which every class has.
+    /// The address, which nearly every class has.
     pub const fn address(self) -> Addr {
         match self {
             CaptureKey::Service { address, .. }
             | CaptureKey::Reply { address, .. }
             | CaptureKey::ServiceFragments { address }
             | CaptureKey::ReplyFragments { address }
-            | CaptureKey::Local { address } => address,
+            | CaptureKey::Local { address }
+            | CaptureKey::RoutedFragments { address }
+            | CaptureKey::LocalFragments { address } => address,
+            CaptureKey::Marks => Addr::UNSPECIFIED_V4,
         }
     }
 
@@ -96,6 +114,9 @@ impl CaptureKey {
             CaptureKey::ServiceFragments { .. } => Class::ServiceFragments,
             CaptureKey::ReplyFragments { .. } => Class::ReplyFragments,
             CaptureKey::Local { .. } => Class::Local,
+            CaptureKey::RoutedFragments { .. } => Class::RoutedFragments,
+            CaptureKey::LocalFragments { .. } => Class::LocalFragments,
+            CaptureKey::Marks => Class::Marks,
         }
     }
 }
@@ -110,6 +131,9 @@ impl fmt::Display for CaptureKey {
             Class::ServiceFragments => "service fragments",
             Class::ReplyFragments => "reply fragments",
             Class::Local => "local",
+            Class::RoutedFragments => "routed fragments",
+            Class::LocalFragments => "local fragments",
+            Class::Marks => "marks",
         };
         match self.transport() {
             Some((protocol, port)) if address.family() == Family::V4 => {
@@ -130,78 +154,13 @@ enum Class {
     ServiceFragments = 3,
     ReplyFragments = 4,
     Local = 5,
+    RoutedFragments = 6,
+    LocalFragments = 7,
+    Marks = 8,
 }
 
 /// Length of a key in the kernel's map.
 pub const KEY_BYTES: usize = 20;
-
-/// A change that the kernel's map has not seen yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CaptureChange {
-    /// The first user of the key came.
-    Insert(CaptureKey),
-    /// The last user of the key went.
-    Remove(CaptureKey),
-}
-
-/// The keys in force, each with the number of its users, and the changes since they were last
-/// taken. A key stays as long as a service or a connection uses it.
-#[derive(Debug, Default)]
-pub struct CaptureSet {
-    users: BTreeMap<CaptureKey, u32>,
-    changes: Vec<CaptureChange>,
-}
-
-impl CaptureSet {
-    /// One more user of `key`, and of the fragments' key that goes with it.
-    pub fn acquire(&mut self, key: CaptureKey) {
-        for key in [Some(key), companion(key)].into_iter().flatten() {
-            let users = self.users.entry(key).or_insert(0);
-            *users += 1;
-            if *users == 1 {
-                self.changes.push(CaptureChange::Insert(key));
-            }
-        }
-    }
-
-    /// One user of `key` less, and of the fragments' key that goes with it.
-    pub fn release(&mut self, key: CaptureKey) {
-        for key in [Some(key), companion(key)].into_iter().flatten() {
-            let Some(users) = self.users.get_mut(&key) else {
-                continue;
-            };
-            *users -= 1;
-            if *users == 0 {
-                self.users.remove(&key);
-                self.changes.push(CaptureChange::Remove(key));
-            }
-        }
-    }
-
-    /// Whether `key` has a user.
-    pub fn contains(&self, key: CaptureKey) -> bool {
-        self.users.contains_key(&key)
-    }
-
-    /// Every key in force.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = CaptureKey> {
-        self.users.keys().copied()
-    }
-
-    /// The changes since the last call, in order.
-    pub fn take_changes(&mut self) -> Vec<CaptureChange> {
-        std::mem::take(&mut self.changes)
-    }
-}
-
-/// The fragments of a flow carry the ports only in the first one.
-fn companion(key: CaptureKey) -> Option<CaptureKey> {
-    match key {
-        CaptureKey::Service { address, .. } => Some(CaptureKey::ServiceFragments { address }),
-        CaptureKey::Reply { address, .. } => Some(CaptureKey::ReplyFragments { address }),
-        _ => None,
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -230,38 +189,5 @@ mod tests {
             ]
         );
         assert_eq!(local.to_string(), "local 2001:db8::9");
-    }
-
-    #[test]
-    fn a_key_stays_until_its_last_user_goes() {
-        let address = Addr::from_v4_bytes([192, 0, 2, 1]);
-        let key = |port| CaptureKey::Service {
-            protocol: Protocol::TCP,
-            address,
-            port,
-        };
-        let fragments = CaptureKey::ServiceFragments { address };
-        let mut set = CaptureSet::default();
-        set.acquire(key(80));
-        set.acquire(key(80));
-        set.acquire(key(81));
-        assert_eq!(
-            set.take_changes(),
-            [key(80), fragments, key(81)]
-                .map(CaptureChange::Insert)
-                .to_vec()
-        );
-        set.release(key(80));
-        assert!(set.take_changes().is_empty());
-        set.release(key(80));
-        assert_eq!(set.take_changes(), vec![CaptureChange::Remove(key(80))]);
-        set.release(key(81));
-        assert!(!set.contains(fragments));
-        assert_eq!(
-            set.take_changes(),
-            [key(81), fragments].map(CaptureChange::Remove).to_vec()
-        );
-        set.release(key(81));
-        assert!(set.take_changes().is_empty());
     }
 }

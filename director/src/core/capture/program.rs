@@ -11,7 +11,7 @@ use shared::sys::bpf::{
 };
 
 use super::layout::{ethernet, icmp, ipv4, key, ports};
-use super::questions::{FRAGMENT, Found, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{FRAGMENT, Found, ICMP_ERROR, Question, Transport, WITH_PORTS, Whose};
 
 /// What becomes of a frame that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Taken {
     /// It is marked `PACKET_OTHERHOST`, with queue number [`TAKEN_QUEUE`], and passed on: the ring
     /// takes it, the host discards it.
     ToRing,
-    /// The program returns 1, for tests: a test run does not show the packet type.
+    /// The program returns 1, or 2 for a copy, for tests: a test run does not show the packet type.
     Report,
 }
 
@@ -50,6 +50,9 @@ pub const PULSE_NANOS: i32 = 2_000_000_000;
 /// look untagged. Nothing else uses a received frame's queue number after tcx.
 pub const TAKEN_QUEUE: u16 = 0x4c56;
 
+/// The queue number of frames that the host keeps and the ring gets a copy of.
+pub const COPIED_QUEUE: u16 = 0x4c57;
+
 /// The program. Its first map holds the keys
 /// ([`CaptureKey::to_bytes`](super::CaptureKey::to_bytes)) of what is ours.
 ///
@@ -61,6 +64,7 @@ pub const TAKEN_QUEUE: u16 = 0x4c56;
 pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
     let mut asm = Assembler::new();
     let take = asm.label("take");
+    let copy = asm.label("copy");
     let leave = asm.label("leave");
 
     asm.mov(R6, R1);
@@ -71,7 +75,8 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
     asm.load(Size::Word, R1, R6, SKB_PROTOCOL);
     // IPv6 will branch off here.
     asm.jump_if(R1, Cond::Ne, network(ethernet::TYPE_IPV4), leave);
-    ipv4(&mut asm, take, leave);
+    let ends = Ends { take, copy, leave };
+    ipv4(&mut asm, ends);
 
     asm.bind(take);
     if life == Life::Pulse {
@@ -84,9 +89,24 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
             asm.call(Helper::SkbChangeType);
             asm.mov(R1, i32::from(TAKEN_QUEUE));
             asm.store(Size::Word, R6, SKB_QUEUE_MAPPING, R1);
+            asm.jump(leave);
         }
         Taken::Report => {
             asm.mov(R0, 1);
+            asm.exit();
+        }
+    }
+    asm.bind(copy);
+    if life == Life::Pulse {
+        pulse(&mut asm, leave);
+    }
+    match taken {
+        Taken::ToRing => {
+            asm.mov(R1, i32::from(COPIED_QUEUE));
+            asm.store(Size::Word, R6, SKB_QUEUE_MAPPING, R1);
+        }
+        Taken::Report => {
+            asm.mov(R0, 2);
             asm.exit();
         }
     }
@@ -109,8 +129,17 @@ fn pulse(asm: &mut Assembler, leave: Label) {
     asm.jump_if(R0, Cond::Gt, PULSE_NANOS, leave);
 }
 
-/// Ends in `take` or `leave`.
-fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
+/// Where the way of a frame ends.
+#[derive(Clone, Copy)]
+struct Ends {
+    take: Label,
+    copy: Label,
+    leave: Label,
+}
+
+/// Goes to one of the ends.
+fn ipv4(asm: &mut Assembler, ends: Ends) {
+    let leave = ends.leave;
     let fragment = asm.label("fragment");
     let icmp_message = asm.label("ICMP message");
     let with_ports = asm.label("with ports");
@@ -159,20 +188,23 @@ fn ipv4(asm: &mut Assembler, take: Label, leave: Label) {
     asm.load(Size::Word, FROM, R10, EMBEDDED + ipv4::DESTINATION as i16);
     asm.load(Size::Half, R1, R10, PORTS + ports::SOURCE as i16);
     asm.load(Size::Half, R2, R10, PORTS + ports::DESTINATION as i16);
+    asm.store(Size::Half, R10, TO_PORT, R1);
+    asm.store(Size::Half, R10, FROM_PORT, R2);
+    ask_ipv4(asm, &ICMP_ERROR, ends);
 
     asm.bind(with_ports);
     asm.store(Size::Half, R10, TO_PORT, R1);
     asm.store(Size::Half, R10, FROM_PORT, R2);
-    ask_ipv4(asm, &WITH_PORTS, take, leave);
+    ask_ipv4(asm, &WITH_PORTS, ends);
 
     asm.bind(fragment);
     asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
     asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
-    ask_ipv4(asm, &FRAGMENT, take, leave);
+    ask_ipv4(asm, &FRAGMENT, ends);
 }
 
-/// Looks into the map for each question in order; ends in `take` or `leave`.
-fn ask_ipv4(asm: &mut Assembler, questions: &[Question], take: Label, leave: Label) {
+/// Looks into the map for each question in order, and goes to one of the ends.
+fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
     // The address in its mapped form: ten zeros, two 0xff, and the four bytes.
     let address = KEY + key::ADDRESS as i16;
     asm.store(Size::Word, R10, address, 0);
@@ -183,6 +215,7 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], take: Label, leave: Lab
             Whose::To => asm.mov(R3, TO),
             Whose::From => asm.mov(R3, FROM),
             Whose::Host => asm.load(Size::Word, R3, R10, IPV4 + ipv4::DESTINATION as i16),
+            Whose::Nobody => asm.mov(R3, 0),
         }
         asm.store(Size::Word, R10, address + 12, R3);
 
@@ -207,12 +240,13 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], take: Label, leave: Lab
         stack_address(asm, R2, KEY);
         asm.call(Helper::MapLookup);
         let found = match question.found {
-            Found::Take => take,
-            Found::Leave => leave,
+            Found::Take => ends.take,
+            Found::Leave => ends.leave,
+            Found::Copy => ends.copy,
         };
         asm.jump_if(R0, Cond::Ne, 0, found);
     }
-    asm.jump(leave);
+    asm.jump(ends.leave);
 }
 
 /// Copies `length` bytes of the frame at `offset` to the stack; to `leave` if it is too short.

@@ -23,6 +23,8 @@ pub(super) enum Whose {
     From,
     /// The destination of the frame itself, also when it is an ICMP error.
     Host,
+    /// None: the key has no address.
+    Nobody,
 }
 
 /// Which protocol and port the key has.
@@ -45,10 +47,11 @@ pub(super) enum Found {
     Take,
     /// The frame is the host's.
     Leave,
+    /// The frame is the host's, and the director gets a copy.
+    Copy,
 }
 
-/// Asked in order, when the ports are known: whole packets, and ICMP errors about packets or first
-/// fragments. When no question decides, the frame is the host's.
+/// Asked in order about whole packets. When no question decides, the frame is the host's.
 pub(super) const WITH_PORTS: [Question; 5] = [
     Question {
         class: Class::Service,
@@ -85,14 +88,44 @@ pub(super) const WITH_PORTS: [Question; 5] = [
     },
 ];
 
+/// Asked in order about ICMP errors, for what they are about: packets, or first fragments.
+pub(super) const ICMP_ERROR: [Question; 6] = [
+    WITH_PORTS[0],
+    WITH_PORTS[1],
+    // What they are about may have been marked; they are not.
+    Question {
+        class: Class::Marks,
+        address: Whose::Nobody,
+        transport: Transport::None,
+        found: Found::Take,
+    },
+    WITH_PORTS[2],
+    WITH_PORTS[3],
+    WITH_PORTS[4],
+];
+
 /// Asked in order about fragments, of whatever protocol. The first one has ports, and they are not
 /// asked for: the director must see it to know where the others belong, also when that is the host.
-pub(super) const FRAGMENT: [Question; 3] = [
+pub(super) const FRAGMENT: [Question; 6] = [
     Question {
         class: Class::ServiceFragments,
         address: Whose::To,
         transport: Transport::None,
         found: Found::Take,
+    },
+    // The host routes all of them.
+    Question {
+        class: Class::RoutedFragments,
+        address: Whose::To,
+        transport: Transport::None,
+        found: Found::Leave,
+    },
+    // Of a datagram that may be marked: its later fragments are not, if the rule looks at ports.
+    Question {
+        class: Class::LocalFragments,
+        address: Whose::Host,
+        transport: Transport::None,
+        found: Found::Copy,
     },
     Question {
         class: Class::Local,
@@ -105,5 +138,11 @@ pub(super) const FRAGMENT: [Question; 3] = [
         address: Whose::From,
         transport: Transport::None,
         found: Found::Take,
+    },
+    Question {
+        class: Class::Marks,
+        address: Whose::Nobody,
+        transport: Transport::None,
+        found: Found::Copy,
     },
 ];

@@ -3,7 +3,7 @@
 use shared::addr::{Addr, Protocol};
 
 use super::layout::{ethernet, icmp, ipv4, ports};
-use super::questions::{FRAGMENT, Found, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{FRAGMENT, Found, ICMP_ERROR, Question, Transport, WITH_PORTS, Whose};
 use super::{CaptureKey, CaptureSet, Class};
 
 /// Whether the capture takes `frame`, which begins with its Ethernet header and was received by a
@@ -12,18 +12,38 @@ use super::{CaptureKey, CaptureSet, Class};
 /// Only IPv4 to that very MAC is taken. A tagged frame belongs to its VLAN device. An ICMP error
 /// is taken when it is not about a later fragment.
 pub fn takes(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> bool {
+    treat(frame, port_mac, set) == Treatment::Take
+}
+
+/// What the capture does with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is the host's.
+    Leave,
+    /// It is the director's.
+    Take,
+    /// It is the host's, and the director gets a copy.
+    Copy,
+}
+
+/// What the capture does with `frame`. See [`takes`].
+pub fn treat(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> Treatment {
     if bytes(frame, ethernet::DESTINATION) != Some(port_mac)
         || half(frame, ethernet::TYPE) != Some(ethernet::TYPE_IPV4)
     {
-        return false;
+        return Treatment::Leave;
     }
     let Some((subject, questions)) = frame.get(ethernet::HEADER..).and_then(ipv4_subject) else {
-        return false;
+        return Treatment::Leave;
     };
     let answer = questions
         .iter()
         .find(|question| set.contains(subject.key(question)));
-    answer.is_some_and(|question| question.found == Found::Take)
+    match answer.map(|question| question.found) {
+        Some(Found::Take) => Treatment::Take,
+        Some(Found::Copy) => Treatment::Copy,
+        Some(Found::Leave) | None => Treatment::Leave,
+    }
 }
 
 /// What the questions are about.
@@ -40,6 +60,7 @@ impl Subject {
             Whose::To => self.to.0,
             Whose::From => self.from.0,
             Whose::Host => self.host,
+            Whose::Nobody => Addr::UNSPECIFIED_V4,
         };
         let port = match question.transport {
             Transport::None | Transport::AnyPort => 0,
@@ -61,6 +82,9 @@ impl Subject {
             Class::ServiceFragments => CaptureKey::ServiceFragments { address },
             Class::ReplyFragments => CaptureKey::ReplyFragments { address },
             Class::Local => CaptureKey::Local { address },
+            Class::RoutedFragments => CaptureKey::RoutedFragments { address },
+            Class::LocalFragments => CaptureKey::LocalFragments { address },
+            Class::Marks => CaptureKey::Marks,
         }
     }
 }
@@ -81,7 +105,8 @@ fn ipv4_subject(packet: &[u8]) -> Option<(Subject, &'static [Question])> {
     }
     let payload = packet.get(header.length..)?;
     let subject = if header.protocol == Protocol::ICMP {
-        icmp_subject(payload, header.destination)?
+        let subject = icmp_subject(payload, header.destination)?;
+        return Some((subject, &ICMP_ERROR));
     } else {
         Subject {
             protocol: header.protocol,

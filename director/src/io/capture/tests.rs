@@ -3,7 +3,7 @@
 use shared::addr::{Addr, Protocol};
 
 use super::*;
-use crate::core::capture::{CaptureSet, PULSE_NANOS, takes};
+use crate::core::capture::{CaptureSet, PULSE_NANOS, Treatment, takes, treat};
 
 /// The loopback device has this address: frames to it are `PACKET_HOST` in a test run.
 const PORT_MAC: [u8; 6] = [0; 6];
@@ -52,16 +52,23 @@ fn set() -> CaptureSet {
 
 #[test]
 fn program_and_function_agree() {
-    agree(CaptureKind::Tcx);
+    agree(CaptureKind::Tcx, set());
 }
 
 #[test]
 fn so_does_the_program_with_a_pulse() {
-    agree(CaptureKind::Clsact);
+    agree(CaptureKind::Clsact, set());
 }
 
-fn agree(kind: CaptureKind) {
+/// While the host routes marked packets to the director.
+#[test]
+fn they_agree_about_copies() {
     let mut set = set();
+    set.acquire_mark(7, shared::addr::Family::V4);
+    agree(CaptureKind::Tcx, set);
+}
+
+fn agree(kind: CaptureKind, mut set: CaptureSet) {
     let capture = Capture::load_with(kind, Taken::Report).unwrap();
     capture.beat().unwrap();
     capture.apply(&set.take_changes()).unwrap();
@@ -72,11 +79,15 @@ fn agree(kind: CaptureKind) {
         if taken % 4096 == 0 {
             capture.beat().unwrap();
         }
-        let expected = takes(&frame, PORT_MAC, &set);
-        let report = if expected { 1 } else { -1 };
+        let expected = treat(&frame, PORT_MAC, &set);
+        let report = match expected {
+            Treatment::Leave => -1,
+            Treatment::Take => 1,
+            Treatment::Copy => 2,
+        };
         let returned = run(&capture, &frame).unwrap_or(-1);
         assert_eq!(returned, report, "{frame:02x?}");
-        taken += usize::from(expected);
+        taken += usize::from(expected != Treatment::Leave);
     }
     let both = FRAMES / 20..FRAMES * 19 / 20;
     assert!(both.contains(&taken), "{taken} of {FRAMES} say nothing");

@@ -94,6 +94,15 @@ impl Netlink {
         })
     }
 
+    /// Sets how many packets may wait to leave an interface.
+    pub fn set_link_queue(&mut self, link: u32, packets: u32) -> Result<(), NetlinkError> {
+        let mut message = link_message(link);
+        message.attributes.push(LinkAttribute::TxQueueLen(packets));
+        self.request(RouteNetlinkMessage::SetLink(message), 0, |host| {
+            format!("set the queue of {} to {packets}", host.link_name(link))
+        })
+    }
+
     /// Adds a route with one next hop. It is an error if there is one with the same table,
     /// destination, type of service and metric.
     pub fn add_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
@@ -225,13 +234,17 @@ fn scope(route: &Route) -> Scope {
 fn rule_message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = number(rule.family);
-    message.header.action = RuleAction::ToTable;
+    message.header.action = match rule.goto {
+        Some(_) => RuleAction::Goto,
+        None => RuleAction::ToTable,
+    };
     message.header.table = u8::try_from(rule.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
 
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(rule.priority));
     attributes.push(RuleAttribute::Table(rule.table));
     attributes.push(RuleAttribute::Protocol(rule.protocol.into()));
+    attributes.extend(rule.goto.map(RuleAttribute::Goto));
     attributes.extend(rule.mark.map(RuleAttribute::FwMark));
     if let Some(source) = rule.source {
         message.header.src_len = source.length;

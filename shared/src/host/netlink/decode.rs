@@ -220,6 +220,7 @@ pub(super) fn rule(body: &[u8]) -> Result<Option<Rule>, Fault> {
             FRA_DST => rule.destination = Some(Prefix::new(ip(family, value)?, header.dst_len)),
             FRA_SRC => rule.source = Some(Prefix::new(ip(family, value)?, header.src_len)),
             FRA_IIFNAME => rule.input = Some(parse_string(value)?),
+            FRA_GOTO => rule.goto = Some(parse_u32(value)?),
             FRA_PRIORITY => rule.priority = parse_u32(value)?,
             FRA_FWMARK => rule.mark = Some(parse_u32(value)?),
             FRA_TABLE => rule.table = parse_u32(value)?,
@@ -352,6 +353,7 @@ const NDA_FLAGS_EXT: u16 = 15;
 const FRA_DST: u16 = 1;
 const FRA_SRC: u16 = 2;
 const FRA_IIFNAME: u16 = 3;
+const FRA_GOTO: u16 = 4;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_TABLE: u16 = 15;

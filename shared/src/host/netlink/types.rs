@@ -140,6 +140,8 @@ pub struct Rule {
     pub destination_ports: Option<RulePorts>,
     /// Table to look in; 0 for rules that do something else.
     pub table: u32,
+    /// The priority of the rule to go on with, of rules that do that.
+    pub goto: Option<u32>,
     /// Who added it (`RTPROT_*`).
     pub protocol: u8,
 }
@@ -159,6 +161,7 @@ impl Rule {
             source_ports: None,
             destination_ports: None,
             table,
+            goto: None,
             protocol: super::OUR_PROTOCOL,
         }
     }

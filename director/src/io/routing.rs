@@ -1,0 +1,334 @@
+//! The host's routing, as far as it brings packets to the director: those with a firewall mark, which the
+//! host itself puts on them after the capture has seen them, and while there are such, all to services.
+//!
+//! Rules in front of everything else send them to a table whose only route leads into the TUN device that
+//! frames are given back through; a socket there sees them with their marks. For that the rule of local
+//! addresses has to stand behind ours. What the device or the host itself sends is not sent back:
+//!
+//! ```text
+//! 1: from all iif lvs0 goto 3      what is given back
+//! 1: from all iif lo goto 3        what the host sends
+//! 2: from all fwmark 8 lookup 19542
+//! 2: from all to 192.0.2.1 ipproto tcp lookup 19542
+//! 3: from all lookup local         was 0
+//! ```
+//!
+//! All of it is undone when the last mark goes, at the end, and at the start after a crash: rules and routes
+//! have our protocol number, and settings are remembered in a file.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use shared::addr::Family;
+use shared::host::netlink::{
+    Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, TABLE_LOCAL,
+};
+use shared::host::sysctl::{Remembered, Sysctl, SysctlError};
+use shared::sys::{SyscallError, namespace};
+use tracing::{info, warn};
+
+use super::intake;
+use crate::core::capture::RouteKey;
+use crate::sys::mark_tap::MarkTap;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Routing {
+    ifindex: u32,
+    device: String,
+    registry: Registry,
+    remembered: PathBuf,
+    tap: Option<MarkTap>,
+    keys: BTreeSet<RouteKey>,
+    settings: Remembered,
+    /// Whose packets are forwarded.
+    interfaces: BTreeSet<String>,
+}
+
+/// Why the host cannot bring marked packets here.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    /// Rules or routes were refused.
+    #[error("{0}; CONFIG_IP_MULTIPLE_TABLES is needed")]
+    Netlink(#[from] NetlinkError),
+    /// No socket on the device.
+    #[error("{0}; marks can be told since Linux 5.19")]
+    Tap(SyscallError),
+    /// No way to be told of packets.
+    #[error("the socket of marked packets cannot be polled: {0}")]
+    Poll(io::Error),
+    /// A setting was refused.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The settings that are changed cannot be remembered.
+    #[error("{path}: {source}")]
+    Remember {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Which namespace this is cannot be told.
+    #[error("which network namespace this is: {0}")]
+    Namespace(SyscallError),
+}
+
+impl Routing {
+    /// Nothing is routed here yet; what a killed director left behind is undone.
+    pub(super) fn new(
+        (ifindex, device): (u32, &str),
+        registry: Registry,
+        netlink: &mut Netlink,
+    ) -> Result<Routing, RoutingError> {
+        let cookie = namespace::cookie().map_err(RoutingError::Namespace)?;
+        let mut routing = Routing {
+            ifindex,
+            device: device.to_owned(),
+            registry,
+            // A cookie is never used again.
+            remembered: PathBuf::from(format!("/run/lvs/director-{cookie}.settings")),
+            tap: None,
+            keys: BTreeSet::new(),
+            settings: Remembered::default(),
+            interfaces: BTreeSet::new(),
+        };
+        if let Ok(text) = fs::read_to_string(&routing.remembered) {
+            match serde_json::from_str(&text) {
+                Ok(settings) => routing.settings = settings,
+                Err(error) => warn!("{}: {error}", routing.remembered.display()),
+            }
+        }
+        routing.undo(netlink);
+        Ok(routing)
+    }
+
+    /// The device that packets arrive on.
+    pub(super) fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// The socket that they arrive on, while there are any.
+    pub(super) fn tap(&mut self) -> Option<&mut MarkTap> {
+        self.tap.as_mut()
+    }
+
+    /// Makes sure that packets can be routed here.
+    pub(super) fn prepare(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
+        if self.tap.is_some() {
+            return Ok(());
+        }
+        let made = self.begin(netlink);
+        if made.is_err() {
+            self.undo(netlink);
+        }
+        made
+    }
+
+    /// Routes these packets here.
+    pub(super) fn insert(
+        &mut self,
+        key: RouteKey,
+        netlink: &mut Netlink,
+    ) -> Result<(), RoutingError> {
+        self.prepare(netlink)?;
+        self.keys.insert(key);
+        let added = netlink.add_rule(&rule(key));
+        added.or_else(|error| {
+            if error.is_exists() {
+                Ok(())
+            } else {
+                Err(error.into())
+            }
+        })
+    }
+
+    /// No longer routes these packets here.
+    pub(super) fn remove(&mut self, key: RouteKey, netlink: &mut Netlink) {
+        if self.keys.remove(&key)
+            && let Err(error) = netlink.delete_rule(&rule(key))
+        {
+            warn!("{error}");
+        }
+    }
+
+    /// Ends it all when there is nothing more to route.
+    pub(super) fn settle(&mut self, netlink: &mut Netlink) {
+        if self.tap.is_some() && self.keys.is_empty() {
+            self.undo(netlink);
+        }
+    }
+
+    /// Frames are taken from this interface.
+    pub(super) fn interface(&mut self, name: &str) {
+        self.interfaces.insert(name.to_owned());
+        if self.tap.is_some()
+            && let Err(error) = self.forward(name)
+        {
+            warn!("marked packets of {name} do not get here: {error}");
+        }
+    }
+
+    /// Undoes everything.
+    pub(super) fn undo(&mut self, netlink: &mut Netlink) {
+        if let Some(tap) = self.tap.take() {
+            // The kernel forgets the descriptor anyway when it is closed.
+            let _ = self.registry.deregister(&mut SourceFd(&tap.as_raw_fd()));
+        }
+        self.keys.clear();
+        if let Err(error) = remove_rules(netlink) {
+            warn!("rules of the host's routing are left behind: {error}");
+        }
+        if let Err(error) = self.settings.restore() {
+            warn!("{error}");
+        }
+        if self.settings.is_empty() {
+            let _ = fs::remove_file(&self.remembered);
+        }
+    }
+
+    fn begin(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
+        // Nobody reads the device: what the socket has seen need not wait there.
+        netlink.set_link_queue(self.ifindex, 1)?;
+        let tap = MarkTap::open(self.ifindex).map_err(RoutingError::Tap)?;
+        let fd = tap.as_raw_fd();
+        self.registry
+            .register(
+                &mut SourceFd(&fd),
+                intake::token(self.ifindex),
+                Interest::READABLE,
+            )
+            .map_err(RoutingError::Poll)?;
+        self.tap = Some(tap);
+        netlink.replace_route(&Route {
+            table: TABLE,
+            link: Some(self.ifindex),
+            ..Route::to(Prefix::new(Ipv4Addr::UNSPECIFIED, 0))
+        })?;
+        netlink.add_rule(&Rule::lookup(Family::V4, BEHIND, TABLE_LOCAL))?;
+        for device in [&self.device[..], "lo"] {
+            netlink.add_rule(&Rule {
+                input: Some(device.to_owned()),
+                goto: Some(BEHIND),
+                ..Rule::lookup(Family::V4, BEFORE, 0)
+            })?;
+        }
+        let rules = netlink.rules(Family::V4)?;
+        if rules.iter().any(|rule| is_local(rule, FIRST)) {
+            netlink.delete_rule(&local(FIRST))?;
+        }
+        for rule in &rules {
+            let foreign = rule.protocol != OUR_PROTOCOL && !is_local(rule, FIRST);
+            if foreign && rule.priority <= BEHIND {
+                warn!(
+                    "{rule} comes before the director's own, which begin at {BEFORE}: what it decides does \
+                       not get here"
+                );
+            }
+        }
+        for name in self.interfaces.clone() {
+            self.forward(&name)?;
+        }
+        info!("the host routes marked packets to the director, by the rules {BEFORE} to {BEHIND}");
+        Ok(())
+    }
+
+    /// What comes in by this interface may be forwarded into the device.
+    fn forward(&mut self, name: &str) -> Result<(), RoutingError> {
+        let is = |setting: &str, value: &str| {
+            let any = ["all", name].map(|name| Sysctl::ipv4_conf(name, setting).read());
+            any.iter()
+                .any(|read| read.as_deref().is_ok_and(|read| read == value))
+        };
+        if is("rp_filter", "1") && is("src_valid_mark", "1") {
+            warn!(
+                "{name} has rp_filter=1 and src_valid_mark=1: the host drops marked packets there; set \
+                   net.ipv4.conf.{name}.rp_filter=2"
+            );
+        }
+        let setting = Sysctl::ipv4_conf(name, "forwarding");
+        if !self.settings.note(&setting, "1")? {
+            return Ok(());
+        }
+        self.remember()?;
+        info!("packets from {name} are forwarded as long as there are services by mark");
+        Ok(setting.write("1")?)
+    }
+
+    fn remember(&self) -> Result<(), RoutingError> {
+        let failed = |source| RoutingError::Remember {
+            path: self.remembered.clone(),
+            source,
+        };
+        if let Some(folder) = self.remembered.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let text = serde_json::to_string(&self.settings).map_err(io::Error::from);
+        fs::write(&self.remembered, text.map_err(failed)?).map_err(failed)
+    }
+}
+
+/// Puts the rule of local addresses back and removes ours.
+fn remove_rules(netlink: &mut Netlink) -> Result<(), NetlinkError> {
+    let rules = netlink.rules(Family::V4)?;
+    let ours =
+        |rule: &&Rule| rule.protocol == OUR_PROTOCOL && (BEFORE..=BEHIND).contains(&rule.priority);
+    let moved = rules.iter().filter(ours).any(|rule| is_local(rule, BEHIND));
+    if moved && !rules.iter().any(|rule| is_local(rule, FIRST)) {
+        netlink.add_rule(&local(FIRST))?;
+    }
+    for rule in rules.iter().filter(ours) {
+        netlink.delete_rule(rule)?;
+    }
+    let routes = netlink.routes(Family::V4)?;
+    for route in routes
+        .iter()
+        .filter(|route| route.table == TABLE && route.protocol == OUR_PROTOCOL)
+    {
+        netlink.delete_route(route)?;
+    }
+    Ok(())
+}
+
+fn is_local(rule: &Rule, priority: u32) -> bool {
+    (rule.priority, rule.table) == (priority, TABLE_LOCAL)
+}
+
+/// The kernel's own rule.
+fn local(priority: u32) -> Rule {
+    Rule {
+        protocol: RTPROT_KERNEL,
+        ..Rule::lookup(Family::V4, priority, TABLE_LOCAL)
+    }
+}
+
+fn rule(key: RouteKey) -> Rule {
+    let to_us = Rule::lookup(Family::V4, OURS, TABLE);
+    match key {
+        RouteKey::Mark { mark, .. } => Rule {
+            mark: Some(mark),
+            ..to_us
+        },
+        RouteKey::Destination { protocol, address } => Rule {
+            destination: Some(Prefix::host(address.ip())),
+            ip_protocol: Some(protocol.0),
+            ..to_us
+        },
+    }
+}
+
+/// Where the kernel puts the rule of local addresses.
+const FIRST: u32 = 0;
+/// In front of ours.
+const BEFORE: u32 = 1;
+const OURS: u32 = 2;
+/// Where that of local addresses is meanwhile.
+const BEHIND: u32 = 3;
+/// "LV"
+const TABLE: u32 = 0x4c56;
+/// include/uapi/linux/rtnetlink.h
+const RTPROT_KERNEL: u8 = 2;
