@@ -61,6 +61,14 @@ impl Addr {
         }
     }
 
+    /// Whether it can be the address of one host: not unspecified, multicast or broadcast.
+    pub fn is_unicast(self) -> bool {
+        match self.ip() {
+            IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
+            IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+        }
+    }
+
     /// Which family the address is of.
     pub const fn family(self) -> Family {
         if self.0 >> 32 == 0xffff {

@@ -316,6 +316,8 @@ pub enum ForwardMethod {
     Local,
     /// Both addresses are rewritten (FullNat).
     FullNat,
+    /// No real server at all: the packet goes where it goes itself (`cache_bypass`). Nobody can ask for it.
+    Bypass,
 }
 
 /// Encapsulation of [`ForwardMethod::Tunnel`].

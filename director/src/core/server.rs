@@ -65,6 +65,8 @@ pub enum Availability {
     Available,
     /// Removed; in the trash.
     Removed,
+    /// No server: what its connections send goes around all of them.
+    Around,
 }
 
 /// The OVERLOAD flag.
@@ -96,6 +98,14 @@ impl Server {
             started: None,
             estimator: Estimator::default(),
             spec,
+        }
+    }
+
+    /// What stands in the place of a server for connections that go around all of them.
+    pub fn around(service: ServiceId, spec: ServerSpec) -> Server {
+        Server {
+            availability: Availability::Around,
+            ..Server::new(service, spec)
         }
     }
 
@@ -141,6 +151,11 @@ impl Server {
     /// Whether it is configured.
     pub fn is_available(&self) -> bool {
         self.availability == Availability::Available
+    }
+
+    /// Whether it was configured and is no longer.
+    pub fn is_removed(&self) -> bool {
+        self.availability == Availability::Removed
     }
 
     /// Whether it takes new connections at all: every scheduler skips the others.
@@ -331,6 +346,7 @@ pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
         (ForwardMethod::Tunnel, _) => "forwarding by tunnel",
         (ForwardMethod::FullNat, _) => "forwarding by FULLNAT",
         (ForwardMethod::Local, _) => "forwarding to the director itself",
+        (ForwardMethod::Bypass, _) => "a bypass by hand",
         (ForwardMethod::Nat | ForwardMethod::Direct, IpAddr::V6(_)) => "an IPv6 real server",
         (ForwardMethod::Nat | ForwardMethod::Direct, IpAddr::V4(_)) => return Ok(()),
     };

@@ -12,6 +12,8 @@ pub struct Sysctl {
     pub am_droprate: i32,
     /// Pages of free memory below which the automatic defences are on.
     pub amemthresh: i32,
+    /// A connection of a service by mark that has no server for it goes around them.
+    pub cache_bypass: i32,
     /// 0, a SYN never makes a new connection of an old one; otherwise it does in TIME_WAIT and CLOSE, and
     /// with 2 set in FIN_WAIT too if the answers do not pass.
     pub conn_reuse_mode: i32,
@@ -67,6 +69,7 @@ impl Default for Sysctl {
         Sysctl {
             am_droprate: 10,
             amemthresh: 1024,
+            cache_bypass: 0,
             conn_reuse_mode: 1,
             drop_entry: 0,
             drop_packet: 0,
@@ -133,9 +136,10 @@ fn unknown(name: &str) -> OperationError {
 /// Where a switch is kept.
 type Field = fn(&mut Sysctl) -> &mut i32;
 
-const TABLE: [(&str, Field); 14] = [
+const TABLE: [(&str, Field); 15] = [
     ("am_droprate", |s| &mut s.am_droprate),
     ("amemthresh", |s| &mut s.amemthresh),
+    ("cache_bypass", |s| &mut s.cache_bypass),
     ("conn_reuse_mode", |s| &mut s.conn_reuse_mode),
     ("drop_entry", |s| &mut s.drop_entry),
     ("drop_packet", |s| &mut s.drop_packet),
@@ -169,7 +173,6 @@ const DEFENCES: [&str; 3] = ["drop_entry", "drop_packet", "secure_tcp"];
 /// Those of the kernel that are not there yet.
 pub const LATER: &[&str] = &[
     "backup_only",
-    "cache_bypass",
     "pmtu_disc",
     "sloppy_sctp",
     "sync_persist_mode",

@@ -125,6 +125,7 @@ fn facts(server: &ServerSpec) -> String {
         ForwardMethod::Tunnel => "tunnel",
         ForwardMethod::Local => "local",
         ForwardMethod::FullNat => "FULLNAT",
+        ForwardMethod::Bypass => "bypass",
     };
     format!("{method}, weight {}", server.weight)
 }

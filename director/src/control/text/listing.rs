@@ -229,6 +229,7 @@ fn method(forward: ForwardMethod) -> &'static str {
         ForwardMethod::Tunnel => "Tunnel",
         ForwardMethod::Local => "Local",
         ForwardMethod::FullNat => "FullNat",
+        ForwardMethod::Bypass => "Bypass",
     }
 }
 

@@ -104,6 +104,7 @@ fn server(view: &ServerView) -> String {
         ForwardMethod::Tunnel => "Tunnel",
         ForwardMethod::Local => "Local",
         ForwardMethod::FullNat => "FullNat",
+        ForwardMethod::Bypass => "Bypass",
     };
     format!(
         "  -> {}      {method:<7} {:<6} {:<10} {:<10}\n",

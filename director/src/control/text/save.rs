@@ -122,7 +122,7 @@ fn method(forward: ForwardMethod) -> Option<&'static str> {
         ForwardMethod::Nat => Some("-m"),
         ForwardMethod::Direct | ForwardMethod::Local => Some("-g"),
         ForwardMethod::Tunnel => Some("-i"),
-        ForwardMethod::FullNat => None,
+        ForwardMethod::FullNat | ForwardMethod::Bypass => None,
     }
 }
 

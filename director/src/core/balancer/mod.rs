@@ -7,6 +7,7 @@
 //! line each of its server, its service and the totals.
 
 mod administration;
+mod bypass;
 mod defence;
 mod half_open;
 mod persistence;
@@ -318,7 +319,7 @@ impl Balancer {
         let quiescent = expire_nodest_conn && server.weight() == 0;
         // A SYN from the port of a connection that is over is never lost: it is scheduled as it is.
         let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
-        let removed = !server.is_available();
+        let removed = server.is_removed();
         if is_new {
             return self.replace(id, |balancer| balancer.schedule(now, flow, segment, mark));
         }

@@ -50,7 +50,7 @@ impl Balancer {
                     self.connections.retire_template(template);
                 }
                 let Some(server) = self.pick(now, flow, service_id) else {
-                    return self.leave(service_id, flow);
+                    return self.leave(now, service_id, flow);
                 };
                 if !self.connections.has_room(2) {
                     return Class::Drop(Reason::TableFull);

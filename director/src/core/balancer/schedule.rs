@@ -63,10 +63,10 @@ impl Balancer {
         // Only persistence makes sense of a service for all ports.
         if matches!(service.spec.key, ServiceKey::Address { port, .. } if port != flow.destination_port)
         {
-            return self.leave(service_id, flow);
+            return self.leave(now, service_id, flow);
         }
         let Some(server) = self.pick(now, flow, service_id) else {
-            return self.leave(service_id, flow);
+            return self.leave(now, service_id, flow);
         };
         if !self.connections.has_room(1) {
             return Class::Drop(Reason::TableFull);
@@ -137,7 +137,10 @@ impl Balancer {
     }
 
     /// There is no server for a packet of this service.
-    pub(super) fn leave(&self, service_id: ServiceId, flow: &FlowKey) -> Class {
+    pub(super) fn leave(&mut self, now: Time, service_id: ServiceId, flow: &FlowKey) -> Class {
+        if let Some(class) = self.bypass(now, flow, service_id) {
+            return class;
+        }
         match self.services[service_id].spec.key {
             // That an FTP service takes all other ports must not block the services on them.
             ServiceKey::Address { port: FTP, .. } if flow.destination_port != FTP => Class::NotOurs,
@@ -181,8 +184,10 @@ impl Balancer {
         let forward = server.spec().forward;
         server.bind();
         service.connections += 1;
-        for traffic in [&mut server.traffic, &mut service.traffic, &mut self.traffic] {
-            traffic.connections += 1;
+        if server.is_available() {
+            for traffic in [&mut server.traffic, &mut service.traffic, &mut self.traffic] {
+                traffic.connections += 1;
+            }
         }
         let once = service.spec.one_packet && flow.protocol == Protocol::UDP;
         let mut connection = Connection::new(flow, birth.server, forward, destination, now);

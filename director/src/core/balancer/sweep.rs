@@ -125,7 +125,7 @@ impl Balancer {
         }
         let closed = connection.state() == State::Tcp(TcpState::Close);
         match service.beyond.server_gone {
-            _ if server.is_available() => Fate::Stay,
+            _ if !server.is_removed() => Fate::Stay,
             None if self.settings.sysctl.expire_nodest_conn != 0 => Fate::End,
             Some(ServerGone::Reset) if !connection.is_template() && !closed => Fate::Reset,
             _ => Fate::Stay,

@@ -6,3 +6,4 @@ mod fragments;
 mod garbage;
 mod laboratory;
 mod resets;
+mod routed;

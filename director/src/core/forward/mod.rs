@@ -42,6 +42,9 @@ impl Director {
             self.count(arrival, id, direction, headers);
         }
         let hop = match direction {
+            Direction::Request if method == ForwardMethod::Bypass => {
+                self.hop_around(id, virtual_end.address)
+            }
             Direction::Request => self.hop_to_server(server, destination.address),
             Direction::Reply => self.hop_to_client(id, headers.flow.destination),
         };
@@ -89,7 +92,9 @@ impl Director {
             (ForwardMethod::Nat, Direction::Reply) => {
                 nat::rewrite(frame, vnet, headers, Port::Source, virtual_end);
             }
-            (ForwardMethod::Direct, Direction::Request) => decrement_ttl(frame),
+            (ForwardMethod::Direct | ForwardMethod::Bypass, Direction::Request) => {
+                decrement_ttl(frame);
+            }
             _ => return Verdict::Drop(Reason::NoMethod),
         }
         if too_big {
@@ -133,6 +138,10 @@ impl Director {
         match direction {
             Direction::Request => {
                 let connection = self.balancer.connection(id);
+                if connection.forward() == ForwardMethod::Bypass {
+                    let address = connection.virtual_endpoint().address;
+                    return self.hop_around(id, address);
+                }
                 let (server, address) = (connection.server(), connection.destination().address);
                 self.hop_to_server(server, address)
             }
@@ -144,6 +153,14 @@ impl Director {
     fn hop_to_server(&mut self, server: ServerId, address: Addr) -> Result<Hop, Reason> {
         let cached = self.balancer.server_hop_mut(server);
         taken(self.network.resolve(cached, address, None))
+    }
+
+    /// The next hop of a connection that goes around all servers, to where its packets go themselves.
+    #[cold]
+    fn hop_around(&mut self, id: ConnectionId, to: Addr) -> Result<Hop, Reason> {
+        // Nothing comes back here, so the place of the way to the client is free.
+        let connection = self.balancer.connection_mut(id);
+        taken(self.network.resolve(&mut connection.client_hop, to, None))
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use shared::addr::{Addr, Protocol};
 use shared::host::netlink::Netlink;
 use shared::sys::namespace::Namespace;
 
-use crate::core::capture::{CaptureKey, CaptureSet, TAKEN_QUEUE};
+use crate::core::capture::{COPIED_QUEUE, CaptureKey, CaptureSet, TAKEN_QUEUE};
 use crate::io::capture::{Attached, Capture, CaptureKind};
 use crate::sys::packet_ring::{PacketRing, Received, RingOptions};
 

@@ -8,7 +8,7 @@ use crate::core::reason::Reason;
 use crate::core::verdict::{Outgoing, Verdict};
 
 /// A datagram of 2000 bytes in two parts.
-fn parts(sketch: &Sketch) -> [Vec<u8>; 2] {
+pub(super) fn parts(sketch: &Sketch) -> [Vec<u8>; 2] {
     let whole = Sketch {
         payload: (0..2000).map(|n| n as u8).collect(),
         ..sketch.clone()
@@ -31,7 +31,7 @@ fn parts(sketch: &Sketch) -> [Vec<u8>; 2] {
 }
 
 /// Puts parts together again.
-fn joined(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn joined(parts: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = vec![0; 0];
     for bytes in parts {
         let packet = Packet::new_checked(&bytes[..]).unwrap();

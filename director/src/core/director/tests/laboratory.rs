@@ -279,12 +279,44 @@ pub(super) fn send(
     vnet: VnetHeader,
     packet: &[u8],
 ) -> Outcome {
+    let bytes = frame::compose(destination, source, vnet, &[packet]);
+    arrive(bytes, |frame, outbox| {
+        director.handle_frame(NOW, port, frame, outbox)
+    })
+}
+
+/// A copy of what the host keeps.
+pub(super) fn copy(director: &mut Director, packet: &[u8]) -> Outcome {
+    let bytes = frame::compose(OUTSIDE_MAC, CLIENT_MAC, VnetHeader::default(), &[packet]);
+    arrive(bytes, |frame, outbox| {
+        director.handle_copy(NOW, OUTSIDE, frame, outbox)
+    })
+}
+
+/// A packet that the host has routed here: one router less, and no Ethernet header.
+pub(super) fn routed(director: &mut Director, mark: u32, packet: &[u8]) -> Outcome {
+    let mut packet = packet.to_vec();
+    Packet::new_checked(&mut packet[..])
+        .unwrap()
+        .decrement_ttl();
+    let bytes = frame::compose(
+        Mac::default(),
+        Mac::default(),
+        VnetHeader::default(),
+        &[&packet],
+    );
+    arrive(bytes, |frame, outbox| {
+        director.handle_routed(NOW, mark, frame, outbox)
+    })
+}
+
+fn arrive(bytes: Vec<u8>, handle: impl FnOnce(&mut Frame<'_>, &mut Outbox) -> Verdict) -> Outcome {
     let mut buffer = vec![0xaa; 64];
-    buffer.extend(frame::compose(destination, source, vnet, &[packet]));
+    buffer.extend(bytes);
     let end = buffer.len();
     let mut outbox = Outbox::default();
     let mut frame = Frame::new(&mut buffer, 64, end).unwrap();
-    let verdict = director.handle_frame(NOW, port, &mut frame, &mut outbox);
+    let verdict = handle(&mut frame, &mut outbox);
     let ethernet = frame.ethernet();
     Outcome {
         verdict,
