@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use director::config::{Config, Connections, Vip};
 use director::core::operation::{
-    Beyond, DenyRule, ForwardMethod, Netmask, Operation, Persistence, SchedulerFlags, ServerGone,
-    ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
+    Beyond, DenyRule, ForwardMethod, MarkRule, Netmask, Operation, Persistence, SchedulerFlags,
+    ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
 };
-use shared::addr::Protocol;
+use shared::addr::{Family, Protocol};
 
 #[track_caller]
 fn faults(text: &str, expected: &str) {
@@ -25,8 +25,8 @@ x = 1
 [colour]
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
-d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
-d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, vip, service
+d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
+d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service
 "#,
     );
 }
@@ -131,7 +131,7 @@ protocl = "tcp"
 scheduler = "wrrr"
 flags = ["sh-prt", "ops"]
 persistence = 300
-fwmark = 3
+quorum = 3
 [[service.server]]
 address = "10.0.0.1:99999"
 forward = "tun"
@@ -147,7 +147,7 @@ d.toml:2:11: service address 192.0.2.1 has no port; write "192.0.2.1:80"
 d.toml:3:1: [[service]] has no key `protocl'; write `protocol'
 d.toml:4:13: scheduler "wrrr" is unknown; write "wrr"
 d.toml:5:10: flag "sh-prt" is unknown; write "sh-port"
-d.toml:7:1: `fwmark' of [[service]] is not there yet; leave it out
+d.toml:7:1: `quorum' of [[service]] is not there yet; leave it out
 d.toml:9:11: port `99999' of 10.0.0.1 is not a number from 0 to 65535; write "10.0.0.1:80"
 d.toml:10:11: forward "tun" is not there yet; write "dr" or "nat"
 d.toml:11:1: [[service.server]] has no `address'; write address = "192.168.100.8:80"
@@ -235,7 +235,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, vip, service
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service
 "#,
     );
 }
@@ -469,6 +469,97 @@ slow_start = 30
             ]),
             with(names, ServerGone::Reschedule, 7, 0),
             with(web, ServerGone::Reset, 0, 30),
+        ]
+    );
+}
+
+#[test]
+fn marks() {
+    faults(
+        r#"[[mark]]
+protocol = "tcp"
+address = "192.0.2.1:80"
+[[mark]]
+mark = 0
+address = "192.0.2.1"
+ports = ["90-80", "0", "http", "1-2"]
+source = "10.0.0.0/33"
+[[service]]
+fwmark = 7
+protocol = "tcp"
+server_gone = "reset"
+[[service]]
+fwmark = "web"
+"#,
+        r#"d.toml:1:1: [[mark]] has no `mark'; write mark = 8
+d.toml:3:11: the ports are a list; write address = "192.0.2.1", ports = ["80"]
+d.toml:5:8: `mark' is 0, out of range; write a whole number from 1 to 4294967295
+d.toml:7:10: "90-80" is no port and no range of ports; write "80" or "8000-8010"
+d.toml:7:19: "0" is no port and no range of ports; write "80" or "8000-8010"
+d.toml:7:24: "http" is no port and no range of ports; write "80" or "8000-8010"
+d.toml:8:10: prefix length `33' of 10.0.0.0 is not from 0 to 32; write "10.0.0.0/32"
+d.toml:11:12: a service by mark takes whatever carries the mark; leave `protocol' out, or `fwmark'
+d.toml:12:15: only TCP connections can be reset; write server_gone = "reschedule"
+d.toml:14:10: `fwmark' is a string; write a whole number from 1 to 4294967295
+"#,
+    );
+    let config = Config::parse(
+        r#"[[mark]]
+mark = 7
+protocol = "tcp"
+address = "192.0.2.1"
+ports = ["80", "8000-8010"]
+source = "10.0.0.0/8"
+[[mark]]
+mark = 8
+address = "192.0.2.1"
+[[service]]
+fwmark = 7
+persistence = 300
+server_gone = "auto"
+[[service.server]]
+address = "10.1.0.1"
+forward = "nat"
+"#,
+        "d.toml",
+    )
+    .expect("nothing is wrong");
+    let key = ServiceKey::Mark {
+        mark: 7,
+        family: Family::V4,
+    };
+    let rule = |mark, protocol, ports, source| MarkRule {
+        mark,
+        protocol,
+        address: [192, 0, 2, 1].into(),
+        ports,
+        source,
+    };
+    let service = ServiceSpec {
+        persistence: Some(Persistence {
+            timeout_secs: 300,
+            netmask: Netmask::V4(u32::MAX),
+        }),
+        beyond: Beyond {
+            server_gone: Some(ServerGone::Reschedule),
+            ..Beyond::default()
+        },
+        ..ServiceSpec::new(key, "wlc")
+    };
+    let inside = Some(([10, 0, 0, 0].into(), 8));
+    let some = vec![(80, 80), (8000, 8010)];
+    assert_eq!(
+        config.operations(),
+        [
+            Operation::SetMarks(vec![
+                rule(7, Some(Protocol::TCP), some, inside),
+                rule(8, None, vec![], None),
+            ]),
+            Operation::AddService(service),
+            Operation::AddServer(
+                key,
+                ServerSpec::new([10, 1, 0, 1], 0, ForwardMethod::Nat, 1)
+            ),
         ]
     );
 }

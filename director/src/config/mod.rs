@@ -13,7 +13,7 @@ mod words;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::core::operation::{DenyRule, Operation, ServerSpec, ServiceSpec};
+use crate::core::operation::{DenyRule, MarkRule, Operation, ServerSpec, ServiceSpec};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
@@ -34,6 +34,8 @@ pub struct Config {
     pub connections: Connections,
     /// Whose packets are dropped, in the order of the file.
     pub deny: Vec<DenyRule>,
+    /// Which packets get a firewall mark, in the order of the file.
+    pub marks: Vec<MarkRule>,
     /// Addresses that the director adds at start and removes at the end.
     pub vips: Vec<Vip>,
     /// Virtual services, in the order of the file.
@@ -64,6 +66,7 @@ impl Default for Config {
             timeouts: DEFAULT_TIMEOUTS,
             connections: Connections::default(),
             deny: Vec::new(),
+            marks: Vec::new(),
             vips: Vec::new(),
             services: Vec::new(),
         }

@@ -33,6 +33,9 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
     if old.deny != new.deny {
         operations.push(Operation::SetDeny(new.deny.clone()));
     }
+    if old.marks != new.marks {
+        operations.push(Operation::SetMarks(new.marks.clone()));
+    }
     operations.extend(
         old.services
             .iter()

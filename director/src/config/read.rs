@@ -1,6 +1,7 @@
 //! From the text of a configuration file to its values.
 
 mod deny;
+mod mark;
 mod service;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use shared::addr::Protocol;
 use toml::de::DeTable;
 
 use self::deny::deny;
+use self::mark::mark;
 use self::service::service;
 use super::fault::{Broken, Faults, Notes};
 use super::section::{Placed, Section};
@@ -79,6 +81,9 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
         {
             config.deny.push(rule);
         }
+    }
+    for section in root.tables(notes, "mark", &words::MARK) {
+        config.marks.extend(mark(notes, section));
     }
     let mut seen = Seen::default();
     for section in root.tables(notes, "service", &words::SERVICE) {

@@ -148,6 +148,11 @@ impl<'a, 't> Section<'a, 't> {
         Vec::new()
     }
 
+    /// Whether a key is not there at all.
+    pub(super) fn lacks(self, key: &str) -> bool {
+        self.table.get(key).is_none()
+    }
+
     /// A whole number within a range.
     pub(super) fn number(
         self,

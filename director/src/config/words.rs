@@ -21,6 +21,7 @@ pub(super) const FILE: Keys = Keys {
         "timeouts",
         "connections",
         "deny",
+        "mark",
         "vip",
         "service",
     ],
@@ -63,6 +64,12 @@ pub(super) const DENY: Keys = Keys {
     later: &[],
 };
 
+pub(super) const MARK: Keys = Keys {
+    table: "[[mark]]",
+    known: &["mark", "protocol", "address", "ports", "source"],
+    later: &[],
+};
+
 pub(super) const VIP: Keys = Keys {
     table: "[[vip]]",
     known: &["address", "interface", "label"],
@@ -74,6 +81,7 @@ pub(super) const SERVICE: Keys = Keys {
     known: &[
         "address",
         "protocol",
+        "fwmark",
         "scheduler",
         "flags",
         "persistence",
@@ -83,7 +91,7 @@ pub(super) const SERVICE: Keys = Keys {
         "timeouts",
         "server",
     ],
-    later: &["fwmark", "sorry_server", "quorum", "hysteresis", "check"],
+    later: &["sorry_server", "quorum", "hysteresis", "check"],
 };
 
 pub(super) const SERVER: Keys = Keys {

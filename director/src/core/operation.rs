@@ -33,6 +33,8 @@ pub enum Operation {
     SetTimeouts(TimeoutChange),
     /// `[[deny]]`: all rules, in place of those that were there.
     SetDeny(Vec<DenyRule>),
+    /// `[[mark]]`: all rules, in place of those that were there.
+    SetMarks(Vec<MarkRule>),
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.
@@ -186,6 +188,21 @@ impl ServerGone {
         let named = ServerGone::NAMES.iter().find(|(known, _)| *known == name);
         named.map(|(_, way)| *way)
     }
+}
+
+/// `[[mark]]`: which packets get a firewall mark from the director itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MarkRule {
+    /// The mark, not 0.
+    pub mark: u32,
+    /// TCP or UDP; none is both.
+    pub protocol: Option<Protocol>,
+    /// Where they go.
+    pub address: IpAddr,
+    /// Destination ports, first and last of each range; none are all.
+    pub ports: Vec<(u16, u16)>,
+    /// The network they come from, and the length of its prefix; none is anywhere.
+    pub source: Option<(IpAddr, u8)>,
 }
 
 /// `[[deny]]`: whose packets are dropped.

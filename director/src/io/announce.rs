@@ -97,6 +97,7 @@ fn sentence(operation: &Operation) -> String {
             .collect();
             format!("timeouts are {}", words.join(", "))
         }
+        Operation::SetMarks(rules) => format!("{} rules mark packets", rules.len()),
         Operation::SetDeny(rules) => format!("{} sources are denied", rules.len()),
         Operation::SetSysctl { name, value } => format!("{name} is {value}"),
     }
@@ -113,6 +114,7 @@ fn attempt(operation: &Operation) -> String {
         Operation::DeleteServer(service, server) => format!("removing {server} from {service}"),
         Operation::Zero(_) => "zeroing counters".to_owned(),
         Operation::SetTimeouts(_) => "setting timeouts".to_owned(),
+        Operation::SetMarks(_) => "setting what is marked".to_owned(),
         Operation::SetDeny(_) => "setting who is denied".to_owned(),
         Operation::SetSysctl { name, .. } => format!("setting {name}"),
     }

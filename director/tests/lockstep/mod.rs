@@ -155,7 +155,8 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         Operation::Flush
         | Operation::SetTimeouts(_)
         | Operation::SetSysctl { .. }
-        | Operation::SetDeny(_) => None,
+        | Operation::SetDeny(_)
+        | Operation::SetMarks(_) => None,
     }
 }
 

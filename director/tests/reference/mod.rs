@@ -110,7 +110,7 @@ impl Backend for Table {
                 }
             }
             // Not ipvsadm's.
-            Operation::SetSysctl { .. } | Operation::SetDeny(_) => {}
+            Operation::SetSysctl { .. } | Operation::SetDeny(_) | Operation::SetMarks(_) => {}
             Operation::SetTimeouts(change) => {
                 let set = |field: &mut u32, value: u32| {
                     if value != 0 {

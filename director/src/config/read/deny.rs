@@ -57,7 +57,7 @@ fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Option<Ser
 }
 
 /// `203.0.113.0/24`, or one address.
-fn network(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, u8)> {
+pub(super) fn network(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, u8)> {
     let example = "\"203.0.113.0/24\"";
     let Some((address, length)) = text.value.split_once('/') else {
         return Some((ip_address(notes, text, text.value, example)?, 32));

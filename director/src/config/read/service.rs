@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use shared::addr::Protocol;
+use shared::addr::{Family, Protocol};
 
 use super::{MOST_TIMEOUT_SECS, Seen, endpoint};
 use crate::config::fault::Notes;
@@ -16,10 +16,7 @@ use crate::core::scheduler::by_name;
 
 /// The service of a section, and where it stands.
 pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Service)> {
-    let text = section.required_text(notes, "address", "\"192.168.100.240:80\"");
-    let protocol = section
-        .required_text(notes, "protocol", "\"tcp\" or \"udp\"")
-        .and_then(|given| word(notes, "protocol", given, &words::PROTOCOLS));
+    let named = name(notes, section);
     let scheduler = section
         .text(notes, "scheduler")
         .map_or(Some("wlc"), |given| {
@@ -27,30 +24,26 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         });
     let (flags, one_packet) = flags(notes, section, scheduler.unwrap_or_default());
     let persistence = persistence(notes, section);
-    let endpoint = text.and_then(|text| endpoint(notes, text));
-    let port = endpoint.and_then(|(address, port)| {
-        if port.is_none() {
-            notes.fault(
-                text.map_or(section.at, |text| text.at),
-                format!("service address {address} has no port; write \"{address}:80\""),
-            );
-        }
-        port
+    let port = named.as_ref().and_then(|(_, key)| match *key {
+        ServiceKey::Address { port, .. } => Some(port),
+        ServiceKey::Mark { .. } => None,
     });
-    let servers = servers(notes, section, port);
-    let protocol = super::protocol(protocol?);
+    let servers = servers(notes, section, named.as_ref().map(|(_, key)| *key));
+    let (at, key) = named?;
+    let protocol = match key {
+        ServiceKey::Address { protocol, .. } => Some(protocol),
+        ServiceKey::Mark { .. } => None,
+    };
     let beyond = beyond(notes, section, protocol, scheduler.unwrap_or_default());
-    let text = text?;
-    if one_packet && protocol != Protocol::UDP {
+    if one_packet && protocol == Some(Protocol::TCP) {
         let fault = "flag \"ops\" schedules datagrams one by one; write protocol = \"udp\"";
-        notes.fault(text.at, fault);
+        notes.fault(at, fault);
     }
     if port == Some(0) && persistence.is_none() {
         let fault = "a service on port 0, which is all ports, needs to know clients again; write \
                      persistence = 300";
-        notes.fault(text.at, fault);
+        notes.fault(at, fault);
     }
-    let key = ServiceKey::new(protocol, endpoint?.0, port?);
     let spec = ServiceSpec {
         flags,
         persistence,
@@ -58,7 +51,41 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         beyond,
         ..ServiceSpec::new(key, scheduler?)
     };
-    Some((text.at, Service { spec, servers }))
+    Some((at, Service { spec, servers }))
+}
+
+/// What names the service, and where that stands: an address with a protocol, or a mark.
+fn name(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, ServiceKey)> {
+    if let Some(mark) = section.number(notes, "fwmark", 1..=u32::MAX) {
+        for key in ["address", "protocol"] {
+            if let Some(given) = section.text(notes, key) {
+                let fault = format!(
+                    "a service by mark takes whatever carries the mark; leave `{key}' out, or `fwmark'"
+                );
+                notes.fault(given.at, fault);
+            }
+        }
+        let key = ServiceKey::Mark {
+            mark: mark.value,
+            family: Family::V4,
+        };
+        return Some((mark.at, key));
+    }
+    if !section.lacks("fwmark") {
+        return None;
+    }
+    let text = section.required_text(notes, "address", "\"192.168.100.240:80\"");
+    let protocol = section
+        .required_text(notes, "protocol", "\"tcp\" or \"udp\"")
+        .and_then(|given| word(notes, "protocol", given, &words::PROTOCOLS));
+    let text = text?;
+    let (address, port) = endpoint(notes, text)?;
+    if port.is_none() {
+        let fault = format!("service address {address} has no port; write \"{address}:80\"");
+        notes.fault(text.at, fault);
+    }
+    let key = ServiceKey::new(super::protocol(protocol?), address, port?);
+    Some((text.at, key))
 }
 
 /// `sh-port` and its like, and whether `ops` is among them.
@@ -124,14 +151,16 @@ fn persistence(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Persis
 fn beyond(
     notes: &mut Notes<'_>,
     section: Section<'_, '_>,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     scheduler: &str,
 ) -> Beyond {
     let way = section.text(notes, "server_gone");
     let server_gone = way
         .and_then(|given| word(notes, "server_gone", given, &words::SERVER_GONE))
-        .and_then(|word| ServerGone::parse(word, protocol));
-    if let (Some(way), Some(ServerGone::Reset), Protocol::UDP) = (way, server_gone, protocol) {
+        .and_then(|word| ServerGone::parse(word, protocol.unwrap_or(Protocol::UDP)));
+    if let (Some(way), Some(ServerGone::Reset)) = (way, server_gone)
+        && protocol != Some(Protocol::TCP)
+    {
         let fault = "only TCP connections can be reset; write server_gone = \"reschedule\"";
         notes.fault(way.at, fault);
     }
@@ -162,12 +191,16 @@ fn beyond(
     }
 }
 
-/// The servers of a service. `port` is the service's, if it could be read.
-fn servers(notes: &mut Notes<'_>, service: Section<'_, '_>, port: Option<u16>) -> Vec<ServerSpec> {
+/// The servers of a service, whose name is none if it could not be read.
+fn servers(
+    notes: &mut Notes<'_>,
+    service: Section<'_, '_>,
+    name: Option<ServiceKey>,
+) -> Vec<ServerSpec> {
     let mut seen = Seen::default();
     let mut servers = Vec::new();
     for section in service.tables(notes, "server", &words::SERVER) {
-        if let Some((at, server)) = server(notes, section, port)
+        if let Some((at, server)) = server(notes, section, name)
             && seen.first(
                 notes,
                 at,
@@ -184,8 +217,13 @@ fn servers(notes: &mut Notes<'_>, service: Section<'_, '_>, port: Option<u16>) -
 fn server(
     notes: &mut Notes<'_>,
     section: Section<'_, '_>,
-    service_port: Option<u16>,
+    service: Option<ServiceKey>,
 ) -> Option<(usize, ServerSpec)> {
+    let service_port = service.map(|key| match key {
+        ServiceKey::Address { port, .. } => port,
+        // As they are asked for.
+        ServiceKey::Mark { .. } => 0,
+    });
     let text = section.required_text(notes, "address", "\"192.168.100.8:80\"");
     let forward = section.text(notes, "forward").map_or(Some("dr"), |given| {
         word(notes, "forward", given, &words::FORWARDS)

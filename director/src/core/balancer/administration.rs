@@ -7,9 +7,10 @@ use shared::time::Time;
 
 use super::{Balancer, Destination};
 use crate::core::deny::Deny;
+use crate::core::marks::Marks;
 use crate::core::operation::{
-    ForwardMethod, Operation, OperationError, ServerGone, ServerKey, ServerSpec, ServiceKey,
-    ServiceSpec, TimeoutChange,
+    ForwardMethod, MarkRule, Operation, OperationError, ServerGone, ServerKey, ServerSpec,
+    ServiceKey, ServiceSpec, TimeoutChange,
 };
 use crate::core::scheduler::Pool;
 use crate::core::server::{self, Server, ServerId};
@@ -49,6 +50,10 @@ impl Balancer {
             Operation::SetDeny(rules) => {
                 self.deny = Deny::new(rules);
                 self.sweep_at = Some(0);
+                Ok(())
+            }
+            Operation::SetMarks(rules) => {
+                self.set_marks(rules);
                 Ok(())
             }
             Operation::SetSysctl { name, value } => {
@@ -197,6 +202,17 @@ impl Balancer {
         for &server in &service.servers {
             let server = &mut self.servers[server];
             server.estimator.zero(&server.traffic);
+        }
+    }
+
+    fn set_marks(&mut self, rules: &[MarkRule]) {
+        let marks = Marks::new(rules);
+        marks.keys().for_each(|key| self.captures.acquire(key));
+        let former = std::mem::replace(&mut self.marks, marks);
+        former.keys().for_each(|key| self.captures.release(key));
+        let services: Vec<ServiceId> = self.by_key.values().copied().collect();
+        for id in services {
+            self.settle_service(id);
         }
     }
 

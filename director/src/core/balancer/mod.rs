@@ -31,6 +31,7 @@ use super::arena::Arena;
 use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
+use super::marks::Marks;
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, ServiceKey};
 use super::protocol::State;
@@ -106,6 +107,7 @@ pub struct Balancer {
     /// When servers in slow start are weighed anew.
     warm_at: Option<Time>,
     deny: Deny,
+    marks: Marks,
     captures: CaptureSet,
     /// The real servers behind NAT, each with the number of its services.
     real_servers: BTreeMap<RealKey, u32>,
@@ -139,6 +141,7 @@ impl Balancer {
             half_open: HalfOpen::default(),
             warm_at: None,
             deny: Deny::default(),
+            marks: Marks::default(),
             captures: CaptureSet::default(),
             real_servers: BTreeMap::new(),
             // Nothing about the key can be told from what it brings.

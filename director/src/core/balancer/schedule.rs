@@ -150,6 +150,10 @@ impl Balancer {
 
     /// The service for packets of this flow (`ip_vs_service_find`): by its mark first.
     fn service_of(&self, flow: &FlowKey, mark: u32) -> Option<ServiceId> {
+        let mark = match mark {
+            UNMARKED => self.marks.mark_of(flow).unwrap_or(UNMARKED),
+            mark => mark,
+        };
         if mark != UNMARKED {
             let family = flow.destination.family();
             let marked = self.by_key.get(&ServiceKey::Mark { mark, family });

@@ -200,7 +200,7 @@ impl Balancer {
             }
         }
         if let ServiceKey::Mark { mark, family } = service.spec.key {
-            let wants = service.wants_key();
+            let wants = service.wants_key() && !self.marks.gives(mark);
             match (wants, std::mem::replace(&mut service.holds_key, wants)) {
                 (true, false) => self.captures.acquire_mark(mark, family),
                 (false, true) => self.captures.release_mark(mark, family),

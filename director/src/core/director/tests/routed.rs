@@ -4,11 +4,16 @@ use std::net::Ipv4Addr;
 
 use shared::addr::Family;
 use shared::wire::ipv4::Packet;
+use shared::wire::vnet::VnetHeader;
 
 use super::fragments::{joined, parts};
 use super::laboratory::*;
+use crate::core::capture::RouteChange;
 use crate::core::director::Director;
-use crate::core::operation::{ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::frame;
+use crate::core::operation::{
+    ForwardMethod, MarkRule, Operation, ServerSpec, ServiceKey, ServiceSpec,
+};
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outgoing, Verdict};
 
@@ -164,4 +169,52 @@ fn copies_of_later_fragments_follow_the_marked_first_one() {
         assert_eq!(rest.verdict, Verdict::Consumed);
         assert!(rest.outbox.is_empty());
     }
+}
+
+/// For hosts without netfilter: nothing is asked of the host.
+#[test]
+fn the_director_marks_packets_by_its_own_rules() {
+    let mut director = marked(ForwardMethod::Nat, &[SERVER]);
+    director.balancer.captures().take_routes();
+    let rule = MarkRule {
+        mark: MARK,
+        protocol: None,
+        address: Ipv4Addr::from(VIP).into(),
+        ports: vec![(80, 80), (53, 53)],
+        source: Some((Ipv4Addr::from(FAR_CLIENT).into(), 24)),
+    };
+    director
+        .apply(NOW, &Operation::SetMarks(vec![rule]))
+        .unwrap();
+    // The host need not route marked packets here any more.
+    let routes = director.balancer.captures().take_routes();
+    assert!(
+        routes
+            .iter()
+            .all(|change| matches!(change, RouteChange::Remove(_))),
+        "{routes:?}"
+    );
+    let far = tcp((FAR_CLIENT, 40001), (VIP, 80), SYN).packet();
+    assert_eq!(
+        read(&from_client(&mut director, &far).packet),
+        ((FAR_CLIENT, 40001), (SERVER, 80))
+    );
+    let near = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
+    assert_eq!(
+        read(&from_client(&mut director, &near).packet),
+        ((CLIENT, 40001), (SERVER, 8080))
+    );
+    let ethernet = |packet: &[u8]| {
+        let all = frame::compose(OUTSIDE_MAC, CLIENT_MAC, VnetHeader::default(), &[packet]);
+        all[10..].to_vec()
+    };
+    let other = tcp((FAR_CLIENT, 40002), (VIP, 53), SYN).packet();
+    assert!(
+        director.takes(OUTSIDE, &ethernet(&other)),
+        "a port that only the rule names"
+    );
+    director
+        .apply(NOW, &Operation::SetMarks(Vec::new()))
+        .unwrap();
+    assert!(!director.takes(OUTSIDE, &ethernet(&other)));
 }
