@@ -149,9 +149,9 @@ d.toml:4:13: scheduler "wrrr" is unknown; write "wrr"
 d.toml:5:10: flag "sh-prt" is unknown; write "sh-port"
 d.toml:7:1: `quorum' of [[service]] is not there yet; leave it out
 d.toml:9:11: port `99999' of 10.0.0.1 is not a number from 0 to 65535; write "10.0.0.1:80"
-d.toml:10:11: forward "tun" is not there yet; write "dr" or "nat"
+d.toml:10:11: forward "tun" is not there yet; write "dr", "nat" or "local"
 d.toml:11:1: [[service.server]] has no `address'; write address = "192.168.100.8:80"
-d.toml:12:11: forward "masq" is unknown; write "dr" or "nat"
+d.toml:12:11: forward "masq" is unknown; write "dr", "nat" or "local"
 d.toml:13:10: `weight' is 70000, out of range; write a whole number from 0 to 65535
 d.toml:15:19: lower_threshold 4 is above upper_threshold 3; write a number up to the upper one, or 0 for three quarters of it
 d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, weight, upper_threshold, lower_threshold

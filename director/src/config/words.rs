@@ -134,8 +134,8 @@ pub(super) const PROTOCOLS: Words = Words {
 };
 
 pub(super) const FORWARDS: Words = Words {
-    known: &["dr", "nat"],
-    later: &["tun", "fullnat", "local"],
+    known: &["dr", "nat", "local"],
+    later: &["tun", "fullnat"],
 };
 
 pub(super) const FLAGS: Words = Words {

@@ -345,10 +345,14 @@ pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
     let what = match (spec.forward, spec.key.address) {
         (ForwardMethod::Tunnel, _) => "forwarding by tunnel",
         (ForwardMethod::FullNat, _) => "forwarding by FULLNAT",
-        (ForwardMethod::Local, _) => "forwarding to the director itself",
         (ForwardMethod::Bypass, _) => "a bypass by hand",
-        (ForwardMethod::Nat | ForwardMethod::Direct, IpAddr::V6(_)) => "an IPv6 real server",
-        (ForwardMethod::Nat | ForwardMethod::Direct, IpAddr::V4(_)) => return Ok(()),
+        (ForwardMethod::Nat, IpAddr::V4(address)) if address.is_loopback() => {
+            "NAT to the director itself"
+        }
+        (_, IpAddr::V6(_)) => "an IPv6 real server",
+        (ForwardMethod::Nat | ForwardMethod::Direct | ForwardMethod::Local, IpAddr::V4(_)) => {
+            return Ok(());
+        }
     };
     Err(OperationError::NotYet(format!("{what} ({})", spec.key)))
 }

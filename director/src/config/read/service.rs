@@ -251,6 +251,7 @@ fn server(
     let port = port.or(service_port)?;
     let forward = match forward? {
         "nat" => ForwardMethod::Nat,
+        "local" => ForwardMethod::Local,
         _ => ForwardMethod::Direct,
     };
     if forward == ForwardMethod::Direct

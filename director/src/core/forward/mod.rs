@@ -45,12 +45,13 @@ impl Director {
             Direction::Request if method == ForwardMethod::Bypass => {
                 self.hop_around(id, virtual_end.address)
             }
+            Direction::Request if method == ForwardMethod::Local => return Verdict::Local,
             Direction::Request => self.hop_to_server(server, destination.address),
             Direction::Reply => self.hop_to_client(id, headers.flow.destination),
         };
         let hop = match hop {
             Ok(hop) => hop,
-            Err(reason) => return Verdict::Drop(reason),
+            Err(reason) => return nowhere(method, reason),
         };
         // Whom the sender believes to talk to answers it: the VIP to clients, the director's own
         // address on that link to real servers.
@@ -234,6 +235,19 @@ pub(super) fn decrement_ttl(frame: &mut Frame<'_>) {
     if let Some(mut edit) = Edit::new(frame.packet_mut()) {
         edit.decrement_ttl();
         edit.finish();
+    }
+}
+
+/// A real server that is the director itself gets the packet as it is (LOCALNODE), unless it would have to
+/// be rewritten: the answers would not come by here.
+#[cold]
+pub(super) fn nowhere(method: ForwardMethod, reason: Reason) -> Verdict {
+    match (method, reason) {
+        (
+            ForwardMethod::Direct | ForwardMethod::Tunnel | ForwardMethod::Local,
+            Reason::LocalServer,
+        ) => Verdict::Local,
+        _ => Verdict::Drop(reason),
     }
 }
 

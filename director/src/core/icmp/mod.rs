@@ -15,7 +15,7 @@ use shared::wire::transport::{self, Port};
 use super::balancer::Direction;
 use super::connection::Endpoint;
 use super::director::{Arrival, Director, MIN_MTU};
-use super::forward::decrement_ttl;
+use super::forward::{decrement_ttl, nowhere};
 use super::frame::Frame;
 use super::operation::ForwardMethod;
 use super::reason::Reason;
@@ -72,7 +72,7 @@ impl Director {
         }
         let hop = match self.hop(id, direction, receiver) {
             Ok(hop) => hop,
-            Err(reason) => return Verdict::Drop(reason),
+            Err(reason) => return nowhere(method, reason),
         };
         let too_big = bytes > hop.mtu.max(MIN_MTU);
         if too_big && dont_fragment {

@@ -3,10 +3,10 @@
 use super::laboratory::*;
 use crate::core::director::Director;
 use crate::core::net::{Mac, NetworkEvent};
-use crate::core::operation::{ForwardMethod, Operation};
+use crate::core::operation::{ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec};
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
-use shared::addr::Addr;
+use shared::addr::{Addr, Protocol};
 use shared::wire::ipv4::Packet;
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
 
@@ -314,4 +314,30 @@ fn a_server_that_is_the_director_itself_is_refused() {
 fn ethernet(destination: Mac, packet: &[u8]) -> Vec<u8> {
     crate::core::frame::compose(destination, CLIENT_MAC, Default::default(), &[packet])[10..]
         .to_vec()
+}
+
+/// A server of the director's own gets packets as they are, whatever says so.
+#[test]
+fn a_local_server_gets_what_the_client_sent() {
+    for (method, address) in [
+        (ForwardMethod::Direct, [127, 0, 0, 1]),
+        (ForwardMethod::Direct, INNER),
+        (ForwardMethod::Local, SERVER),
+    ] {
+        let mut director = director(ForwardMethod::Nat);
+        let key = ServiceKey::new(Protocol::TCP, std::net::Ipv4Addr::from(VIP), 81);
+        let server = ServerSpec::new(std::net::Ipv4Addr::from(address), 81, method, 1);
+        for operation in [
+            Operation::AddService(ServiceSpec::new(key, "rr")),
+            Operation::AddServer(key, server),
+        ] {
+            director.apply(NOW, &operation).unwrap();
+        }
+        let request = tcp((CLIENT, 40001), (VIP, 81), SYN).packet();
+        let outcome = from_client(&mut director, &request);
+        assert_eq!((outcome.verdict, outcome.packet), (Verdict::Local, request));
+        let view = director.balancer.service(&key).unwrap();
+        assert_eq!(view.servers[0].stats.in_packets, 1);
+        assert_eq!(view.servers[0].active, 1);
+    }
 }
