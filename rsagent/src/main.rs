@@ -9,6 +9,7 @@
 mod apply;
 mod plan;
 mod state;
+mod tunnel;
 
 use std::net::IpAddr;
 use std::process::ExitCode;
