@@ -5,19 +5,26 @@
 //! | [`decapsulate`] | a program that takes the tunnel off what comes in; pure |
 //! | [`clamp`] | a program that lowers the maximum segment size of what goes out; pure |
 //! | [`layout`] | where things are in a frame |
-//! | [`filters`] | puts them on interfaces, finds them again, takes them away |
+//! | [`plan`] | which interfaces and addresses tunnels end at; pure |
+//! | [`filters`] | the programs as filters of interfaces |
 //! | [`device`] | the kernel's own device for IPIP |
+//! | [`apply`] | starts it all, stops it, compares |
+//!
+//! IPIP ends at the kernel's device where the kernel has it; GUE and GRE, and IPIP elsewhere, end in our
+//! program.
 //!
 //! The programs hang on interfaces as filters of traffic control (`clsact`), on kernels with tcx too:
 //! a filter outlives the process that put it there, and goes with its network namespace. A tcx link
 //! would have to be pinned for that, into a file system that need not be mounted and that all network
 //! namespaces share.
 
-pub(crate) mod clamp;
-pub(crate) mod decapsulate;
-pub(crate) mod device;
+pub(crate) mod apply;
+mod clamp;
+mod decapsulate;
+mod device;
 pub(crate) mod filters;
 mod layout;
+mod plan;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -311,11 +311,7 @@ fn the_segment_size_is_lowered_and_the_checksum_right() {
     // As Linux sends it; behind an option of odd length; at the very end.
     let with = |head: &[u8], value: u16, tail: &[u8]| [head, &size(value), tail].concat();
     let usual = [4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
-    becomes(
-        SYN_ACK,
-        &with(&[], 1460, &usual),
-        &with(&[], 1428, &usual),
-    );
+    becomes(SYN_ACK, &with(&[], 1460, &usual), &with(&[], 1428, &usual));
     for head in [
         &[3, 3, 7][..],
         &[1][..],

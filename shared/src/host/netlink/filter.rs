@@ -145,7 +145,13 @@ impl Netlink {
             _ => Ok(None),
         });
         match listed {
-            Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOENT)) => {
+            // The last one: from a kernel without traffic control.
+            Err(error)
+                if matches!(
+                    error.errno(),
+                    Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP)
+                ) =>
+            {
                 Ok(Vec::new())
             }
             listed => listed,

@@ -24,13 +24,7 @@ pub const DROP: i32 = 2;
 impl Assembler {
     /// Copies `length` bytes of the frame at `offset` to the stack at `to`; to `short` if it has not
     /// so many.
-    pub fn copy_frame(
-        &mut self,
-        offset: impl Into<Operand>,
-        to: i16,
-        length: usize,
-        short: Label,
-    ) {
+    pub fn copy_frame(&mut self, offset: impl Into<Operand>, to: i16, length: usize, short: Label) {
         self.mov(R1, R6);
         self.mov(R2, offset);
         self.stack_address(R3, to);
