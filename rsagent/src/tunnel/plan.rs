@@ -74,7 +74,7 @@ pub(crate) fn end(link: &Link, facts: &Facts) -> End {
     }
 }
 
-/// The host's addresses that tunnels end at: all but what we put there, VIPs and loopback.
+/// The host's addresses that tunnels end at: all but VIPs, what else we put on `lo`, and loopback.
 ///
 /// # Errors
 /// [`PlanError::NoAddress`] if there is none.
@@ -82,11 +82,14 @@ pub(crate) fn own_addresses(
     vips: &BTreeSet<Ipv4Addr>,
     facts: &Facts,
 ) -> Result<BTreeSet<Ipv4Addr>, PlanError> {
-    let theirs = facts
+    let is_loopback = |index: u32| {
+        let mut links = facts.links.iter();
+        links.any(|link| link.index == index && link.loopback)
+    };
+    let own: BTreeSet<Ipv4Addr> = facts
         .addresses
         .iter()
-        .filter(|known| known.protocol != OUR_PROTOCOL);
-    let own: BTreeSet<Ipv4Addr> = theirs
+        .filter(|known| known.protocol != OUR_PROTOCOL || !is_loopback(known.link))
         .filter_map(|known| match known.prefix.address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,

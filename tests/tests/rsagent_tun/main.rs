@@ -6,6 +6,7 @@ mod encapsulate;
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use laboratory::host::Host;
 use laboratory::link::cable;
 use laboratory::programs::{Nginx, ours};
 use laboratory::wait::SOON;
+use shared::host::netlink::Hook;
+use shared::sys::bpf::{Assembler, Program, Reg};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
@@ -262,9 +265,7 @@ fn what_others_hang_on_an_interface_stays_there() {
     let lab = Lab::new();
     lab.server
         .succeed("tc", &["qdisc", "add", "dev", "eth0", "clsact"]);
-    let by_hand = "filter add dev eth0 egress matchall action pass";
-    let words: Vec<&str> = by_hand.split(' ').collect();
-    lab.server.succeed("tc", &words);
+    hang_a_filter(&lab.server);
     let before = lab.snapshot();
     lab.succeed("start --mode tun --vip 192.0.2.100");
     lab.succeed("stop");
@@ -273,13 +274,22 @@ fn what_others_hang_on_an_interface_stays_there() {
     lab.server
         .succeed("tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
     lab.succeed("start --mode tun --vip 192.0.2.100");
-    lab.server.succeed("tc", &words);
+    hang_a_filter(&lab.server);
     lab.succeed("stop");
     let left = lab.filters("egress");
-    assert!(
-        left.contains("matchall") && !left.contains("lvs_"),
-        "{left}"
-    );
+    assert!(left.contains("theirs") && !left.contains("lvs_"), "{left}");
+}
+
+/// Somebody else's.
+fn hang_a_filter(host: &Host) {
+    let mut asm = Assembler::new();
+    asm.mov(Reg::R0, -1);
+    asm.exit();
+    let program = Program::load("theirs", &asm.finish().unwrap(), &[]).unwrap();
+    let link = host.ifindex("eth0");
+    host.netlink(|netlink| {
+        netlink.set_program(link, Hook::Egress, (7, 1), "theirs", program.as_fd())
+    });
 }
 
 #[test]
