@@ -327,4 +327,4 @@ fn name_of(link: u32, facts: &Facts) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

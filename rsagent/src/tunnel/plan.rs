@@ -123,3 +123,63 @@ fn is_ethernet(link: &Link) -> bool {
 
 /// include/uapi/linux/if_arp.h
 const ARPHRD_ETHER: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::{address, facts, ip, link};
+
+    fn names(interfaces: &[&str], facts: &Facts) -> Result<Vec<(String, bool)>, PlanError> {
+        let asked: Vec<String> = interfaces.iter().map(|&name| name.to_owned()).collect();
+        let ends = ends(&asked, facts)?.into_iter();
+        Ok(ends.map(|end| (end.name, end.is_way_back)).collect())
+    }
+
+    #[test]
+    fn tunnels_end_at_ethernet_interfaces() {
+        let mut facts = facts();
+        let eth = |name: &str, is_way_back| (name.to_owned(), is_way_back);
+        let both = [eth("eth0", true), eth("eth1", false)];
+        let mut port = link(4, "eth2");
+        port.master = Some(5);
+        let mut down = link(6, "eth3");
+        down.up = false;
+        let mut other = link(7, "tun0");
+        other.hardware = 65_534;
+        facts.links.extend([port, down, other]);
+        assert_eq!(names(&[], &facts).unwrap(), both);
+        let asked = names(&["eth1", "eth3"], &facts).unwrap();
+        assert_eq!(asked, [eth("eth1", false), eth("eth3", false)]);
+        for name in ["lo", "tun0"] {
+            let refused = Err(PlanError::NotEthernet(name.to_owned()));
+            assert_eq!(names(&[name], &facts), refused);
+        }
+        assert!(matches!(
+            names(&["eth7"], &facts),
+            Err(PlanError::NoInterface { .. })
+        ));
+        assert_eq!(names(&[], &Facts::default()), Err(PlanError::NoWayIn));
+    }
+
+    #[test]
+    fn tunnels_end_at_addresses_that_are_no_vips() {
+        let mut facts = facts();
+        facts.addresses.extend([
+            address(1, "192.0.2.100/32", None, 0),
+            address(1, "192.0.2.101/32", Some("lo:0"), OUR_PROTOCOL),
+            address(1, "10.9.9.9/32", None, 0),
+            address(2, "10.1.0.12/24", None, OUR_PROTOCOL),
+            address(2, "fd00::11/64", None, 0),
+            address(4, "169.254.76.4/32", None, OUR_PROTOCOL),
+        ]);
+        let vips = inside(&[ip("192.0.2.100")]).unwrap();
+        let expected = ["10.1.0.11", "10.1.0.12", "10.2.0.11", "10.9.9.9"];
+        let expected = expected.map(|text| text.parse().unwrap());
+        assert_eq!(own_addresses(&vips, &facts), Ok(expected.into()));
+        facts.addresses.truncate(1);
+        assert_eq!(own_addresses(&vips, &facts), Err(PlanError::NoAddress));
+        let of_version_6 = ip("fd00::100");
+        let refused = Err(PlanError::Inside(of_version_6));
+        assert_eq!(inside(&[ip("192.0.2.100"), of_version_6]), refused);
+    }
+}

@@ -1,4 +1,5 @@
 //! The real server's end of tunnels: rsagent takes them off, and leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -85,7 +86,7 @@ impl Lab {
             let words: Vec<&str> = line.split_whitespace().collect();
             self.server.succeed(program, &words)
         };
-        let mut all: String = run("ip", "-br address")
+        let mut all: String = run("ip", "-4 -br address")
             .lines()
             .filter(|line| !(line.starts_with("tunl0") && line.contains("DOWN")))
             .fold(String::new(), |all, line| all + line + "\n");
@@ -95,7 +96,7 @@ impl Lab {
                 all += &format!("{path} {}\n", self.server.read_sysctl(&path));
             }
         }
-        all += &run("tc", "qdisc show");
+        all += &run("tc", "qdisc show dev eth0");
         for way in ["ingress", "egress"] {
             all += &self.filters(way);
         }
