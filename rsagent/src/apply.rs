@@ -170,8 +170,16 @@ pub(crate) fn status(options: &Options) -> Result<Outcome, AgentError> {
             Place::Unmarked => report.line(&what, "there, without our mark", "there", true),
         }
     }
-    tunnel::apply::status(options, &state, &facts, &mut netlink, &mut report)?;
-    Ok(report.0)
+    match tunnel::apply::status(options, &state, &facts, &mut netlink, &mut report) {
+        Err(TunnelError::Plan(error)) => {
+            println!("wrong  {error}");
+            Ok(Outcome::NotRunning)
+        }
+        outcome => {
+            outcome?;
+            Ok(report.0)
+        }
+    }
 }
 
 /// Whether all lines were right so far.

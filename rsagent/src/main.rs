@@ -61,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MODE", default_value = "dr")]
     pub(crate) mode: Mode,
     /// Interface that the VIPs' clients and director are on; may be given more than once [default:
-    /// those of the default route and of the VIPs' networks; tun: and all that tunnels may come in by]
+    /// those of the default route and of the VIPs' networks; tunnels come in by any with an address]
     #[arg(long = "interface", value_name = "NAME")]
     pub(crate) interfaces: Vec<String>,
     /// UDP port of GUE tunnels

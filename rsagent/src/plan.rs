@@ -147,7 +147,10 @@ pub(crate) enum PlanError {
     Inside(IpAddr),
     #[error("--interface {0}: tunnels end at Ethernet interfaces only")]
     NotEthernet(String),
-    #[error("no Ethernet interface is up that tunnels could come in by: name one by --interface")]
+    #[error(
+        "no Ethernet interface that tunnels could come in by is up and has an IPv4 address: name \
+         one by --interface"
+    )]
     NoWayIn,
     #[error(
         "this host has no IPv4 address of its own that tunnels could end at: ip address add \

@@ -87,9 +87,8 @@ impl Start {
         known.vips.clone_from(&self.tunnels.vips);
         known.interfaces.clone_from(&options.interfaces);
         known.port = self.tunnels.port;
-        if let Some(link) = &self.device {
-            known.device_was_down.get_or_insert(!link.up);
-        }
+        let device = self.device.as_ref();
+        known.device_was_down = device.map(|link| known.device_was_down.unwrap_or(!link.up));
         store.save(state)?;
         if let Some(link) = &self.device {
             device::set_up(link, netlink)?;

@@ -23,8 +23,8 @@ pub(crate) struct End {
     pub(crate) is_way_back: bool,
 }
 
-/// The interfaces that were asked for, else all Ethernet interfaces that are up but those in a bridge
-/// or bond, where frames come by once more.
+/// The interfaces that were asked for, else all Ethernet interfaces that are up and have an IPv4 address.
+/// Those of containers and those in a bridge or bond, whose frames come by once more, have none.
 ///
 /// # Errors
 /// [`PlanError::NoInterface`], [`PlanError::NotEthernet`] of one that was asked for;
@@ -42,7 +42,7 @@ pub(crate) fn ends(interfaces: &[String], facts: &Facts) -> Result<Vec<End>, Pla
     }
     let is_end = |link: &&Link| {
         if interfaces.is_empty() {
-            link.up && link.master.is_none() && is_ethernet(link)
+            link.up && is_ethernet(link) && has_address(link, facts)
         } else {
             interfaces.contains(&link.name)
         }
@@ -117,6 +117,11 @@ pub(crate) fn inside<'a>(
     inside.collect()
 }
 
+fn has_address(link: &Link, facts: &Facts) -> bool {
+    let mut addresses = facts.addresses.iter();
+    addresses.any(|known| known.link == link.index && known.prefix.family() == Family::V4)
+}
+
 fn is_ethernet(link: &Link) -> bool {
     link.hardware == ARPHRD_ETHER && !link.loopback
 }
@@ -140,13 +145,17 @@ mod tests {
         let mut facts = facts();
         let eth = |name: &str, is_way_back| (name.to_owned(), is_way_back);
         let both = [eth("eth0", true), eth("eth1", false)];
-        let mut port = link(4, "eth2");
-        port.master = Some(5);
+        let port = link(4, "eth2");
         let mut down = link(6, "eth3");
         down.up = false;
         let mut other = link(7, "tun0");
         other.hardware = 65_534;
         facts.links.extend([port, down, other]);
+        facts.addresses.extend([
+            address(4, "fe80::4/64", None, 0),
+            address(6, "10.3.0.11/24", None, 0),
+            address(7, "10.4.0.11/24", None, 0),
+        ]);
         assert_eq!(names(&[], &facts).unwrap(), both);
         let asked = names(&["eth1", "eth3"], &facts).unwrap();
         assert_eq!(asked, [eth("eth1", false), eth("eth3", false)]);
