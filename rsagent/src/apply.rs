@@ -4,7 +4,7 @@
 //! happens in between. Each step is printed.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use shared::addr::Family;
 use shared::host::netlink::{Netlink, NetlinkError, NewAddress, OUR_PROTOCOL, Prefix, Scope};
@@ -13,6 +13,8 @@ use shared::host::sysctl::{Sysctl, SysctlError};
 use crate::plan::{ARP_SETTINGS, ArpSetting, Facts, Place, Plan, PlanError, Vip};
 use crate::plan::{direct_routing, gateways};
 use crate::state::{Owner, State, StateError, Store};
+use crate::tunnel;
+use crate::tunnel::filters::TunnelError;
 use crate::{Mode, Options};
 
 /// What came of it.
@@ -29,8 +31,8 @@ pub(crate) enum Outcome {
 pub(crate) enum AgentError {
     #[error("no VIP is given: add --vip ADDRESS")]
     NoVip,
-    #[error("--mode tun is not there yet: use dr or nat")]
-    Tunnel,
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -41,10 +43,11 @@ pub(crate) enum AgentError {
     Sysctl(#[from] SysctlError),
 }
 
-/// Settings first, since an address without them is announced to the network; then the VIPs.
+/// Settings first, since an address without them is announced to the network; then the VIPs; then
+/// tunnels end here.
 pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
     let (mut netlink, facts) = look()?;
-    if !needs_set_up(options.mode)? {
+    if options.mode == Mode::Nat {
         print_gateways(&options.vips, &facts)?;
         return Ok(Outcome::Done);
     }
@@ -54,12 +57,22 @@ pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
     let vips = options.vips.iter().copied().collect();
     let (store, mut state) = Store::open()?;
     let plan = direct_routing(&vips, &options.interfaces, &facts)?;
+    let tunnels = match options.mode {
+        Mode::Tun => Some(tunnel::apply::plan(options, &state, &facts, &mut netlink)?),
+        Mode::Dr | Mode::Nat => None,
+    };
 
     let mut changes = Vec::new();
     for (sysctl, setting) in settings(&plan) {
-        if !setting.is_met_by(&sysctl.read()?) && state.settings.note(&sysctl, setting.value)? {
+        if !setting.is_met_by(&sysctl.read()?) {
             changes.push((sysctl, setting.value));
         }
+    }
+    if let Some(tunnels) = &tunnels {
+        changes.extend(tunnels.settings()?);
+    }
+    for (sysctl, value) in &changes {
+        state.settings.note(sysctl, value)?;
     }
     store.save(&state)?;
     for (name, why) in &plan.interfaces {
@@ -86,18 +99,24 @@ pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
         store.save(&state)?;
         add(vip, owner, plan.lo, &mut netlink)?;
     }
+    if let Some(tunnels) = tunnels {
+        tunnels.run(options, &facts, &mut netlink, &mut state, &store)?;
+    }
     Ok(Outcome::Done)
 }
 
-/// The VIPs first, then the settings.
+/// The tunnels first, then the VIPs, then the settings.
 pub(crate) fn stop(options: &Options) -> Result<Outcome, AgentError> {
     let (mut netlink, facts) = look()?;
-    if !needs_set_up(options.mode)? {
+    if options.mode == Mode::Nat {
         println!("nat: nothing was set up");
         return Ok(Outcome::Done);
     }
     let (store, mut state) = Store::open()?;
-    for vip in asked_or_ours(options, &state, &facts) {
+    let vips = asked_or_ours(options, &state, &facts);
+    let inside: Vec<Ipv4Addr> = vips.iter().filter_map(v4).collect();
+    tunnel::apply::stop(&inside, &facts, &mut netlink, &mut state, &store)?;
+    for vip in vips {
         let owner = state.vips.get(&vip).copied();
         remove(Prefix::host(vip), owner, &facts, &mut netlink)?;
         state.vips.remove(&vip);
@@ -107,15 +126,15 @@ pub(crate) fn stop(options: &Options) -> Result<Outcome, AgentError> {
         let restored = state.settings.restore();
         store.save(&state)?;
         restored?;
-        println!("no VIP is left: ARP settings are what they were");
+        println!("no VIP is left: settings are what they were");
     }
     Ok(Outcome::Done)
 }
 
 /// Prints line by line what is and what should be.
 pub(crate) fn status(options: &Options) -> Result<Outcome, AgentError> {
-    let (_, facts) = look()?;
-    if !needs_set_up(options.mode)? {
+    let (mut netlink, facts) = look()?;
+    if options.mode == Mode::Nat {
         return match print_gateways(&options.vips, &facts) {
             Err(AgentError::Plan(PlanError::NoGateway(family))) => {
                 println!("wrong  no default gateway for {family}, should be the director");
@@ -151,14 +170,24 @@ pub(crate) fn status(options: &Options) -> Result<Outcome, AgentError> {
             Place::Unmarked => report.line(&what, "there, without our mark", "there", true),
         }
     }
-    Ok(report.0)
+    match tunnel::apply::status(options, &state, &facts, &mut netlink, &mut report) {
+        Err(TunnelError::Plan(error)) => {
+            println!("wrong  {error}");
+            Ok(Outcome::NotRunning)
+        }
+        outcome => {
+            outcome?;
+            Ok(report.0)
+        }
+    }
 }
 
 /// Whether all lines were right so far.
-struct Report(Outcome);
+pub(crate) struct Report(Outcome);
 
 impl Report {
-    fn line(&mut self, what: &str, is: &str, should_be: &str, right: bool) {
+    /// One line: what is, and, if that is not right, what should be.
+    pub(crate) fn line(&mut self, what: &str, is: &str, should_be: &str, right: bool) {
         if right {
             println!("ok     {what}: {is}");
         } else {
@@ -185,21 +214,19 @@ fn compare_settings(plan: &Plan, report: &mut Report) -> Result<(), SysctlError>
     Ok(())
 }
 
-/// Whether the host is set up for that mode at all.
-fn needs_set_up(mode: Mode) -> Result<bool, AgentError> {
-    match mode {
-        Mode::Dr => Ok(true),
-        Mode::Nat => Ok(false),
-        Mode::Tun => Err(AgentError::Tunnel),
-    }
-}
-
 /// NAT: nothing is set up, but the replies must find their way.
 fn print_gateways(vips: &[IpAddr], facts: &Facts) -> Result<(), AgentError> {
     for (gateway, interface) in gateways(vips, facts)? {
         println!("ok     default gateway {gateway} on {interface}: it must be the director");
     }
     Ok(())
+}
+
+fn v4(vip: &IpAddr) -> Option<Ipv4Addr> {
+    match vip {
+        IpAddr::V4(vip) => Some(*vip),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// The VIPs that were given; else those that were started, and those on lo with our mark.

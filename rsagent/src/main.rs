@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`plan`] | what should be, from what is; pure |
 //! | [`apply`] | makes it so, undoes it, compares |
+//! | [`tunnel`] | the end of the director's tunnels |
 //! | [`state`] | what has been changed, kept in `/run/lvs` until it is undone |
 
 mod apply;
 mod plan;
 mod state;
+mod tunnel;
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -59,9 +61,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MODE", default_value = "dr")]
     pub(crate) mode: Mode,
     /// Interface that the VIPs' clients and director are on; may be given more than once [default:
-    /// those of the default route and of the VIPs' networks]
+    /// those of the default route and of the VIPs' networks; tunnels come in by any with an address]
     #[arg(long = "interface", value_name = "NAME")]
     pub(crate) interfaces: Vec<String>,
+    /// UDP port of GUE tunnels
+    #[arg(long = "tun-port", value_name = "PORT", default_value_t = GUE_PORT)]
+    pub(crate) tunnel_port: u16,
 }
 
 /// How the director forwards to this host.
@@ -69,11 +74,15 @@ pub(crate) struct Options {
 pub(crate) enum Mode {
     /// Direct routing: the VIPs are on lo, and replies go straight to the client
     Dr,
-    /// Tunnelling (not there yet)
+    /// Tunnelling by IPIP, GUE or GRE: the tunnel ends here, the VIPs are on lo, and replies go
+    /// straight to the client
     Tun,
     /// Masquerading: nothing to set up, but the way back must lead through the director
     Nat,
 }
+
+/// The UDP port of generic UDP encapsulation (IANA; also what `ipvsadm` users name).
+const GUE_PORT: u16 = 6080;
 
 /// Exit code of a service that does not run (Linux Standard Base, init script actions).
 const NOT_RUNNING: u8 = 3;

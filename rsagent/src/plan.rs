@@ -9,6 +9,9 @@
 //! - `arp_announce=2`: this host's own ARP requests name an address of the interface that they
 //!   leave by, since one that named the VIP would make the VIP's neighbours believe it is here.
 //!
+//! With tunnels it is the same, since the real servers may be in one network with the director; what
+//! ends the tunnels is in [`tunnel`](crate::tunnel).
+//!
 //! For each interface the kernel takes the greater one of its own value and that of `all`
 //! (Documentation/networking/ip-sysctl.rst).
 
@@ -30,7 +33,7 @@ pub(crate) struct Facts {
     pub(crate) routes: Vec<Route>,
 }
 
-/// What direct routing needs.
+/// What direct routing needs, and tunnels need too.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Index of `lo`.
@@ -140,6 +143,20 @@ pub(crate) enum PlanError {
          Make it the gateway: ip route add default via DIRECTOR"
     )]
     NoGateway(&'static str),
+    #[error("--vip {0}: tunnels carry IPv4 only")]
+    Inside(IpAddr),
+    #[error("--interface {0}: tunnels end at Ethernet interfaces only")]
+    NotEthernet(String),
+    #[error(
+        "no Ethernet interface that tunnels could come in by is up and has an IPv4 address: name \
+         one by --interface"
+    )]
+    NoWayIn,
+    #[error(
+        "this host has no IPv4 address of its own that tunnels could end at: ip address add \
+         ADDRESS/LENGTH dev INTERFACE"
+    )]
+    NoAddress,
 }
 
 /// What direct routing needs.
@@ -255,7 +272,8 @@ fn free_labels(lo: &str, facts: &Facts) -> impl Iterator<Item = String> + use<> 
         .filter(move |label| !taken.contains(label))
 }
 
-fn asked_for(name: &str, facts: &Facts) -> Result<(String, Carries), PlanError> {
+/// The interface of that name, which must be there.
+pub(crate) fn asked_for(name: &str, facts: &Facts) -> Result<(String, Carries), PlanError> {
     if facts.links.iter().any(|link| link.name == name) {
         return Ok((name.to_owned(), Carries::Asked));
     }
@@ -292,7 +310,8 @@ fn carriers(vips: &BTreeSet<IpAddr>, lo: u32, facts: &Facts) -> Vec<(String, Car
     carriers
 }
 
-fn is_default(route: &Route) -> bool {
+/// Whether a route is for everything.
+pub(crate) fn is_default(route: &Route) -> bool {
     route.kind == RouteKind::Unicast && route.destination.length == 0
 }
 
@@ -311,4 +330,4 @@ fn name_of(link: u32, facts: &Facts) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,10 +5,10 @@
 //! these numbers again, so the file also holds the namespace's cookie, and a file of a namespace
 //! that is gone counts for nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,24 @@ pub(crate) struct State {
     pub(crate) vips: BTreeMap<IpAddr, Owner>,
     /// Settings as they were.
     pub(crate) settings: Remembered,
+    /// Tunnels that have been started.
+    #[serde(default)]
+    pub(crate) tunnels: Option<Tunnelled>,
+}
+
+/// What tunnels were started with.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tunnelled {
+    /// The VIPs inside.
+    pub(crate) vips: BTreeSet<Ipv4Addr>,
+    /// GUE's port.
+    pub(crate) port: u16,
+    /// The interfaces that were asked for.
+    pub(crate) interfaces: Vec<String>,
+    /// Interfaces that have their `clsact` from us.
+    pub(crate) clsact: BTreeSet<String>,
+    /// Whether the kernel's device was down; `None`: it is not used.
+    pub(crate) device_was_down: Option<bool>,
 }
 
 /// What a file is about, whoever wrote it.
@@ -99,7 +117,7 @@ impl Store {
 
     /// Keeps the state, as a whole or not at all; with nothing in it, removes the file.
     pub(crate) fn save(&self, state: &State) -> Result<(), StateError> {
-        if state.vips.is_empty() && state.settings.is_empty() {
+        if state.vips.is_empty() && state.settings.is_empty() && state.tunnels.is_none() {
             return match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(file("remove", &self.path)(error))

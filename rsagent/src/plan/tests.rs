@@ -2,7 +2,7 @@ use shared::host::netlink::Scope;
 
 use super::*;
 
-fn link(index: u32, name: &str) -> Link {
+pub(crate) fn link(index: u32, name: &str) -> Link {
     Link {
         index,
         name: name.to_owned(),
@@ -18,7 +18,7 @@ fn link(index: u32, name: &str) -> Link {
     }
 }
 
-fn address(link: u32, prefix: &str, label: Option<&str>, protocol: u8) -> Address {
+pub(crate) fn address(link: u32, prefix: &str, label: Option<&str>, protocol: u8) -> Address {
     Address {
         link,
         prefix: parse(prefix),
@@ -34,12 +34,12 @@ fn parse(text: &str) -> Prefix {
     Prefix::new(ip(address), length.parse().unwrap())
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 /// `lo` is 1, `eth0` is 2 with 10.1.0.11/24 and the default route, `eth1` is 3 with 10.2.0.11/24.
-fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     let on = |link: u32, destination: &str| Route {
         link: Some(link),
         ..Route::to(parse(destination))

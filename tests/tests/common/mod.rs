@@ -12,13 +12,18 @@ use laboratory::process::scratch;
 use laboratory::programs::Nginx;
 use laboratory::wait::{SOON, wait_for};
 
-/// 100 MB that no two places of are alike.
+/// A file that no two places of are alike.
 pub struct Transfers(PathBuf);
 
 impl Transfers {
+    /// Of 100 MB.
     pub fn new() -> Transfers {
+        Transfers::of(100)
+    }
+
+    pub fn of(megabytes: usize) -> Transfers {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let bytes: Vec<u8> = (0..100_000_000 / 8)
+        let bytes: Vec<u8> = (0..megabytes * 1_000_000 / 8)
             .flat_map(|_| {
                 state ^= state << 13;
                 state ^= state >> 7;

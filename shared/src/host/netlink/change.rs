@@ -7,7 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -82,6 +82,21 @@ impl Netlink {
         message.header.change_mask = LinkFlags::Up;
         self.request(RouteNetlinkMessage::SetLink(message), 0, |host| {
             format!("set {} down", host.link_name(link))
+        })
+    }
+
+    /// Adds a device that ends IPIP tunnels from and for any address. The kernel loads its module for
+    /// that, which brings such a device named `tunl0` with it: then it is an error
+    /// ([`NetlinkError::is_exists`]) to add another one. EOPNOTSUPP: the kernel has no such module.
+    pub fn add_ipip(&mut self, name: &str) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::IpIp)]),
+        ];
+        let message = RouteNetlinkMessage::NewLink(message);
+        self.request(message, NLM_F_CREATE | NLM_F_EXCL, |_| {
+            format!("add IPIP device {name}")
         })
     }
 

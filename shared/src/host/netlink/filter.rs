@@ -1,4 +1,4 @@
-//! BPF programs at a device's ingress by traffic control: the queueing discipline `clsact` and filters
+//! BPF programs at a device's ingress and egress by traffic control: the queueing discipline `clsact` and filters
 //! of kind `bpf` (tc-bpf(8)). They outlive the process that put them there.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -12,7 +12,17 @@ use netlink_packet_route::tc::{
 use super::decode;
 use super::request::{Netlink, NetlinkError};
 
-/// A filter at a device's ingress.
+/// On which way filters stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Hook {
+    /// What comes in (`TC_H_MIN_INGRESS` of include/uapi/linux/pkt_sched.h).
+    Ingress = 0xfff2,
+    /// What goes out (`TC_H_MIN_EGRESS`).
+    Egress = 0xfff3,
+}
+
+/// A filter of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngressFilter {
     /// Filters of smaller numbers come first.
@@ -57,7 +67,32 @@ impl Netlink {
         name: &str,
         program: BorrowedFd<'_>,
     ) -> Result<(), NetlinkError> {
-        let mut message = filter(link, INGRESS, priority, handle);
+        let message = filter(link, Hook::Ingress, priority, handle);
+        self.new_filter(message, name, program, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// As [`add_ingress_program`](Netlink::add_ingress_program), on either way; if there is a filter
+    /// of that priority and handle, the program takes its place, and no frame passes in between.
+    pub fn set_program(
+        &mut self,
+        link: u32,
+        hook: Hook,
+        (priority, handle): (u16, u32),
+        name: &str,
+        program: BorrowedFd<'_>,
+    ) -> Result<(), NetlinkError> {
+        let message = filter(link, hook, priority, handle);
+        self.new_filter(message, name, program, NLM_F_CREATE)
+    }
+
+    fn new_filter(
+        &mut self,
+        mut message: TcMessage,
+        name: &str,
+        program: BorrowedFd<'_>,
+        flags: u16,
+    ) -> Result<(), NetlinkError> {
+        let link = message.header.index as u32;
         message.attributes = vec![
             TcAttribute::Kind("bpf".to_owned()),
             TcAttribute::Options(vec![
@@ -68,14 +103,25 @@ impl Netlink {
         ];
         self.request(
             RouteNetlinkMessage::NewTrafficFilter(message),
-            NLM_F_CREATE | NLM_F_EXCL,
+            flags,
             |host| format!("add filter {name} to {}", host.link_name(link)),
         )
     }
 
     /// Removes all ingress filters of a priority.
     pub fn delete_ingress_filters(&mut self, link: u32, priority: u16) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::DelTrafficFilter(filter(link, INGRESS, priority, 0));
+        self.delete_filter(link, Hook::Ingress, (priority, 0))
+    }
+
+    /// Removes a filter; with handle 0, all of its priority.
+    pub fn delete_filter(
+        &mut self,
+        link: u32,
+        hook: Hook,
+        (priority, handle): (u16, u32),
+    ) -> Result<(), NetlinkError> {
+        let message = filter(link, hook, priority, handle);
+        let message = RouteNetlinkMessage::DelTrafficFilter(message);
         self.request(message, 0, |host| {
             format!("remove filters from {}", host.link_name(link))
         })
@@ -83,22 +129,29 @@ impl Netlink {
 
     /// The ingress filters of an interface, in their order; none when it has no `clsact`.
     pub fn ingress_filters(&mut self, link: u32) -> Result<Vec<IngressFilter>, NetlinkError> {
-        self.filters(link, INGRESS)
+        self.filters(link, Hook::Ingress)
     }
 
     /// Whether an interface has egress filters.
     pub fn has_egress_filters(&mut self, link: u32) -> Result<bool, NetlinkError> {
-        Ok(!self.filters(link, EGRESS)?.is_empty())
+        Ok(!self.filters(link, Hook::Egress)?.is_empty())
     }
 
-    fn filters(&mut self, link: u32, parent: u16) -> Result<Vec<IngressFilter>, NetlinkError> {
-        let message = RouteNetlinkMessage::GetTrafficFilter(filter(link, parent, 0, 0));
+    /// The filters of an interface on one way, in their order; none when it has no `clsact`.
+    pub fn filters(&mut self, link: u32, hook: Hook) -> Result<Vec<IngressFilter>, NetlinkError> {
+        let message = RouteNetlinkMessage::GetTrafficFilter(filter(link, hook, 0, 0));
         let listed = self.dump(&message, "list filters", |kind, body| match kind {
             libc::RTM_NEWTFILTER => decode::filter(body),
             _ => Ok(None),
         });
         match listed {
-            Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOENT)) => {
+            // The last one: from a kernel without traffic control.
+            Err(error)
+                if matches!(
+                    error.errno(),
+                    Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP)
+                ) =>
+            {
                 Ok(Vec::new())
             }
             listed => listed,
@@ -118,12 +171,12 @@ fn clsact(link: u32) -> TcMessage {
     message
 }
 
-fn filter(link: u32, parent: u16, priority: u16, handle: u32) -> TcMessage {
+fn filter(link: u32, hook: Hook, priority: u16, handle: u32) -> TcMessage {
     let mut message = TcMessage::default();
     message.header.index = link as i32;
     message.header.parent = TcHandle {
         major: TcHandle::CLSACT.major,
-        minor: parent,
+        minor: hook as u16,
     };
     message.header.handle = handle.into();
     if priority != 0 {
@@ -132,10 +185,6 @@ fn filter(link: u32, parent: u16, priority: u16, handle: u32) -> TcMessage {
     }
     message
 }
-
-/// `TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS` of include/uapi/linux/pkt_sched.h.
-const INGRESS: u16 = 0xfff2;
-const EGRESS: u16 = 0xfff3;
 
 #[cfg(test)]
 mod tests {
@@ -184,6 +233,17 @@ mod tests {
                     .unwrap_err()
                     .is_missing()
             );
+            for name in ["pass", "pass on"] {
+                netlink
+                    .set_program(lo, Hook::Egress, (20, 7), name, program.as_fd())
+                    .unwrap();
+            }
+            let filters = netlink.filters(lo, Hook::Egress).unwrap();
+            assert_eq!(filters.len(), 1);
+            assert_eq!(filters[0].name.as_deref(), Some("pass on"));
+            assert_eq!(netlink.ingress_filters(lo).unwrap(), [expected(20)]);
+            netlink.delete_filter(lo, Hook::Egress, (20, 7)).unwrap();
+            assert!(!netlink.has_egress_filters(lo).unwrap());
             netlink.delete_clsact(lo).unwrap();
             assert_eq!(netlink.ingress_filters(lo).unwrap(), []);
             assert!(netlink.delete_clsact(99).unwrap_err().is_missing());

@@ -20,7 +20,7 @@ mod types;
 mod tests;
 
 pub use change::NewAddress;
-pub use filter::IngressFilter;
+pub use filter::{Hook, IngressFilter};
 pub use monitor::{Event, Monitor};
 pub use request::{Netlink, NetlinkError};
 pub use types::{

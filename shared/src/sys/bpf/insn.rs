@@ -5,7 +5,7 @@
 
 /// One instruction of 64 bits, as `struct bpf_insn` has it.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Insn {
     code: u8,
     registers: u8,
@@ -99,6 +99,12 @@ pub enum Helper {
     MonotonicNanos = 5,
     /// `u32 bpf_get_prandom_u32()`: a random number.
     Random = 7,
+    /// `bpf_skb_store_bytes(skb, offset, from, len, flags)`: writes bytes into the frame; checksums
+    /// are left to the program.
+    SkbStoreBytes = 9,
+    /// `bpf_l4_csum_replace(skb, offset, from, to, flags)`: brings the checksum at `offset` of the
+    /// frame up to date with a field that was `from` and is `to`, of as many bytes as `flags` says.
+    L4ChecksumReplace = 11,
     /// `bpf_redirect(ifindex, flags)`: what the program is to return to send the frame out of a
     /// device.
     Redirect = 23,
@@ -107,6 +113,12 @@ pub enum Helper {
     SkbLoadBytes = 26,
     /// `bpf_skb_change_type(skb, type)`: sets `skb->pkt_type`.
     SkbChangeType = 32,
+    /// `bpf_skb_adjust_room(skb, difference, mode, flags)`: makes room behind the Ethernet header or,
+    /// with a negative difference, takes bytes away there; negative when it cannot.
+    SkbAdjustRoom = 50,
+    /// `bpf_skb_ecn_set_ce(skb)`: sets the ECN field of the IP header to "congestion experienced"
+    /// (RFC 3168); 0 when the sender does not know ECN.
+    SkbSetCongestion = 97,
 }
 
 /// Which of the maps handed over at load time an instruction means.

@@ -52,6 +52,26 @@ impl Program {
         bpf(&mut attr)?;
         Ok(attr.retval as i32)
     }
+
+    /// As [`test_run`](Program::test_run), and gives the frame as the program left it too, of which
+    /// it may not have made more than `frame` and 256 bytes.
+    ///
+    /// # Errors
+    /// As of [`test_run`](Program::test_run); ENOSPC for a frame that has become too long.
+    pub fn test_frame(&self, frame: &[u8]) -> Result<(i32, Vec<u8>), SyscallError> {
+        let mut out = vec![0; frame.len() + TEST_GROWTH];
+        let mut attr = ProgTestRun {
+            prog_fd: self.fd.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_size_out: out.len() as u32,
+            data_in: address(frame),
+            data_out: out.as_mut_ptr().expose_provenance() as u64,
+            ..ProgTestRun::default()
+        };
+        bpf(&mut attr)?;
+        out.truncate(attr.data_size_out as usize);
+        Ok((attr.retval as i32, out))
+    }
 }
 
 fn load(
@@ -145,6 +165,7 @@ const PROG_TYPE_XDP: u32 = 6;
 const TEST_LIVE_FRAMES: u32 = 1 << 1;
 /// Frames handed over at a time; as a device's budget of one poll.
 const LIVE_BATCH: u32 = 64;
+const TEST_GROWTH: usize = 256;
 const LOG_BYTES: usize = 256 * 1024;
 /// None of the kernel functions we call is for GPL programs only.
 const LICENSE: &[u8] = b"Apache-2.0\0";

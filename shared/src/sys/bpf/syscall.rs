@@ -134,8 +134,8 @@ unsafe impl Command for ProgLoad {
     const NAME: &'static str = "bpf(BPF_PROG_LOAD)";
 }
 
-// SAFETY: laid out as `test`, whose own end is padding; `program` makes the pointer from a slice together
-// with its length.
+// SAFETY: laid out as `test`, whose own end is padding; `program` makes the
+// pointers from slices together with their lengths.
 unsafe impl Command for ProgTestRun {
     const COMMAND: u32 = 10;
     const NAME: &'static str = "bpf(BPF_PROG_TEST_RUN)";

@@ -1,0 +1,293 @@
+//! Makes tunnels end on the host, undoes it, and compares.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use shared::host::netlink::{Link, Netlink, NetlinkError};
+use shared::host::sysctl::{Sysctl, SysctlError};
+
+use super::filters::{self, Standing, TunnelError, wanted};
+use super::plan::{End, end, ends, inside, own_addresses};
+use super::{Ipip, Tunnels, device};
+use crate::apply::Report;
+use crate::plan::{ArpSetting, Facts, PlanError};
+use crate::state::{State, Store, Tunnelled};
+use crate::{Mode, Options};
+
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) struct Start {
+    tunnels: Tunnels,
+    ends: Vec<End>,
+    device: Option<Link>,
+}
+
+/// What is asked for, together with what an earlier start left. Only the kernel's module is loaded by this.
+///
+/// # Errors
+/// [`PlanError`]s of [`plan`](super::plan), and what netlink says.
+pub(crate) fn plan(
+    options: &Options,
+    state: &State,
+    facts: &Facts,
+    netlink: &mut Netlink,
+) -> Result<Start, TunnelError> {
+    let mut vips = inside(&options.vips)?;
+    vips.extend(state.tunnels.iter().flat_map(|known| &known.vips));
+    let own = own_addresses(&vips, facts)?;
+    let ends = ends(&options.interfaces, facts)?;
+    let device = device::find(netlink)?;
+    Ok(Start {
+        tunnels: Tunnels {
+            vips,
+            own,
+            port: options.tunnel_port,
+            ipip: if device.is_some() {
+                Ipip::Kernel
+            } else {
+                Ipip::Program
+            },
+        },
+        ends,
+        device,
+    })
+}
+
+impl Start {
+    /// Reverse path filtering that would drop what comes out of a tunnel, and the value it is to have:
+    /// by the kernel's device no client is reached, and by an interface without a default route few.
+    ///
+    /// # Errors
+    /// A setting cannot be read.
+    pub(crate) fn settings(&self) -> Result<Vec<(Sysctl, &'static str)>, SysctlError> {
+        let names = self.device.iter().map(|link| &link.name);
+        let apart = self.ends.iter().filter(|end| !end.is_way_back);
+        let mut settings = Vec::new();
+        for name in names.chain(apart.map(|end| &end.name)) {
+            if is_strict(name)? {
+                settings.push((Sysctl::ipv4_conf(name, REVERSE_PATH), LOOSE));
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Makes it so, when the VIPs are there.
+    ///
+    /// # Errors
+    /// [`TunnelError`], and the state cannot be stored.
+    pub(crate) fn run(
+        &self,
+        options: &Options,
+        facts: &Facts,
+        netlink: &mut Netlink,
+        state: &mut State,
+        store: &Store,
+    ) -> Result<(), TunnelError> {
+        let known = state.tunnels.get_or_insert_default();
+        known.vips.clone_from(&self.tunnels.vips);
+        known.interfaces.clone_from(&options.interfaces);
+        known.port = self.tunnels.port;
+        let device = self.device.as_ref();
+        known.device_was_down = device.map(|link| known.device_was_down.unwrap_or(!link.up));
+        store.save(state)?;
+        if let Some(link) = &self.device {
+            device::set_up(link, netlink)?;
+            println!("IPIP ends at {}", link.name);
+        }
+        for end in &self.ends {
+            attach(end, &self.tunnels, netlink, state, store)?;
+        }
+        // An earlier start may have been asked for other interfaces.
+        let is_end = |link: &&Link| self.ends.iter().any(|end| end.link == link.index);
+        let known = state.tunnels.get_or_insert_default();
+        for link in facts.links.iter().filter(|link| !is_end(link)) {
+            detach(link, &mut known.clsact, netlink)?;
+        }
+        store.save(state)?;
+        Ok(())
+    }
+}
+
+/// Takes ours away from an interface, and `clsact` if it is ours.
+fn detach(
+    link: &Link,
+    clsact: &mut BTreeSet<String>,
+    netlink: &mut Netlink,
+) -> Result<(), NetlinkError> {
+    if filters::remove_all(link.index, netlink)? {
+        println!("{}: no tunnel ends here any more", link.name);
+    }
+    if clsact.contains(&link.name) {
+        filters::remove_clsact(link.index, netlink)?;
+        clsact.remove(&link.name);
+    }
+    Ok(())
+}
+
+/// Both filters of an interface, unless they are there.
+fn attach(
+    end: &End,
+    tunnels: &Tunnels,
+    netlink: &mut Netlink,
+    state: &mut State,
+    store: &Store,
+) -> Result<(), TunnelError> {
+    let known = state.tunnels.get_or_insert_default();
+    let noted = known.clsact.contains(&end.name);
+    known.clsact.insert(end.name.clone());
+    store.save(state)?;
+    if !netlink.add_clsact(end.link)? && !noted {
+        let known = state.tunnels.get_or_insert_default();
+        known.clsact.remove(&end.name);
+        store.save(state)?;
+    }
+    for wanted in wanted(tunnels, end)? {
+        let done = match wanted.standing(end.link, netlink)? {
+            Standing::Right => "already",
+            Standing::Absent | Standing::Other => {
+                wanted.make(end.link, netlink)?;
+                "now"
+            }
+        };
+        println!("{}: {} {done}", end.name, wanted.what());
+    }
+    Ok(())
+}
+
+/// Takes VIPs out of the tunnels; with the last one, everything away.
+///
+/// # Errors
+/// [`TunnelError`], and the state cannot be stored.
+pub(crate) fn stop<'a>(
+    vips: impl IntoIterator<Item = &'a Ipv4Addr>,
+    facts: &Facts,
+    netlink: &mut Netlink,
+    state: &mut State,
+    store: &Store,
+) -> Result<(), TunnelError> {
+    let mut left = state.tunnels.clone().unwrap_or_default();
+    for vip in vips {
+        left.vips.remove(vip);
+    }
+    if !left.vips.is_empty() {
+        let tunnels = tunnels(&left, facts)?;
+        state.tunnels = Some(left);
+        store.save(state)?;
+        for link in links_with_filters(facts, netlink)? {
+            attach(&end(link, facts), &tunnels, netlink, state, store)?;
+        }
+        return Ok(());
+    }
+    // Filters tell of themselves: those of a state that is lost go too.
+    for link in &facts.links {
+        detach(link, &mut left.clsact, netlink)?;
+    }
+    if let Some(was_down) = left.device_was_down {
+        device::give_back(was_down, netlink)?;
+        println!("{}: given back", device::NAME);
+    }
+    state.tunnels = None;
+    store.save(state)?;
+    Ok(())
+}
+
+/// Line by line what is and what should be, if tunnels are asked for or have been started.
+///
+/// # Errors
+/// [`TunnelError`].
+pub(crate) fn status(
+    options: &Options,
+    state: &State,
+    facts: &Facts,
+    netlink: &mut Netlink,
+    report: &mut Report,
+) -> Result<(), TunnelError> {
+    let Some(known) = &state.tunnels else {
+        if options.mode == Mode::Tun {
+            report.line("tunnels", "not started", "started", false);
+        }
+        return Ok(());
+    };
+    if options.mode == Mode::Tun {
+        for vip in inside(&options.vips)?.difference(&known.vips) {
+            report.line(&format!("tunnels for {vip}"), "none", "there", false);
+        }
+    }
+    if known.device_was_down.is_some() {
+        let link = facts.links.iter().find(|link| link.name == device::NAME);
+        let is = match link {
+            Some(link) if link.up => "up",
+            Some(_) => "down",
+            None => "absent",
+        };
+        report.line(device::NAME, is, "up", is == "up");
+    }
+    let tunnels = tunnels(known, facts)?;
+    for end in ends(&known.interfaces, facts)? {
+        for wanted in wanted(&tunnels, &end)? {
+            let is = match wanted.standing(end.link, netlink)? {
+                Standing::Right => "there",
+                Standing::Absent => "absent",
+                Standing::Other => "made from other addresses or another MTU",
+            };
+            let what = format!("{} on {}", wanted.what(), end.name);
+            report.line(&what, is, "there", is == "there");
+        }
+        if !end.is_way_back {
+            let strict = is_strict(&end.name)?;
+            report_filtering(&end.name, strict, report);
+        }
+    }
+    if known.device_was_down.is_some() {
+        report_filtering(device::NAME, is_strict(device::NAME)?, report);
+    }
+    Ok(())
+}
+
+fn report_filtering(name: &str, strict: bool, report: &mut Report) {
+    let is = if strict { "1" } else { "not 1" };
+    let what = format!("{REVERSE_PATH} in force on {name}");
+    report.line(&what, is, "0 or 2", !strict);
+}
+
+fn tunnels(known: &Tunnelled, facts: &Facts) -> Result<Tunnels, PlanError> {
+    Ok(Tunnels {
+        vips: known.vips.clone(),
+        own: own_addresses(&known.vips, facts)?,
+        port: known.port,
+        ipip: if known.device_was_down.is_some() {
+            Ipip::Kernel
+        } else {
+            Ipip::Program
+        },
+    })
+}
+
+fn links_with_filters<'a>(
+    facts: &'a Facts,
+    netlink: &mut Netlink,
+) -> Result<Vec<&'a Link>, NetlinkError> {
+    let mut found = Vec::new();
+    for link in &facts.links {
+        if filters::any(link.index, netlink)? {
+            found.push(link);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether packets must come in by the interface that leads back to their source. An interface that is
+/// gone filters nothing.
+fn is_strict(name: &str) -> Result<bool, SysctlError> {
+    let all = Sysctl::ipv4_conf("all", REVERSE_PATH).read()?;
+    match Sysctl::ipv4_conf(name, REVERSE_PATH).read() {
+        Ok(own) => Ok(ArpSetting::in_force(&all, &own) == STRICT),
+        Err(error) if error.is_missing() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+// Documentation/networking/ip-sysctl.rst; RFC 3704.
+const REVERSE_PATH: &str = "rp_filter";
+const STRICT: &str = "1";
+const LOOSE: &str = "2";
