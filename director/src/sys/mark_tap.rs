@@ -161,10 +161,12 @@ fn mark(header: &libc::msghdr) -> u32 {
     let mut control = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !control.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a whole header inside of the messages.
-        let (level, kind) = unsafe { ((*control).cmsg_level, (*control).cmsg_type) };
-        if (level, kind) == (libc::SOL_SOCKET, libc::SO_MARK) {
+        let head = unsafe { *control };
+        if (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SO_MARK) {
+            // SAFETY: `control` is such a header, and its data lies behind it.
+            let data = unsafe { libc::CMSG_DATA(control) };
             // SAFETY: the data of this control message is one u32, perhaps not aligned.
-            return unsafe { libc::CMSG_DATA(control).cast::<u32>().read_unaligned() };
+            return unsafe { data.cast::<u32>().read_unaligned() };
         }
         // SAFETY: `control` is a control message of `header`.
         control = unsafe { libc::CMSG_NXTHDR(header, control) };
