@@ -22,6 +22,8 @@ pub enum Middle {
     Nftables,
     /// The director, NAT.
     Nat,
+    /// The director, NAT by firewall marks of iptables.
+    Marked,
     /// The director, direct routing.
     Direct,
     /// haproxy in TCP mode.
@@ -39,6 +41,7 @@ impl Middle {
             Middle::Kernel => "kernel forwarding",
             Middle::Nftables => "nft DNAT",
             Middle::Nat => "director NAT",
+            Middle::Marked => "director NAT by mark",
             Middle::Direct => "director DR",
             Middle::Haproxy => "haproxy",
             Middle::Nginx => "nginx stream",
@@ -101,6 +104,7 @@ impl Lane {
                 (Program::None, VIP)
             }
             Middle::Nat => (direct(&director, VIP, SERVER, "-m"), VIP),
+            Middle::Marked => (marked(&director), VIP),
             Middle::Direct => (direct(&director, VIP, SERVER, "-g"), VIP),
             Middle::Haproxy => {
                 let mut haproxy = Command::new("haproxy");
@@ -212,6 +216,29 @@ fn direct(host: &Host, vip: Ipv4Addr, server: Ipv4Addr, method: &str) -> Program
     }
     // Every packet a new flow: they shall go as they come.
     director.admin(&format!("--set 0 0 {UDP_TIMEOUT}"));
+    Program::Director(director)
+}
+
+/// A director with one service, for what the host marks.
+fn marked(host: &Host) -> Program {
+    let vip = VIP.to_string();
+    let mark = [
+        "-t",
+        "mangle",
+        "-A",
+        "PREROUTING",
+        "-d",
+        &vip,
+        "-j",
+        "MARK",
+        "--set-mark",
+        "1",
+    ];
+    host.succeed("iptables", &mark);
+    let director = Director::start(host);
+    cpu::pin(director.process.id(), MIDDLE);
+    director.admin("-A -f 1 -s wlc");
+    director.admin(&format!("-a -f 1 -r {SERVER} -m"));
     Program::Director(director)
 }
 

@@ -4,6 +4,7 @@
 pub mod cpu;
 pub mod flood;
 pub mod lane;
+pub mod methods;
 pub mod offer;
 pub mod packets;
 pub mod report;

@@ -44,7 +44,7 @@ pub fn measure(repeat: usize) -> Vec<Row> {
     rows
 }
 
-fn turns(
+pub(super) fn turns(
     lanes: &[Lane],
     title: &str,
     options: &[&str],
@@ -95,7 +95,7 @@ fn run(lane: &Lane, options: &[&str]) -> (f64, f64, f64) {
     (number("bytes"), number("seconds"), process.as_secs_f64())
 }
 
-fn server(lane: &Lane) -> Process {
+pub(super) fn server(lane: &Lane) -> Process {
     let mut command = Command::new("iperf3");
     command.arg("-s");
     let process = lane.server.spawn(command);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{Parser, ValueEnum};
-use laboratory::bench::{flood, packets, report::Row, requests, round_trip, streams};
+use laboratory::bench::{flood, methods, packets, report::Row, requests, round_trip, streams};
 use serde_json::{Value, json};
 
 /// Measures the director beside plain forwarding of the kernel, nftables, haproxy and nginx.
@@ -30,6 +30,8 @@ enum Kind {
     Requests,
     /// UDP round trips.
     RoundTrip,
+    /// TCP in bulk by firewall mark.
+    Methods,
     /// SYNs of invented clients, and what becomes of honest ones.
     Flood,
 }
@@ -40,11 +42,12 @@ type Measure = fn(usize) -> Vec<Row>;
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
     let wanted = |kind| options.kinds.is_empty() || options.kinds.contains(&kind);
-    let kinds: [(Kind, Measure); 5] = [
+    let kinds: [(Kind, Measure); 6] = [
         (Kind::Packets, packets::measure),
         (Kind::Streams, streams::measure),
         (Kind::Requests, requests::measure),
         (Kind::RoundTrip, round_trip::measure),
+        (Kind::Methods, methods::measure),
         (Kind::Flood, flood::measure),
     ];
     let mut all: Vec<Value> = Vec::new();
