@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use director::config::{Config, Connections, Vip};
 use director::core::operation::{
     Beyond, DenyRule, ForwardMethod, MarkRule, Netmask, Operation, Persistence, SchedulerFlags,
-    ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
+    ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use shared::addr::{Family, Protocol};
 
@@ -25,7 +25,7 @@ x = 1
 [colour]
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
-d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
+d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
 d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service
 "#,
     );
@@ -134,7 +134,7 @@ persistence = 300
 quorum = 3
 [[service.server]]
 address = "10.0.0.1:99999"
-forward = "tun"
+forward = "fullnat"
 [[service.server]]
 forward = "masq"
 weight = 70000
@@ -149,12 +149,12 @@ d.toml:4:13: scheduler "wrrr" is unknown; write "wrr"
 d.toml:5:10: flag "sh-prt" is unknown; write "sh-port"
 d.toml:7:1: `quorum' of [[service]] is not there yet; leave it out
 d.toml:9:11: port `99999' of 10.0.0.1 is not a number from 0 to 65535; write "10.0.0.1:80"
-d.toml:10:11: forward "tun" is not there yet; write "dr", "nat" or "local"
+d.toml:10:11: forward "fullnat" is not there yet; write "dr", "nat", "local" or "tun"
 d.toml:11:1: [[service.server]] has no `address'; write address = "192.168.100.8:80"
-d.toml:12:11: forward "masq" is unknown; write "dr", "nat" or "local"
+d.toml:12:11: forward "masq" is unknown; write "dr", "nat", "local" or "tun"
 d.toml:13:10: `weight' is 70000, out of range; write a whole number from 0 to 65535
 d.toml:15:19: lower_threshold 4 is above upper_threshold 3; write a number up to the upper one, or 0 for three quarters of it
-d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, weight, upper_threshold, lower_threshold
+d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, weight, upper_threshold, lower_threshold, tunnel, tunnel_port, tunnel_checksum
 "#,
     );
 }
@@ -373,6 +373,85 @@ flags = ["ops"]
             },
             Operation::AddService(all_ports),
             Operation::AddService(once),
+        ]
+    );
+}
+
+#[test]
+fn tunnels() {
+    let servers = |servers: &str| {
+        let service = "[[service]]\naddress = \"192.0.2.1:80\"\nprotocol = \"tcp\"\n";
+        format!("{service}{servers}")
+    };
+    faults(
+        &servers(
+            r#"[[service.server]]
+address = "10.0.0.1:8080"
+forward = "tun"
+tunnel = "gue"
+[[service.server]]
+address = "10.0.0.2"
+tunnel = "gre"
+[[service.server]]
+address = "10.0.0.3"
+forward = "tun"
+tunnel_port = 6080
+tunnel_checksum = "full"
+[[service.server]]
+address = "10.0.0.4"
+forward = "tun"
+tunnel = "gre"
+tunnel_checksum = "remote"
+[[service.server]]
+address = "10.0.0.5"
+forward = "tun"
+tunnel = "vxlan"
+"#,
+        ),
+        r#"d.toml:5:11: real server 10.0.0.1:8080 has not the port of its service, and "tun" does not change ports; write "10.0.0.1:80", or forward = "nat"
+d.toml:7:10: a GUE tunnel needs its UDP port; write tunnel_port = 6080
+d.toml:10:10: `tunnel' is for tunnels; write forward = "tun"
+d.toml:14:15: only a GUE tunnel has a port; leave it out
+d.toml:15:19: an IPIP tunnel has no checksum; leave it out, or write tunnel = "gre"
+d.toml:20:19: remote checksum offload is for GUE; write "full" or "none"
+d.toml:24:10: tunnel "vxlan" is unknown; write "ipip", "gue" or "gre"
+"#,
+    );
+    let good = servers(
+        r#"[[service.server]]
+address = "10.0.0.1"
+forward = "tun"
+[[service.server]]
+address = "10.0.0.2"
+forward = "tun"
+tunnel = "gue"
+tunnel_port = 6080
+tunnel_checksum = "remote"
+[[service.server]]
+address = "10.0.0.3"
+forward = "tun"
+tunnel = "gre"
+tunnel_checksum = "full"
+"#,
+    );
+    let config = Config::parse(&good, "d.toml").expect("good");
+    let tunnels: Vec<Tunnel> = config.services[0]
+        .servers
+        .iter()
+        .map(|server| {
+            assert_eq!(server.forward, ForwardMethod::Tunnel);
+            server.tunnel
+        })
+        .collect();
+    let (port, checksum) = (6080, TunnelChecksum::Remote);
+    assert_eq!(
+        tunnels,
+        [
+            Tunnel::Ipip,
+            Tunnel::Gue { port, checksum },
+            Tunnel::Gre {
+                checksum: TunnelChecksum::Full
+            },
         ]
     );
 }

@@ -237,7 +237,7 @@ fn every_recorded_command() {
     let (same, exceptions, changes) = replay(TRANSCRIPT, RecordedHost::with(&[]));
     assert_eq!(same + exceptions.len(), 328);
     assert_eq!(same, 303);
-    assert_eq!(changes, [107, 28]);
+    assert_eq!(changes, [130, 15]);
     assert_eq!(count(&exceptions, Exception::OfTheHost), 2);
     assert_eq!(count(&exceptions, Exception::Daemon), 16);
     assert_eq!(count(&exceptions, Exception::HashOrder), 5);

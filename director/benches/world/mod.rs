@@ -218,6 +218,7 @@ impl World {
                 metric: 0,
                 kind: RouteKind::Unicast { ifindex, gateway },
                 mtu: None,
+                source: None,
             })
         };
         let link = |ifindex: u32, last| {

@@ -102,6 +102,9 @@ pub(super) const SERVER: Keys = Keys {
         "weight",
         "upper_threshold",
         "lower_threshold",
+        "tunnel",
+        "tunnel_port",
+        "tunnel_checksum",
     ],
     later: &["check"],
 };
@@ -134,8 +137,18 @@ pub(super) const PROTOCOLS: Words = Words {
 };
 
 pub(super) const FORWARDS: Words = Words {
-    known: &["dr", "nat", "local"],
-    later: &["tun", "fullnat"],
+    known: &["dr", "nat", "local", "tun"],
+    later: &["fullnat"],
+};
+
+pub(super) const TUNNELS: Words = Words {
+    known: &["ipip", "gue", "gre"],
+    later: &[],
+};
+
+pub(super) const TUNNEL_CHECKSUMS: Words = Words {
+    known: &["none", "full", "remote"],
+    later: &[],
 };
 
 pub(super) const FLAGS: Words = Words {

@@ -14,6 +14,7 @@ use shared::wire::{ethernet, transport};
 
 use super::balancer::{Balancer, Class, ConnectionId, Direction, Segment, Settings, UNMARKED};
 use super::capture::{self, CaptureKey};
+use super::forward::Tunnels;
 use super::fragments::{Fate, Fragments, Part};
 use super::frame::Frame;
 use super::icmp::{Limiter, Limits};
@@ -41,6 +42,7 @@ pub struct Director {
     pub network: Network,
     pub(super) limiter: Limiter,
     pub(super) identification: u16,
+    pub(super) tunnels: Tunnels,
     fragments: Fragments,
     /// Of the packets that the host's routing brings.
     routed_fragments: Fragments,
@@ -98,6 +100,7 @@ impl Director {
             network: Network::default(),
             limiter: Limiter::new(Limits::default(), u64::from(entropy.identification)),
             identification: entropy.identification,
+            tunnels: Tunnels::default(),
             fragments: Fragments::default(),
             routed_fragments: Fragments::default(),
             drops: Drops::default(),
@@ -231,7 +234,7 @@ impl Director {
     /// What time brings.
     pub fn handle_timeout(&mut self, now: Time, outbox: &mut Outbox) {
         self.balancer.expire(now);
-        self.send_resets(outbox);
+        self.send_resets(now, outbox);
         let lost = self.fragments.expire(now);
         self.drops.count(Reason::FragmentTimeout, lost);
         // Copies: the host has its own.

@@ -95,6 +95,19 @@ impl<'a> Frame<'a> {
         self.buffer[self.start..self.start + vnet::LENGTH].copy_from_slice(&header.to_bytes());
     }
 
+    /// Makes room between the Ethernet header and the packet, which moves both headers to the front; the
+    /// room holds whatever it held. False if the buffer has not so many bytes free there: then nothing
+    /// changes.
+    pub fn prepend(&mut self, bytes: usize) -> bool {
+        let Some(start) = self.start.checked_sub(bytes) else {
+            return false;
+        };
+        self.buffer
+            .copy_within(self.start..self.start + HEADERS, start);
+        self.start = start;
+        true
+    }
+
     /// Cuts off what an Ethernet card put behind a short packet.
     #[inline]
     pub fn trim(&mut self, packet_bytes: usize) {
@@ -105,19 +118,26 @@ impl<'a> Frame<'a> {
 /// A frame of our own: headers and packet in one buffer. The Ethernet addresses are zero where a
 /// neighbour has not answered yet.
 pub fn compose(destination: Mac, source: Mac, vnet: VnetHeader, packet: &[&[u8]]) -> Vec<u8> {
+    let bytes = packet.iter().map(|piece| piece.len()).sum::<usize>();
+    let mut frame = Vec::with_capacity(HEADERS + bytes);
+    frame.extend(headers(destination, source, vnet));
+    for piece in packet {
+        frame.extend(*piece);
+    }
+    frame
+}
+
+/// What is in front of an IPv4 packet.
+pub fn headers(destination: Mac, source: Mac, vnet: VnetHeader) -> [u8; HEADERS] {
     let header = Header {
         destination: destination.0,
         source: source.0,
         ethertype: ethernet::IPV4,
     };
-    let bytes = packet.iter().map(|piece| piece.len()).sum::<usize>();
-    let mut frame = Vec::with_capacity(HEADERS + bytes);
-    frame.extend(vnet.to_bytes());
-    frame.extend(header.to_bytes());
-    for piece in packet {
-        frame.extend(*piece);
-    }
-    frame
+    let mut bytes = [0; HEADERS];
+    bytes[..vnet::LENGTH].copy_from_slice(&vnet.to_bytes());
+    bytes[vnet::LENGTH..].copy_from_slice(&header.to_bytes());
+    bytes
 }
 
 /// A frame as the TUN device takes it: the virtio header counts from the packet on.

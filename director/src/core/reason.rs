@@ -57,6 +57,9 @@ reasons! {
     TtlExceeded => "ttl_exceeded",
     /// Too big for the way out and not to be fragmented; the sender is told the MTU.
     TooBig => "too_big",
+    /// A frame of many segments for a tunnel, of a kind that the director cannot cut (not TCP and not UDP
+    /// segmentation offload).
+    Unsegmentable => "unsegmentable",
     /// There is no route to the real server or the client: look at `ip route get`.
     NoRoute => "no_route",
     /// The real server's address is one of the director's own, which cannot be served yet.

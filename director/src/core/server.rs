@@ -44,6 +44,8 @@ pub struct Server {
     pub(super) reply_keys: [Option<CaptureKey>; 2],
     /// Its places among the real servers that are told of strays.
     pub(super) stray_keys: [Option<RealKey>; 2],
+    /// The key of errors about packets to it that is held: it is behind a tunnel.
+    pub(super) tunnel_key: Option<CaptureKey>,
     /// Connections that were made while it was behind NAT.
     nat_connections: u32,
     /// Persistence templates.
@@ -91,6 +93,7 @@ impl Server {
             load: Load::Normal,
             reply_keys: [None; 2],
             stray_keys: [None; 2],
+            tunnel_key: None,
             nat_connections: 0,
             templates: 0,
             last_weight: spec.weight,
@@ -176,6 +179,17 @@ impl Server {
     /// Whether they are.
     pub(super) fn holds_reply_key(&self) -> bool {
         self.reply_keys != [None; 2]
+    }
+
+    /// Whether errors about packets to it have to be taken from the wire.
+    pub fn wants_tunnel_key(&self) -> bool {
+        self.spec.forward == ForwardMethod::Tunnel && (self.is_available() || self.total() > 0)
+    }
+
+    /// Whether the keys that are held are not those that it wants.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.wants_reply_key() != self.holds_reply_key()
+            || self.wants_tunnel_key() != self.tunnel_key.is_some()
     }
 
     /// Restates everything but the key; also makes a removed server available again.
@@ -343,16 +357,14 @@ pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
 /// What this director can not yet do for a server.
 pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
     let what = match (spec.forward, spec.key.address) {
-        (ForwardMethod::Tunnel, _) => "forwarding by tunnel",
+        (ForwardMethod::Tunnel, IpAddr::V6(_)) => "a tunnel to an IPv6 real server",
         (ForwardMethod::FullNat, _) => "forwarding by FULLNAT",
         (ForwardMethod::Bypass, _) => "a bypass by hand",
         (ForwardMethod::Nat, IpAddr::V4(address)) if address.is_loopback() => {
             "NAT to the director itself"
         }
         (_, IpAddr::V6(_)) => "an IPv6 real server",
-        (ForwardMethod::Nat | ForwardMethod::Direct | ForwardMethod::Local, IpAddr::V4(_)) => {
-            return Ok(());
-        }
+        (_, IpAddr::V4(_)) => return Ok(()),
     };
     Err(OperationError::NotYet(format!("{what} ({})", spec.key)))
 }

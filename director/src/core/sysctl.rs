@@ -32,6 +32,9 @@ pub struct Sysctl {
     pub lblcr_expiration: i32,
     /// Whether a real server behind NAT is told that what it sent belongs to no connection.
     pub nat_icmp_send: i32,
+    /// Whether a packet that is too big for a tunnel and not to be fragmented is refused and its sender told
+    /// so, and tunnelled packets are not to be fragmented either; else they are cut.
+    pub pmtu_disc: i32,
     /// Whether counters that are listed, and rates, go on.
     pub run_estimation: i32,
     /// Whether an ICMP error about a connection that is not known makes it known.
@@ -78,6 +81,7 @@ impl Default for Sysctl {
             lblc_expiration: DAY_SECS,
             lblcr_expiration: DAY_SECS,
             nat_icmp_send: 0,
+            pmtu_disc: 1,
             run_estimation: 1,
             schedule_icmp: 0,
             secure_tcp: 0,
@@ -136,7 +140,7 @@ fn unknown(name: &str) -> OperationError {
 /// Where a switch is kept.
 type Field = fn(&mut Sysctl) -> &mut i32;
 
-const TABLE: [(&str, Field); 15] = [
+const TABLE: [(&str, Field); 16] = [
     ("am_droprate", |s| &mut s.am_droprate),
     ("amemthresh", |s| &mut s.amemthresh),
     ("cache_bypass", |s| &mut s.cache_bypass),
@@ -150,6 +154,7 @@ const TABLE: [(&str, Field); 15] = [
     ("lblc_expiration", |s| &mut s.lblc_expiration),
     ("lblcr_expiration", |s| &mut s.lblcr_expiration),
     ("nat_icmp_send", |s| &mut s.nat_icmp_send),
+    ("pmtu_disc", |s| &mut s.pmtu_disc),
     ("run_estimation", |s| &mut s.run_estimation),
     ("schedule_icmp", |s| &mut s.schedule_icmp),
     ("secure_tcp", |s| &mut s.secure_tcp),
@@ -173,7 +178,6 @@ const DEFENCES: [&str; 3] = ["drop_entry", "drop_packet", "secure_tcp"];
 /// Those of the kernel that are not there yet.
 pub const LATER: &[&str] = &[
     "backup_only",
-    "pmtu_disc",
     "sloppy_sctp",
     "sync_persist_mode",
     "sync_ports",

@@ -21,6 +21,17 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Outbox {
     frames: Vec<Outgoing>,
+    train: Train,
+}
+
+/// Frames in one buffer, which is used again and again: the segments of one large frame. They leave
+/// before any other frame is looked at, so that those of a connection stay in order.
+#[derive(Debug, Default)]
+pub struct Train {
+    bytes: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    port: PortId,
 }
 
 /// A frame of our own, with virtio and Ethernet header.
@@ -45,6 +56,53 @@ impl Outbox {
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.is_empty() && self.train.is_empty()
+    }
+
+    /// The segments of the frame that was looked at last.
+    #[inline]
+    pub fn train(&self) -> &Train {
+        &self.train
+    }
+
+    /// For the segments of a frame, and to forget them.
+    pub fn train_mut(&mut self) -> &mut Train {
+        &mut self.train
+    }
+}
+
+impl Train {
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds a frame: what `write` appends to the buffer. All leave by the port that is named last.
+    pub fn push(&mut self, port: PortId, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+        self.port = port;
+    }
+
+    /// Where they leave.
+    pub fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// The frames, in order.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let mut from = 0;
+        self.ends.iter().map(move |&end| {
+            let frame = &self.bytes[from..end];
+            from = end;
+            frame
+        })
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 }

@@ -186,7 +186,8 @@ fn route(route: &Route) -> Option<RouteInfo> {
         table: route.table,
         metric: route.metric,
         kind,
-        mtu: None,
+        mtu: route.mtu,
+        source: route.source.map(Addr::from),
     })
 }
 

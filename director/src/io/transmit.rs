@@ -88,13 +88,7 @@ impl Transmit {
             if taken == 0 {
                 return Drained::Yes;
             }
-            let ring = &interface.ring;
-            let frames = self.batch.iter().map(|(ifindex, number, range)| {
-                let frame = ring.buffer(*number).get(range.clone());
-                (*ifindex, frame.unwrap_or_default())
-            });
-            self.socket
-                .send_batch(frames, |_, error| count_lost(director, &error));
+            self.send_batch(|number| interface.ring.buffer(number), director);
             interface.ring.release();
             if !outbox.is_empty() {
                 self.flush(director, outbox);
@@ -103,14 +97,49 @@ impl Transmit {
         Drained::No
     }
 
+    /// Sends the frames of the batch, which are in these buffers.
+    fn send_batch<'b>(&mut self, buffer: impl Fn(usize) -> &'b [u8], director: &mut Director) {
+        let frames = self.batch.iter().map(|(ifindex, number, range)| {
+            let frame = buffer(*number).get(range.clone());
+            (*ifindex, frame.unwrap_or_default())
+        });
+        self.socket
+            .send_batch(frames, |_, error| count_lost(director, &error));
+        self.batch.clear();
+    }
+
+    /// Sends the segments of the frame that was looked at last.
+    #[cold]
+    fn send_train(&mut self, director: &mut Director, outbox: &mut Outbox) {
+        let train = outbox.train_mut();
+        let out = train.port();
+        match director.network.port(out).map(|there| there.ifindex) {
+            Some(ifindex) => {
+                let frames = train.frames();
+                count(&mut self.sent, out, frames.len());
+                self.socket
+                    .send_batch(frames.map(|frame| (ifindex, frame)), |_, error| {
+                        count_lost(director, &error);
+                    });
+            }
+            None => train
+                .frames()
+                .for_each(|_| director.count_drop(Reason::LinkDown)),
+        }
+        train.clear();
+    }
+
     /// Sends what the core made besides.
     pub(super) fn flush(&mut self, director: &mut Director, outbox: &mut Outbox) {
+        if !outbox.train().is_empty() {
+            self.send_train(director, outbox);
+        }
         self.own.clear();
         for outgoing in outbox.drain() {
             match outgoing {
                 Outgoing::Transmit(port, frame) => match director.network.port(port) {
                     Some(there) => {
-                        count(&mut self.sent, port);
+                        count(&mut self.sent, port, 1);
                         self.own.push((there.ifindex, frame));
                     }
                     None => director.count_drop(Reason::LinkDown),
@@ -161,6 +190,11 @@ impl Transmit {
                 director.handle_frame(now, port, &mut frame, outbox)
             };
             self.carry_out(verdict, number, &frame, director);
+            if !outbox.train().is_empty() {
+                // Behind all frames before it.
+                self.send_batch(|number| ring.buffer(number), director);
+                self.send_train(director, outbox);
+            }
         }
         gathered
     }
@@ -196,13 +230,12 @@ impl Transmit {
                 };
                 let verdict = director.handle_routed(now, mark, &mut frame, outbox);
                 self.carry_out(verdict, number, &frame, director);
+                if !outbox.train().is_empty() {
+                    self.send_batch(|number| tap.buffer(number), director);
+                    self.send_train(director, outbox);
+                }
             }
-            let frames = self.batch.iter().map(|(ifindex, number, range)| {
-                let frame = tap.buffer(*number).get(range.clone());
-                (*ifindex, frame.unwrap_or_default())
-            });
-            self.socket
-                .send_batch(frames, |_, error| count_lost(director, &error));
+            self.send_batch(|number| tap.buffer(number), director);
             if !outbox.is_empty() {
                 self.flush(director, outbox);
             }
@@ -220,7 +253,7 @@ impl Transmit {
         match verdict {
             Verdict::Forward(out) => match director.network.port(out) {
                 Some(there) => {
-                    count(&mut self.sent, out);
+                    count(&mut self.sent, out, 1);
                     self.batch.push((there.ifindex, number, frame.wire_range()));
                 }
                 None => director.count_drop(Reason::LinkDown),
@@ -241,12 +274,12 @@ fn is_ipv4(packet: &[u8]) -> bool {
     packet.first().is_some_and(|byte| byte >> 4 == 4)
 }
 
-fn count(sent: &mut Vec<u64>, port: PortId) {
+fn count(sent: &mut Vec<u64>, port: PortId, frames: usize) {
     let at = usize::from(port.0);
     if sent.len() <= at {
         sent.resize(at + 1, 0);
     }
-    sent[at] += 1;
+    sent[at] += frames as u64;
 }
 
 fn count_lost(director: &mut Director, error: &io::Error) {

@@ -283,6 +283,7 @@ fn host() -> Vec<NetworkEvent> {
                 gateway: None,
             },
             mtu: None,
+            source: None,
         })
     };
     let mut events = vec![

@@ -37,6 +37,15 @@ pub enum Error {
     },
     /// The last router that was allowed was this one.
     TimeExceeded,
+    /// What another one said, in one's own name.
+    Relayed {
+        /// Type of the message.
+        kind: u8,
+        /// Code of the message.
+        code: u8,
+        /// What the header holds behind the checksum.
+        rest: u32,
+    },
 }
 
 impl Error {
@@ -44,11 +53,14 @@ impl Error {
     pub fn message(self, quoted: &[u8]) -> Vec<u8> {
         let (kind, code, rest) = match self {
             Error::PortUnreachable => (UNREACHABLE, PORT_UNREACHABLE, 0),
-            Error::FragmentationNeeded { mtu } => (UNREACHABLE, FRAGMENTATION_NEEDED, mtu),
+            Error::FragmentationNeeded { mtu } => {
+                (UNREACHABLE, FRAGMENTATION_NEEDED, u32::from(mtu))
+            }
             Error::TimeExceeded => (TIME_EXCEEDED, 0, 0),
+            Error::Relayed { kind, code, rest } => (kind, code, rest),
         };
         let mut message = Vec::with_capacity(HEADER + quoted.len());
-        message.extend([kind, code, 0, 0, 0, 0]);
+        message.extend([kind, code, 0, 0]);
         message.extend(rest.to_be_bytes());
         message.extend(quoted);
         recompute(&mut message);

@@ -5,6 +5,8 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmpv4;
 pub mod ipv4;
 pub mod ipv6;

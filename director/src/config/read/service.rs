@@ -10,7 +10,7 @@ use crate::config::section::{Section, word};
 use crate::config::{Service, words};
 use crate::core::operation::{
     Beyond, ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerGone, ServerSpec,
-    ServiceKey, ServiceSpec, TimeoutChange,
+    ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::scheduler::by_name;
 
@@ -252,26 +252,98 @@ fn server(
     let forward = match forward? {
         "nat" => ForwardMethod::Nat,
         "local" => ForwardMethod::Local,
+        "tun" => ForwardMethod::Tunnel,
         _ => ForwardMethod::Direct,
     };
-    if forward == ForwardMethod::Direct
+    let tunnel = tunnel(notes, section, forward);
+    if matches!(forward, ForwardMethod::Direct | ForwardMethod::Tunnel)
         && let Some(service_port) = service_port
         && port != service_port
     {
         notes.fault(
             text.at,
             format!(
-                "real server {address}:{port} has not the port of its service, and \"dr\" does not \
-                 change ports; write \"{address}:{service_port}\", or forward = \"nat\""
+                "real server {address}:{port} has not the port of its service, and \"{}\" does not \
+                 change ports; write \"{address}:{service_port}\", or forward = \"nat\"",
+                if forward == ForwardMethod::Tunnel {
+                    "tun"
+                } else {
+                    "dr"
+                }
             ),
         );
     }
     let server = ServerSpec {
         upper_threshold,
         lower_threshold: lower.map_or(0, |lower| lower.value),
+        tunnel,
         ..ServerSpec::new(address, port, forward, weight)
     };
     Some((text.at, server))
+}
+
+/// The encapsulation, as ipvsadm's `--tun-*` say it.
+fn tunnel(notes: &mut Notes<'_>, section: Section<'_, '_>, forward: ForwardMethod) -> Tunnel {
+    let given = section.text(notes, "tunnel");
+    let port = section.number(notes, "tunnel_port", 1..=65535);
+    let checksum = section.text(notes, "tunnel_checksum");
+    let places = [
+        given.map(|given| ("tunnel", given.at)),
+        port.map(|port| ("tunnel_port", port.at)),
+        checksum.map(|checksum| ("tunnel_checksum", checksum.at)),
+    ];
+    if forward != ForwardMethod::Tunnel {
+        for (key, at) in places.into_iter().flatten() {
+            notes.fault(
+                at,
+                format!("`{key}' is for tunnels; write forward = \"tun\""),
+            );
+        }
+        return Tunnel::default();
+    }
+    let kind = given.map_or(Some("ipip"), |given| {
+        word(notes, "tunnel", given, &words::TUNNELS)
+    });
+    let sum =
+        checksum.and_then(|given| word(notes, "tunnel_checksum", given, &words::TUNNEL_CHECKSUMS));
+    let sum = match sum {
+        Some("full") => TunnelChecksum::Full,
+        Some("remote") => TunnelChecksum::Remote,
+        _ => TunnelChecksum::None,
+    };
+    if let (Some(port), Some("ipip" | "gre")) = (port, kind) {
+        notes.fault(
+            port.at,
+            "only a GUE tunnel has a port; leave it out".to_owned(),
+        );
+    }
+    if let (Some(checksum), Some("ipip")) = (checksum, kind) {
+        let fault = "an IPIP tunnel has no checksum; leave it out, or write tunnel = \"gre\"";
+        notes.fault(checksum.at, fault);
+    }
+    match kind {
+        Some("gue") => {
+            if port.is_none() {
+                let at = given.map_or(section.at, |given| given.at);
+                notes.fault(
+                    at,
+                    "a GUE tunnel needs its UDP port; write tunnel_port = 6080",
+                );
+            }
+            Tunnel::Gue {
+                port: port.map_or(0, |port| port.value as u16),
+                checksum: sum,
+            }
+        }
+        Some("gre") => {
+            if let (Some(checksum), TunnelChecksum::Remote) = (checksum, sum) {
+                let fault = "remote checksum offload is for GUE; write \"full\" or \"none\"";
+                notes.fault(checksum.at, fault);
+            }
+            Tunnel::Gre { checksum: sum }
+        }
+        _ => Tunnel::Ipip,
+    }
 }
 
 /// What `ipvsadm -w` and keepalived take.

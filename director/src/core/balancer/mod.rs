@@ -33,7 +33,7 @@ use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
 use super::marks::Marks;
 use super::net::CachedHop;
-use super::operation::{ForwardMethod, ServiceKey};
+use super::operation::{ForwardMethod, ServiceKey, Tunnel};
 use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
 use super::random::Random;
@@ -268,6 +268,11 @@ impl Balancer {
     #[inline]
     pub fn server_hop_mut(&mut self, server: ServerId) -> &mut CachedHop {
         &mut self.servers[server].hop
+    }
+
+    /// The encapsulation of packets to the real server of a connection that was just found.
+    pub fn tunnel_of(&self, server: ServerId) -> Tunnel {
+        self.servers[server].spec().tunnel
     }
 
     /// The switches of `net.ipv4.vs`.

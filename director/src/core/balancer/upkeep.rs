@@ -8,6 +8,7 @@ use super::Balancer;
 use super::half_open::is_half_open;
 use crate::core::capture::CaptureKey;
 use crate::core::connection::ConnectionId;
+use crate::core::forward::outer_protocol;
 use crate::core::operation::{ForwardMethod, ServerKey, ServiceKey};
 use crate::core::server::{Activity, ServerId};
 use crate::core::service::ServiceId;
@@ -80,7 +81,7 @@ impl Balancer {
             self.connection_mut(template).recount_controlled(-1);
         }
         let server = &self.servers[connection.server()];
-        if server.wants_reply_key() != server.holds_reply_key() {
+        if server.is_unsettled() {
             self.settle_server(connection.server());
         }
         self.settle_service(service_id);
@@ -119,7 +120,7 @@ impl Balancer {
         }
     }
 
-    /// Holds or lets go the key of a server's replies.
+    /// Holds or lets go the keys of a server's replies and of errors about packets to it.
     pub(super) fn settle_server(&mut self, id: ServerId) {
         let server = &mut self.servers[id];
         let service = &self.services[server.service];
@@ -149,6 +150,19 @@ impl Balancer {
             let (wants, held) = (wants.into_iter().flatten(), held.into_iter().flatten());
             wants.for_each(|key| self.captures.acquire(key));
             held.for_each(|key| self.captures.release(key));
+        }
+        let wants = server.wants_tunnel_key().then(|| {
+            let (protocol, port) = outer_protocol(server.spec().tunnel);
+            CaptureKey::Tunnel {
+                protocol,
+                address,
+                port,
+            }
+        });
+        let held = std::mem::replace(&mut server.tunnel_key, wants);
+        if wants != held {
+            wants.into_iter().for_each(|key| self.captures.acquire(key));
+            held.into_iter().for_each(|key| self.captures.release(key));
         }
         let listed = server.is_available() && server.spec().forward == ForwardMethod::Nat;
         let wants = protocols.map(|protocol| Some((protocol.filter(|_| listed)?, address, own)));

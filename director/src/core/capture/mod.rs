@@ -70,6 +70,15 @@ pub enum CaptureKey {
     },
     /// The host routes marked packets to the director: whatever address they have.
     Marks,
+    /// ICMP errors about packets that the host itself has sent through a tunnel to a real server.
+    Tunnel {
+        /// Protocol of the outer packet.
+        protocol: Protocol,
+        /// RIP.
+        address: Addr,
+        /// Host order; 0 of a protocol without ports.
+        port: u16,
+    },
 }
 
 impl CaptureKey {
@@ -94,7 +103,8 @@ impl CaptureKey {
             | CaptureKey::ReplyFragments { address }
             | CaptureKey::Local { address }
             | CaptureKey::RoutedFragments { address }
-            | CaptureKey::LocalFragments { address } => address,
+            | CaptureKey::LocalFragments { address }
+            | CaptureKey::Tunnel { address, .. } => address,
             CaptureKey::Marks => Addr::UNSPECIFIED_V4,
         }
     }
@@ -102,7 +112,8 @@ impl CaptureKey {
     const fn transport(self) -> Option<(Protocol, u16)> {
         match self {
             CaptureKey::Service { protocol, port, .. }
-            | CaptureKey::Reply { protocol, port, .. } => Some((protocol, port)),
+            | CaptureKey::Reply { protocol, port, .. }
+            | CaptureKey::Tunnel { protocol, port, .. } => Some((protocol, port)),
             _ => None,
         }
     }
@@ -117,6 +128,7 @@ impl CaptureKey {
             CaptureKey::RoutedFragments { .. } => Class::RoutedFragments,
             CaptureKey::LocalFragments { .. } => Class::LocalFragments,
             CaptureKey::Marks => Class::Marks,
+            CaptureKey::Tunnel { .. } => Class::Tunnel,
         }
     }
 }
@@ -134,6 +146,7 @@ impl fmt::Display for CaptureKey {
             Class::RoutedFragments => "routed fragments",
             Class::LocalFragments => "local fragments",
             Class::Marks => "marks",
+            Class::Tunnel => "tunnel",
         };
         match self.transport() {
             Some((protocol, port)) if address.family() == Family::V4 => {
@@ -157,6 +170,7 @@ enum Class {
     RoutedFragments = 6,
     LocalFragments = 7,
     Marks = 8,
+    Tunnel = 9,
 }
 
 /// Length of a key in the kernel's map.

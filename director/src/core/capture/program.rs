@@ -11,7 +11,7 @@ use shared::sys::bpf::{
 };
 
 use super::layout::{ethernet, icmp, ipv4, key, ports};
-use super::questions::{FRAGMENT, Found, ICMP_ERROR, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose};
 
 /// What becomes of a frame that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,42 +211,52 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
     asm.store(Size::Word, R10, address + 4, 0);
     asm.store(Size::Word, R10, address + 8, 0x0000_ffff_u32.to_be() as i32);
     for question in questions {
-        match question.address {
-            Whose::To => asm.mov(R3, TO),
-            Whose::From => asm.mov(R3, FROM),
-            Whose::Host => asm.load(Size::Word, R3, R10, IPV4 + ipv4::DESTINATION as i16),
-            Whose::Nobody => asm.mov(R3, 0),
+        look_up_ipv4(asm, question);
+        match question.found {
+            Found::Take => asm.jump_if(R0, Cond::Ne, 0, ends.take),
+            Found::Leave => asm.jump_if(R0, Cond::Ne, 0, ends.leave),
+            Found::Copy => asm.jump_if(R0, Cond::Ne, 0, ends.copy),
+            Found::TakeIfOwn => {
+                let next = asm.label("next question");
+                asm.jump_if(R0, Cond::Eq, 0, next);
+                look_up_ipv4(asm, &OWN);
+                asm.jump_if(R0, Cond::Ne, 0, ends.take);
+                asm.bind(next);
+            }
         }
-        asm.store(Size::Word, R10, address + 12, R3);
-
-        asm.store(
-            Size::Byte,
-            R10,
-            KEY + key::CLASS as i16,
-            question.class as i32,
-        );
-        match question.transport {
-            Transport::None => asm.store(Size::Byte, R10, KEY + key::PROTOCOL as i16, 0),
-            _ => asm.store(Size::Byte, R10, KEY + key::PROTOCOL as i16, R7),
-        }
-        match question.transport {
-            Transport::None | Transport::AnyPort => asm.mov(R3, 0),
-            Transport::ToPort => asm.load(Size::Half, R3, R10, TO_PORT),
-            Transport::FromPort => asm.load(Size::Half, R3, R10, FROM_PORT),
-        }
-        asm.store(Size::Half, R10, KEY + key::PORT as i16, R3);
-
-        asm.load_map(R1, KEYS);
-        stack_address(asm, R2, KEY);
-        asm.call(Helper::MapLookup);
-        let found = match question.found {
-            Found::Take => ends.take,
-            Found::Leave => ends.leave,
-            Found::Copy => ends.copy,
-        };
-        asm.jump_if(R0, Cond::Ne, 0, found);
     }
     asm.jump(ends.leave);
+}
+
+/// Looks into the map for one question, the constant part of whose key is there. R0 is 0 if the key is not.
+fn look_up_ipv4(asm: &mut Assembler, question: &Question) {
+    match question.address {
+        Whose::To => asm.mov(R3, TO),
+        Whose::From => asm.mov(R3, FROM),
+        Whose::Host => asm.load(Size::Word, R3, R10, IPV4 + ipv4::DESTINATION as i16),
+        Whose::Nobody => asm.mov(R3, 0),
+    }
+    asm.store(Size::Word, R10, KEY + key::ADDRESS as i16 + 12, R3);
+    asm.store(
+        Size::Byte,
+        R10,
+        KEY + key::CLASS as i16,
+        question.class as i32,
+    );
+    match question.transport {
+        Transport::None => asm.store(Size::Byte, R10, KEY + key::PROTOCOL as i16, 0),
+        _ => asm.store(Size::Byte, R10, KEY + key::PROTOCOL as i16, R7),
+    }
+    match question.transport {
+        Transport::None | Transport::AnyPort => asm.mov(R3, 0),
+        Transport::ToPort => asm.load(Size::Half, R3, R10, TO_PORT),
+        Transport::FromPort => asm.load(Size::Half, R3, R10, FROM_PORT),
+    }
+    asm.store(Size::Half, R10, KEY + key::PORT as i16, R3);
+
+    asm.load_map(R1, KEYS);
+    stack_address(asm, R2, KEY);
+    asm.call(Helper::MapLookup);
 }
 
 /// Copies `length` bytes of the frame at `offset` to the stack; to `leave` if it is too short.

@@ -49,6 +49,9 @@ pub(super) enum Found {
     Leave,
     /// The frame is the host's, and the director gets a copy.
     Copy,
+    /// The frame is ours if it is *to* an address of the host, which [`OWN`] asks; else the next question
+    /// is asked.
+    TakeIfOwn,
 }
 
 /// Asked in order about whole packets. When no question decides, the frame is the host's.
@@ -89,9 +92,22 @@ pub(super) const WITH_PORTS: [Question; 5] = [
 ];
 
 /// Asked in order about ICMP errors, for what they are about: packets, or first fragments.
-pub(super) const ICMP_ERROR: [Question; 6] = [
+pub(super) const ICMP_ERROR: [Question; 8] = [
     WITH_PORTS[0],
     WITH_PORTS[1],
+    // Of protocols without ports anything may stand where these are; then the second one finds them.
+    Question {
+        class: Class::Tunnel,
+        address: Whose::From,
+        transport: Transport::FromPort,
+        found: Found::TakeIfOwn,
+    },
+    Question {
+        class: Class::Tunnel,
+        address: Whose::From,
+        transport: Transport::AnyPort,
+        found: Found::TakeIfOwn,
+    },
     // What they are about may have been marked; they are not.
     Question {
         class: Class::Marks,
@@ -103,6 +119,14 @@ pub(super) const ICMP_ERROR: [Question; 6] = [
     WITH_PORTS[3],
     WITH_PORTS[4],
 ];
+
+/// Whether a packet that an error is about was sent by the host itself.
+pub(super) const OWN: Question = Question {
+    class: Class::Local,
+    address: Whose::To,
+    transport: Transport::None,
+    found: Found::Take,
+};
 
 /// Asked in order about fragments, of whatever protocol. The first one has ports, and they are not
 /// asked for: the director must see it to know where the others belong, also when that is the host.

@@ -134,7 +134,8 @@ impl CaptureSet {
             CaptureKey::Marks => routes,
             CaptureKey::Reply { .. }
             | CaptureKey::ReplyFragments { .. }
-            | CaptureKey::Local { .. } => of(key),
+            | CaptureKey::Local { .. }
+            | CaptureKey::Tunnel { .. } => of(key),
         }
     }
 

@@ -3,7 +3,7 @@
 use shared::addr::{Addr, Protocol};
 
 use super::layout::{ethernet, icmp, ipv4, ports};
-use super::questions::{FRAGMENT, Found, ICMP_ERROR, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose};
 use super::{CaptureKey, CaptureSet, Class};
 
 /// Whether the capture takes `frame`, which begins with its Ethernet header and was received by a
@@ -36,11 +36,14 @@ pub fn treat(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> Treatment {
     let Some((subject, questions)) = frame.get(ethernet::HEADER..).and_then(ipv4_subject) else {
         return Treatment::Leave;
     };
-    let answer = questions
+    let answers = questions
         .iter()
-        .find(|question| set.contains(subject.key(question)));
-    match answer.map(|question| question.found) {
-        Some(Found::Take) => Treatment::Take,
+        .filter(|question| set.contains(subject.key(question)));
+    let decided = answers
+        .map(|question| question.found)
+        .find(|found| *found != Found::TakeIfOwn || set.contains(subject.key(&OWN)));
+    match decided {
+        Some(Found::Take | Found::TakeIfOwn) => Treatment::Take,
         Some(Found::Copy) => Treatment::Copy,
         Some(Found::Leave) | None => Treatment::Leave,
     }
@@ -85,6 +88,11 @@ impl Subject {
             Class::RoutedFragments => CaptureKey::RoutedFragments { address },
             Class::LocalFragments => CaptureKey::LocalFragments { address },
             Class::Marks => CaptureKey::Marks,
+            Class::Tunnel => CaptureKey::Tunnel {
+                protocol,
+                address,
+                port,
+            },
         }
     }
 }
@@ -104,16 +112,15 @@ fn ipv4_subject(packet: &[u8]) -> Option<(Subject, &'static [Question])> {
         return Some((subject, &FRAGMENT));
     }
     let payload = packet.get(header.length..)?;
-    let subject = if header.protocol == Protocol::ICMP {
+    if header.protocol == Protocol::ICMP {
         let subject = icmp_subject(payload, header.destination)?;
         return Some((subject, &ICMP_ERROR));
-    } else {
-        Subject {
-            protocol: header.protocol,
-            to: (header.destination, half(payload, ports::DESTINATION)?),
-            from: (header.source, half(payload, ports::SOURCE)?),
-            host: header.destination,
-        }
+    }
+    let subject = Subject {
+        protocol: header.protocol,
+        to: (header.destination, half(payload, ports::DESTINATION)?),
+        from: (header.source, half(payload, ports::SOURCE)?),
+        host: header.destination,
     };
     Some((subject, &WITH_PORTS))
 }
@@ -201,6 +208,13 @@ mod tests {
             address: address(RIP),
             port: 8080,
         });
+        for (protocol, port) in [(Protocol(4), 0), (Protocol::UDP, 6080)] {
+            set.acquire(CaptureKey::Tunnel {
+                protocol,
+                address: address(RIP),
+                port,
+            });
+        }
         for local in [VIP, HOST] {
             set.acquire(CaptureKey::Local {
                 address: address(local),
@@ -314,6 +328,24 @@ mod tests {
         let long = with_options(later(CLIENT, VIP));
         assert!(taken(&long));
         assert!(!taken(&long[..23]));
+    }
+
+    #[test]
+    fn errors_about_tunnelled_packets_of_the_host() {
+        const CLIENT_PACKET: [u8; 8] = [0x45, 0, 0, 40, 0, 0, 0, 0];
+        let message = |to, about: &[u8]| taken(&ipv4(ICMP, 0, CLIENT, to, &error(3, about)));
+        let ipip = |from, to| ipv4(4, 0x4000, from, to, &CLIENT_PACKET);
+        assert!(message(HOST, &ipip(HOST, RIP)));
+        assert!(!message(HOST, &ipip(CLIENT, RIP)), "of another director");
+        assert!(!message(HOST, &ipip(HOST, CLIENT)), "to somebody else");
+        assert!(!taken(&ipip(RIP, HOST)), "a packet, and no error");
+        let gue = |to, port| ipv4(UDP, 0x4000, HOST, to, &ports(40000, port));
+        assert!(message(HOST, &gue(RIP, 6080)));
+        assert!(!message(HOST, &gue(RIP, 6081)));
+        assert!(!message(HOST, &ipv4(47, 0, HOST, RIP, &[0; 8])));
+        // An error about a reply that looks alike goes where it did.
+        let reply = ipv4(UDP, 0x4000, VIP, CLIENT, &ports(6080, 4000));
+        assert!(message(VIP, &reply));
     }
 
     #[test]

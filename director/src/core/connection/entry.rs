@@ -211,6 +211,17 @@ impl Connection {
         }
     }
 
+    /// The flow of the client's packets.
+    pub fn request(&self) -> FlowKey {
+        FlowKey {
+            protocol: self.protocol(),
+            source: self.client,
+            source_port: self.client_port,
+            destination: self.virtual_address,
+            destination_port: self.virtual_port,
+        }
+    }
+
     /// How its packets get there: what its server had when the connection was made.
     pub fn forward(&self) -> ForwardMethod {
         self.forward

@@ -7,3 +7,5 @@ mod garbage;
 mod laboratory;
 mod resets;
 mod routed;
+mod tunnel_records;
+mod tunnels;

@@ -2,7 +2,13 @@
 
 mod cut;
 mod nat;
+mod outer;
 mod reset;
+mod segments;
+mod tunnel;
+
+pub(super) use outer::{encapsulation, outer_protocol};
+pub(super) use tunnel::Tunnels;
 
 use shared::addr::Addr;
 use shared::wire::icmpv4::Error;
@@ -53,6 +59,9 @@ impl Director {
             Ok(hop) => hop,
             Err(reason) => return nowhere(method, reason),
         };
+        if method == ForwardMethod::Tunnel {
+            return self.forward_by_tunnel(arrival, id, hop, headers, frame, outbox);
+        }
         // Whom the sender believes to talk to answers it: the VIP to clients, the director's own
         // address on that link to real servers.
         let speaker = |director: &Director| match direction {
@@ -221,7 +230,7 @@ impl Director {
         Verdict::Consumed
     }
 
-    fn post(&mut self, hop: &Hop, bytes: Vec<u8>, outbox: &mut Outbox) {
+    pub(super) fn post(&mut self, hop: &Hop, bytes: Vec<u8>, outbox: &mut Outbox) {
         match hop.destination {
             Some(_) => outbox.push(Outgoing::Transmit(hop.port, bytes)),
             None => self.network.hold(hop.id, bytes),

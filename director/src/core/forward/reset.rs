@@ -1,6 +1,7 @@
 //! TCP resets of our own: for connections whose real server was removed.
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, FlowKey, Protocol};
+use shared::time::Time;
 use shared::wire::checksum;
 use shared::wire::ipv4;
 use shared::wire::transport;
@@ -24,7 +25,7 @@ struct Bare {
 
 impl Director {
     /// Tells both ends of connections that they are over, as far as their positions are known.
-    pub(in crate::core) fn send_resets(&mut self, outbox: &mut Outbox) {
+    pub(in crate::core) fn send_resets(&mut self, now: Time, outbox: &mut Outbox) {
         for reset in self.balancer.take_resets() {
             let position = reset.position;
             let to_client = Bare {
@@ -35,7 +36,8 @@ impl Director {
                 flags: TcpFlags::RST | TcpFlags::ACK,
             };
             if let Some(hop) = self.own_hop(reset.client.address, None) {
-                self.send_bare(&hop, &to_client, outbox);
+                let packet = self.bare(&to_client);
+                self.send_own(&hop, &[&packet], outbox);
             }
             let to_server = Bare {
                 source: reset.client,
@@ -44,8 +46,19 @@ impl Director {
                 acknowledged: position.server_next,
                 flags: TcpFlags::RST | TcpFlags::ACK,
             };
-            if let Ok(hop) = self.hop_to_server(reset.server, reset.destination.address) {
-                self.send_bare(&hop, &to_server, outbox);
+            let packet = self.bare(&to_server);
+            let (server, to) = (reset.server, reset.destination.address);
+            if reset.forward == ForwardMethod::Tunnel {
+                let flow = FlowKey {
+                    protocol: Protocol::TCP,
+                    source: reset.client.address,
+                    source_port: reset.client.port,
+                    destination: reset.virtual_end.address,
+                    destination_port: reset.virtual_end.port,
+                };
+                self.send_own_by_tunnel(now, server, to, &flow, &packet, outbox);
+            } else if let Ok(hop) = self.hop_to_server(server, to) {
+                self.send_own(&hop, &[&packet], outbox);
             }
         }
     }
@@ -82,7 +95,8 @@ impl Director {
         };
         let client = connection.client().address;
         if let Some(hop) = self.own_hop(client, arrival.seen) {
-            self.send_bare(&hop, &answer, outbox);
+            let packet = self.bare(&answer);
+            self.send_own(&hop, &[&packet], outbox);
         }
     }
 
@@ -101,7 +115,7 @@ impl Director {
         }
     }
 
-    fn send_bare(&mut self, hop: &crate::core::net::Hop, bare: &Bare, outbox: &mut Outbox) {
+    fn bare(&mut self, bare: &Bare) -> Vec<u8> {
         self.identification = self.identification.wrapping_add(1);
         let address = |address: Addr| address.to_v4_bytes();
         let (source, destination) = (
@@ -128,7 +142,7 @@ impl Director {
             source,
             destination,
         };
-        self.send_own(hop, &[&header.to_bytes(segment.len()), &segment], outbox);
+        [&header.to_bytes(segment.len())[..], &segment].concat()
     }
 }
 

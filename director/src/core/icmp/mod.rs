@@ -2,6 +2,7 @@
 //! `icmp_send`).
 
 mod limit;
+mod tunnel;
 
 pub use limit::{Limiter, Limits};
 
@@ -12,11 +13,12 @@ use shared::wire::icmpv4::{self, Error};
 use shared::wire::ipv4::{self, Packet};
 use shared::wire::transport::{self, Port};
 
-use super::balancer::Direction;
+use super::balancer::{ConnectionId, Direction};
 use super::connection::Endpoint;
 use super::director::{Arrival, Director, MIN_MTU};
 use super::forward::{decrement_ttl, nowhere};
 use super::frame::Frame;
+use super::net::{Mac, PortId};
 use super::operation::ForwardMethod;
 use super::reason::Reason;
 use super::verdict::{Outbox, Verdict};
@@ -39,6 +41,9 @@ impl Director {
         let receiver = Addr::from_v4_bytes(packet.destination());
         if !icmpv4::is_error(message) {
             return Verdict::Local;
+        }
+        if let Some(verdict) = self.icmp_about_tunnel(now, frame, outbox) {
+            return verdict;
         }
         let Some(quoted) = message.get(icmpv4::HEADER..).and_then(quoted_flow) else {
             return Verdict::Local;
@@ -74,6 +79,9 @@ impl Director {
             Ok(hop) => hop,
             Err(reason) => return nowhere(method, reason),
         };
+        if method == ForwardMethod::Tunnel {
+            return self.error_by_tunnel(now, id, hop, frame, outbox);
+        }
         let too_big = bytes > hop.mtu.max(MIN_MTU);
         if too_big && dont_fragment {
             return Verdict::Drop(Reason::TooBig);
@@ -104,7 +112,8 @@ impl Director {
         self.complain(arrival, Error::PortUnreachable, speaker, frame, outbox);
     }
 
-    /// Sends an error about the packet in hand to whoever sent it, as often as the kernel would.
+    /// Sends an error about the packet in hand to whoever sent it, as often as the kernel would. Returns the
+    /// bytes of the packet that was sent, or 0.
     pub(super) fn complain(
         &mut self,
         arrival: Arrival,
@@ -112,21 +121,35 @@ impl Director {
         speaker: Option<Addr>,
         frame: &Frame<'_>,
         outbox: &mut Outbox,
-    ) {
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
-            return;
+    ) -> u32 {
+        let (now, seen) = (arrival.now, arrival.seen);
+        self.complain_about(now, seen, error, speaker, frame.packet(), outbox)
+    }
+
+    /// The same about any packet, or the beginning of one. `seen` is the way to its sender, should it be
+    /// on the link.
+    pub(super) fn complain_about(
+        &mut self,
+        now: Time,
+        seen: Option<(PortId, Mac)>,
+        error: Error,
+        speaker: Option<Addr>,
+        quoted: &[u8],
+        outbox: &mut Outbox,
+    ) -> u32 {
+        let Ok(packet) = Packet::new_lenient(quoted) else {
+            return 0;
         };
         let to = Addr::from_v4_bytes(packet.source());
         let (Some(speaker), false) = (speaker, is_nobody(packet.source())) else {
-            return;
+            return 0;
         };
-        if packet.fragment_offset() != 0 || !self.limiter.allows(arrival.now, to, error) {
-            return;
+        if packet.fragment_offset() != 0 || !self.limiter.allows(now, to, error) {
+            return 0;
         }
-        let Some(hop) = self.own_hop(to, arrival.seen) else {
-            return;
+        let Some(hop) = self.own_hop(to, seen) else {
+            return 0;
         };
-        let quoted = frame.packet();
         let most = MOST_BYTES.min(hop.mtu.max(MIN_MTU) as usize) - HEADERS;
         let message = error.message(&quoted[..quoted.len().min(most)]);
         self.identification = self.identification.wrapping_add(1);
@@ -141,6 +164,25 @@ impl Director {
         };
         let header = header.to_bytes(message.len());
         self.send_own(&hop, &[&header, &message], outbox);
+        (header.len() + message.len()) as u32
+    }
+
+    /// The same about a client's packet of a connection whose replies do not pass the director. That
+    /// the error leaves counts as if one did (`ip_vs_out_icmp` finds the connection by it).
+    #[cold]
+    pub(super) fn complain_for_server(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        error: Error,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let speaker = self.balancer.connection(id).virtual_endpoint().address;
+        let bytes = self.complain(arrival, error, Some(speaker), frame, outbox);
+        if bytes != 0 {
+            self.balancer.count_related(id, Direction::Reply, bytes);
+        }
     }
 }
 

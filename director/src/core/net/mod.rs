@@ -39,7 +39,7 @@ impl fmt::Debug for Mac {
 }
 
 /// One of the host's Ethernet interfaces, as a small number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PortId(pub u16);
 
 /// What the director knows of an Ethernet interface.
@@ -355,6 +355,28 @@ impl Network {
             .or_else(|| candidates().find(|(_, (at, _))| Some(*at) == ifindex))
             .or_else(|| candidates().next())
             .map(|(address, _)| address)
+    }
+
+    /// The address that the host's own packets to `to` carry when they leave by `port`: what the route
+    /// says, else one of the port's.
+    pub fn source_towards(&self, port: PortId, to: Addr) -> Option<Addr> {
+        let route = self.routes.find(to);
+        let said = route.and_then(|route| route.source);
+        said.or_else(|| {
+            let neighbour = match route.map(|route| route.kind) {
+                Some(RouteKind::Unicast {
+                    gateway: Some(gateway),
+                    ..
+                }) if gateway.family() == to.family() => gateway,
+                _ => to,
+            };
+            self.source_for(Some(port), neighbour)
+        })
+    }
+
+    /// Changes whenever what was worked out from routes, addresses and ports must be worked out anew.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// What is known of a port.

@@ -61,6 +61,8 @@ pub struct RouteInfo {
     pub kind: RouteKind,
     /// The route's own limit, if it has one, bytes.
     pub mtu: Option<u32>,
+    /// What the host's own packets call themselves that go this way, if the route says so.
+    pub source: Option<Addr>,
 }
 
 /// What a route does.

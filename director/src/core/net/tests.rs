@@ -34,6 +34,7 @@ fn route(destination: &str, ifindex: u32, gateway: Option<&str>, metric: u32) ->
             gateway: gateway.map(addr),
         },
         mtu: None,
+        source: None,
     }
 }
 

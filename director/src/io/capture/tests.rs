@@ -42,6 +42,21 @@ fn set() -> CaptureSet {
             address: rip,
             port: 0,
         },
+        CaptureKey::Tunnel {
+            protocol: Protocol::UDP,
+            address: rip,
+            port: 5300,
+        },
+        CaptureKey::Tunnel {
+            protocol: Protocol(47),
+            address: rip,
+            port: 0,
+        },
+        CaptureKey::Tunnel {
+            protocol: Protocol(4),
+            address: other_vip,
+            port: 0,
+        },
         CaptureKey::Local { address: vip },
         CaptureKey::Local { address: host },
     ] {
@@ -186,7 +201,7 @@ fn packet(random: &mut Random, outer: bool) -> Vec<u8> {
     let protocol = if icmp {
         1
     } else {
-        random.of(&[6, 6, 6, 17, 17, 132, 47])
+        random.of(&[6, 6, 6, 17, 17, 132, 47, 4])
     };
     let fragment: u16 = if random.one_in(4) {
         random.of(&[0x2000, 0x0001, 0x2001, 0x1fff, 0x0100, 0x8000])

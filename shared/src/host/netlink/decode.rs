@@ -145,6 +145,7 @@ pub(super) fn route(body: &[u8]) -> Result<Option<Route>, Fault> {
         link: None,
         gateway: None,
         source: None,
+        mtu: None,
         metric: 0,
         tos: header.tos,
         protocol: header.protocol.into(),
@@ -160,11 +161,23 @@ pub(super) fn route(body: &[u8]) -> Result<Option<Route>, Fault> {
             libc::RTA_DST => route.destination.address = ip(family, value)?,
             libc::RTA_PREFSRC => route.source = Some(ip(family, value)?),
             libc::RTA_PRIORITY => route.metric = parse_u32(value)?,
+            libc::RTA_METRICS => route.mtu = mtu(value)?,
             libc::RTA_MULTIPATH => multipath(family, value, &mut route)?,
             _ => next_hop_attribute(family, &attribute, &mut route)?,
         }
     }
     Ok(Some(route))
+}
+
+/// The MTU among a route's metrics; 0 says that there is none.
+fn mtu(metrics: &[u8]) -> Result<Option<u32>, Fault> {
+    for metric in NlasIterator::new(metrics) {
+        let metric = metric?;
+        if metric.kind() == RTAX_MTU {
+            return Ok(Some(parse_u32(metric.value())?).filter(|&mtu| mtu != 0));
+        }
+    }
+    Ok(None)
 }
 
 /// A neighbour; `None` for other families (a bridge's forwarding table) and proxies.
@@ -328,6 +341,8 @@ fn is_dead(flags: u32) -> bool {
 
 // Sizes of ifinfomsg, ifaddrmsg, rtmsg, ndmsg, fib_rule_hdr and rtnexthop.
 const TC_HEADER_BYTES: usize = 20;
+/// `include/uapi/linux/rtnetlink.h`
+const RTAX_MTU: u16 = 2;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_NAME: u16 = 7;

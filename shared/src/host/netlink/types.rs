@@ -68,6 +68,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Address that the host's own packets leave with, if the route says so.
     pub source: Option<IpAddr>,
+    /// Largest packet that the route takes (`RTAX_MTU`), bytes, if it says so. Told, never asked for.
+    pub mtu: Option<u32>,
     /// Among routes of one table and destination the smallest wins.
     pub metric: u32,
     /// The route is for this type of service alone; 0: for all.
@@ -94,6 +96,7 @@ impl Route {
             link: None,
             gateway: None,
             source: None,
+            mtu: None,
             metric: 0,
             tos: 0,
             protocol: super::OUR_PROTOCOL,

@@ -135,7 +135,9 @@ impl<'a> Story<'a> {
             .director
             .handle_frame(self.now, port, &mut frame, &mut self.outbox);
         let wire = frame.wire_bytes().to_vec();
-        let around = [&buffer[..HEADROOM], &buffer[end..]].concat();
+        // A tunnel's outer headers go in front.
+        let start = frame.wire_range().start;
+        let around = [&buffer[..start], &buffer[end..]].concat();
         assert!(
             around.iter().all(|&byte| byte == HEADROOM_FILL),
             "written beside the frame"
@@ -230,7 +232,15 @@ impl<'a> Story<'a> {
         {
             checks::outgoing(&self.director, only, 0);
         }
-        for frame in frames {
+        let port = self.outbox.train().port();
+        let train: Vec<Outgoing> = self
+            .outbox
+            .train()
+            .frames()
+            .map(|frame| Outgoing::Transmit(port, frame.to_vec()))
+            .collect();
+        self.outbox.train_mut().clear();
+        for frame in train.into_iter().chain(frames) {
             checks::outgoing(&self.director, &frame, self.widest);
             let bytes = match frame {
                 Outgoing::Transmit(_, bytes) | Outgoing::Local(bytes) => bytes,

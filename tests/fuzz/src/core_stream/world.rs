@@ -278,5 +278,6 @@ fn route(destination: [u8; 4], length: u8, ifindex: u32, gateway: Option<[u8; 4]
             gateway: gateway.map(Addr::from_v4_bytes),
         },
         mtu: None,
+        source: None,
     }
 }

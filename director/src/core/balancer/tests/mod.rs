@@ -197,6 +197,8 @@ fn operation(command: &str) -> Operation {
     let server = || {
         let forward = if words.contains(&"-m") {
             ForwardMethod::Nat
+        } else if words.contains(&"-i") {
+            ForwardMethod::Tunnel
         } else {
             ForwardMethod::Direct
         };

@@ -12,6 +12,11 @@ fn direct_routing_connections_move_as_the_kernels() {
     replay(include_str!("../../../../tests/golden/states/dr.out"), 150);
 }
 
+#[test]
+fn tunnelled_connections_move_as_the_kernels() {
+    replay(include_str!("../../../../tests/golden/states/tun.out"), 150);
+}
+
 /// `packet_ms` is about what a packet and its listings took when this was recorded.
 fn replay(transcript: &str, packet_ms: u64) {
     let packet_time = Duration::from_millis(packet_ms);

@@ -145,7 +145,7 @@ fn too_big_and_not_to_be_fragmented() {
 }
 
 /// An ICMP message from somebody about a packet.
-fn about(quoted: &[u8], error: Error, from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
+pub(super) fn about(quoted: &[u8], error: Error, from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
     let message = error.message(quoted);
     let header = ipv4::Header {
         tos: 0,

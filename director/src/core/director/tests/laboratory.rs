@@ -107,6 +107,7 @@ pub(super) fn route(
             gateway: gateway.map(Addr::from_v4_bytes),
         },
         mtu: None,
+        source: None,
     })
 }
 

@@ -1,0 +1,150 @@
+//! Frames of many segments, cut into them: where nobody behind the director can
+//! (`tcp_gso_segment`, `__udp_gso_segment`, `inet_gso_segment`).
+
+use shared::addr::Protocol;
+use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
+use shared::wire::{checksum, ethernet, ipv4, transport};
+
+use super::Headers;
+
+/// A packet that is to be cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segments<'a> {
+    protocol: Protocol,
+    ip: &'a [u8],
+    transport: &'a [u8],
+    payload: &'a [u8],
+    /// Payload bytes of each segment but the last.
+    size: usize,
+    /// Of the transport checksum, in its header.
+    checksum_at: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// Of a packet whose virtio header speaks of its own TCP or UDP segments; none of another.
+    pub(super) fn of(
+        packet: &'a [u8],
+        vnet: VnetHeader,
+        headers: &Headers,
+    ) -> Option<Segments<'a>> {
+        let (ip, segment) = packet.split_at_checked(headers.ip_header)?;
+        let (header, checksum_at) = match (headers.flow.protocol, vnet.gso_type & !ECN) {
+            (Protocol::TCP, TCP_V4) => {
+                let words = usize::from(*segment.get(DATA_OFFSET)? >> 4);
+                (words * 4, transport::TCP_CHECKSUM)
+            }
+            (Protocol::UDP, UDP_L4) => (transport::UDP_HEADER, transport::UDP_CHECKSUM),
+            _ => return None,
+        };
+        let start = ethernet::LENGTH + headers.ip_header;
+        let own =
+            (usize::from(vnet.csum_start), usize::from(vnet.csum_offset)) == (start, checksum_at);
+        (own && vnet.is_partial() && vnet.gso_size != 0).then_some(())?;
+        let (transport, payload) = segment.split_at_checked(header)?;
+        let segments = Segments {
+            protocol: headers.flow.protocol,
+            ip,
+            transport,
+            payload,
+            size: usize::from(vnet.gso_size),
+            checksum_at,
+        };
+        (segments.count() <= MOST_SEGMENTS).then_some(segments)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.payload.len().div_ceil(self.size).max(1)
+    }
+
+    /// Bytes of the largest, an IP packet.
+    pub(super) fn largest(&self) -> usize {
+        self.ip.len() + self.transport.len() + self.size.min(self.payload.len())
+    }
+
+    /// What is still to be done to each of them: the transport checksum, whose field holds the pseudo
+    /// header's sum.
+    pub(super) fn vnet(&self) -> VnetHeader {
+        VnetHeader {
+            flags: NEEDS_CSUM,
+            csum_start: (ethernet::LENGTH + self.ip.len()) as u16,
+            csum_offset: self.checksum_at as u16,
+            ..VnetHeader::default()
+        }
+    }
+
+    /// Appends a segment, an IP packet, by its number.
+    pub(super) fn append(&self, number: usize, into: &mut Vec<u8>) {
+        let (first, last) = (number == 0, number + 1 == self.count());
+        let from = (number * self.size).min(self.payload.len());
+        let to = (from + self.size).min(self.payload.len());
+        let payload = &self.payload[from..to];
+        let behind_ip = self.transport.len() + payload.len();
+        let at = into.len();
+        into.extend_from_slice(self.ip);
+        into.extend_from_slice(self.transport);
+        into.extend_from_slice(payload);
+        let (ip, segment) = into[at..].split_at_mut(self.ip.len());
+        let identification = transport::field(ip, IDENTIFICATION).unwrap_or(0);
+        transport::set_field(ip, TOTAL_LENGTH, (ip.len() + behind_ip) as u16);
+        transport::set_field(
+            ip,
+            IDENTIFICATION,
+            identification.wrapping_add(number as u16),
+        );
+        transport::set_field(ip, HEADER_CHECKSUM, 0);
+        let sum = checksum::checksum(ip);
+        transport::set_field(ip, HEADER_CHECKSUM, sum);
+        if self.protocol == Protocol::TCP {
+            let sequence =
+                transport::field(segment, SEQUENCE).zip(transport::field(segment, SEQUENCE + 2));
+            let (high, low) = sequence.unwrap_or((0, 0));
+            let sequence = (u32::from(high) << 16 | u32::from(low)).wrapping_add(from as u32);
+            transport::set_field(segment, SEQUENCE, (sequence >> 16) as u16);
+            transport::set_field(segment, SEQUENCE + 2, sequence as u16);
+            if !first {
+                segment[FLAGS] &= !CWR;
+            }
+            if !last {
+                segment[FLAGS] &= !(FIN | PSH);
+            }
+        } else {
+            transport::set_field(segment, UDP_LENGTH, behind_ip as u16);
+        }
+        let pseudo = match (
+            self.ip[SOURCE..].first_chunk(),
+            self.ip[DESTINATION..].first_chunk(),
+        ) {
+            (Some(&source), Some(&destination)) => {
+                checksum::pseudo_v4(source, destination, self.protocol.0, behind_ip as u16)
+            }
+            _ => 0,
+        };
+        transport::set_field(segment, self.checksum_at, checksum::fold(pseudo));
+    }
+}
+
+// virtio 1.2 section 5.1.6.2
+const TCP_V4: u8 = 1;
+const UDP_L4: u8 = 5;
+const ECN: u8 = 0x80;
+
+/// A frame of 64 KiB with the smallest segments that Linux sends (48 bytes) has less.
+const MOST_SEGMENTS: usize = 2048;
+
+const TOTAL_LENGTH: usize = 2;
+const IDENTIFICATION: usize = 4;
+const HEADER_CHECKSUM: usize = 10;
+const SOURCE: usize = 12;
+const DESTINATION: usize = ipv4::MIN_HEADER - 4;
+
+const SEQUENCE: usize = 4;
+const DATA_OFFSET: usize = 12;
+const FLAGS: usize = 13;
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
+const UDP_LENGTH: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! Forwarding by tunnel: the packet travels inside another one to a real server that holds the VIP itself
+//! (`ip_vs_tunnel_xmit`). What is remembered of the way there is in [`Tunnels`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::addr::{Addr, FlowKey};
+use shared::time::Time;
+use shared::wire::icmpv4::Error;
+use shared::wire::ipv4::Packet;
+use shared::wire::vnet::{self, VnetHeader};
+
+use super::outer::{self, Label, Outer};
+use super::segments::Segments;
+use super::{cut, decrement_ttl};
+use crate::core::arena::Id;
+use crate::core::balancer::{ConnectionId, Direction};
+use crate::core::director::{Arrival, Director, Headers, MIN_MTU};
+use crate::core::frame::{self, Frame};
+use crate::core::net::{Hop, Mac, Network};
+use crate::core::reason::Reason;
+use crate::core::server::ServerId;
+use crate::core::verdict::{Outbox, Verdict};
+
+/// What is known of the ways to real servers behind tunnels.
+#[derive(Debug, Default)]
+pub(in crate::core) struct Tunnels {
+    /// By the number of the real server.
+    paths: Vec<Option<Path>>,
+    /// Path MTUs that routers have told.
+    learned: BTreeMap<Addr, Learned>,
+    /// Changes with them.
+    revision: u32,
+}
+
+/// The way to a real server, as long as neither routes nor path MTUs change.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    to: Addr,
+    source: [u8; 4],
+    learned: Option<Learned>,
+    generation: u32,
+    revision: u32,
+}
+
+/// A path MTU that a router has told.
+#[derive(Debug, Clone, Copy)]
+struct Learned {
+    mtu: u32,
+    until: Time,
+}
+
+impl Tunnels {
+    /// The way to a real server. None if the host has no address to call itself by.
+    fn path(&mut self, network: &Network, hop: &Hop, server: ServerId, to: Addr) -> Option<Path> {
+        let at = server.number() as usize;
+        let (generation, revision) = (network.generation(), self.revision);
+        if let Some(&Some(path)) = self.paths.get(at)
+            && (path.to, path.generation, path.revision) == (to, generation, revision)
+        {
+            return Some(path);
+        }
+        let path = Path {
+            to,
+            source: network.source_towards(hop.port, to)?.to_v4_bytes(),
+            learned: self.learned.get(&to).copied(),
+            generation,
+            revision,
+        };
+        if self.paths.len() <= at {
+            self.paths.resize(at + 1, None);
+        }
+        self.paths[at] = Some(path);
+        Some(path)
+    }
+
+    /// A router says that packets to a real server must not have more than `mtu` bytes. Anybody may say
+    /// so; hence nothing below the kernel's `net.ipv4.route.min_pmtu` is believed.
+    pub(in crate::core) fn learn(&mut self, now: Time, to: Addr, mtu: u32) {
+        self.learned.retain(|_, learned| now < learned.until);
+        let learned = Learned {
+            mtu: mtu.max(LEAST_LEARNED),
+            until: now + LEARNED_FOR,
+        };
+        let former = self.learned.get(&to);
+        if former.is_some_and(|former| former.mtu < learned.mtu) {
+            return;
+        }
+        self.learned.insert(to, learned);
+        self.revision = self.revision.wrapping_add(1);
+    }
+}
+
+impl Path {
+    /// Bytes of the largest outer packet.
+    fn mtu(&self, now: Time, hop: &Hop) -> u32 {
+        let told = self.learned.filter(|learned| now < learned.until);
+        told.map_or(hop.mtu, |learned| learned.mtu.min(hop.mtu))
+    }
+}
+
+/// A tunnel with everything that its next packet needs.
+struct Way {
+    hop: Hop,
+    outer: Outer,
+    /// Bytes of the largest outer packet.
+    mtu: u32,
+}
+
+impl Director {
+    /// Sends a client's packet of a tunnelled connection on its way; it has been counted.
+    #[inline(never)]
+    pub(super) fn forward_by_tunnel(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        hop: Hop,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        if headers.ttl <= 1 {
+            self.complain_for_server(arrival, id, Error::TimeExceeded, frame, outbox);
+            return Verdict::Drop(Reason::TtlExceeded);
+        }
+        let connection = self.balancer.connection(id);
+        let (server, to) = (connection.server(), connection.destination().address);
+        let followed = connection.is_followed();
+        let Some(way) = self.way(arrival.now, server, to, hop, &headers.flow) else {
+            return Verdict::Drop(Reason::NoRoute);
+        };
+        let vnet = frame.vnet();
+        let room = way.room(vnet);
+        if room < MIN_MTU {
+            return Verdict::Drop(Reason::TooBig);
+        }
+        let discovers = self.balancer.sysctl().pmtu_disc != 0;
+        if discovers && headers.dont_fragment && headers.largest(vnet, frame) > room as usize {
+            decrement_ttl(frame);
+            let mtu = u16::try_from(room).unwrap_or(u16::MAX);
+            let error = Error::FragmentationNeeded { mtu };
+            self.complain_for_server(arrival, id, error, frame, outbox);
+            return Verdict::Drop(Reason::TooBig);
+        }
+        if followed {
+            self.follow_position(id, Direction::Request, headers, frame);
+        }
+        decrement_ttl(frame);
+        if vnet.is_gso() {
+            return self.encapsulate_segments(&way, headers, frame, outbox);
+        }
+        self.encapsulate(&way, frame, outbox)
+    }
+
+    /// Sends an ICMP error about a tunnelled connection, which a client or a router on its side has sent,
+    /// to the real server.
+    pub(in crate::core) fn error_by_tunnel(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        hop: Hop,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let connection = self.balancer.connection(id);
+        let (server, to) = (connection.server(), connection.destination().address);
+        let flow = connection.request();
+        let Some(way) = self.way(now, server, to, hop, &flow) else {
+            return Verdict::Drop(Reason::NoRoute);
+        };
+        decrement_ttl(frame);
+        self.encapsulate(&way, frame, outbox)
+    }
+
+    /// Sends a packet of the director's own, one of a client's flow, through the tunnel to a real server.
+    pub(super) fn send_own_by_tunnel(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        to: Addr,
+        flow: &FlowKey,
+        packet: &[u8],
+        outbox: &mut Outbox,
+    ) {
+        let way = match self.hop_to_server(server, to) {
+            Ok(hop) => self.way(now, server, to, hop, flow),
+            Err(_) => None,
+        };
+        if let Some(way) = way {
+            self.encapsulate_copy(&way, packet, VnetHeader::default(), outbox);
+        }
+    }
+
+    /// Bytes of the largest packet that fits through the tunnel of a connection, encapsulated in `overhead`
+    /// bytes.
+    pub(in crate::core) fn room_in_tunnel(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        overhead: u32,
+    ) -> Option<u32> {
+        let connection = self.balancer.connection(id);
+        let (server, to) = (connection.server(), connection.destination().address);
+        let flow = connection.request();
+        let hop = self.hop_to_server(server, to).ok()?;
+        let mtu = self.way(now, server, to, hop, &flow)?.mtu;
+        Some(if mtu > MIN_MTU + overhead {
+            mtu - overhead
+        } else {
+            mtu
+        })
+    }
+
+    fn way(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        to: Addr,
+        hop: Hop,
+        flow: &FlowKey,
+    ) -> Option<Way> {
+        let path = self.tunnels.path(&self.network, &hop, server, to)?;
+        let outer = Outer {
+            tunnel: self.balancer.tunnel_of(server),
+            source: path.source,
+            destination: to.to_v4_bytes(),
+            flow_port: outer::flow_port(flow),
+        };
+        let mtu = path.mtu(now, &hop);
+        Some(Way { hop, outer, mtu })
+    }
+
+    /// Puts a packet of one segment into a tunnel. It is ready but for that.
+    fn encapsulate(&mut self, way: &Way, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+        let vnet = frame.vnet();
+        let overhead = way.outer.overhead(vnet.is_partial());
+        if frame.packet().len() + overhead > way.mtu.max(MIN_MTU) as usize {
+            // The receiver puts the pieces together before it looks inside.
+            cut::complete(frame);
+            return self.encapsulate_in_pieces(way, frame.packet(), outbox);
+        }
+        if !frame.prepend(overhead) {
+            return self.encapsulate_copy(way, frame.packet(), vnet, outbox);
+        }
+        let label = self.label(frame.packet().get(overhead..));
+        let left = way.outer.write(frame.packet_mut(), vnet, label);
+        frame.set_vnet(left);
+        self.send(&way.hop, frame)
+    }
+
+    /// The same where there is no room in front of the packet: it is one that waited, or the director's own.
+    #[cold]
+    fn encapsulate_copy(
+        &mut self,
+        way: &Way,
+        inner: &[u8],
+        vnet: VnetHeader,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let mut packet = vec![0; way.outer.overhead(vnet.is_partial())];
+        packet.extend(inner);
+        let label = self.label(Some(inner));
+        let left = way.outer.write(&mut packet, vnet, label);
+        let destination = way.hop.destination.unwrap_or_default();
+        let bytes = frame::compose(destination, way.hop.source, left, &[&packet]);
+        self.post(&way.hop, bytes, outbox);
+        Verdict::Consumed
+    }
+
+    /// Puts a packet that is too big into a tunnel; the outer packet leaves in pieces. Nothing of its
+    /// checksum is left to be done.
+    #[cold]
+    fn encapsulate_in_pieces(&mut self, way: &Way, inner: &[u8], outbox: &mut Outbox) -> Verdict {
+        let whole = VnetHeader::default();
+        let mut packet = vec![0; way.outer.overhead(false)];
+        if packet.len() + inner.len() > usize::from(u16::MAX) {
+            return Verdict::Drop(Reason::TooBig);
+        }
+        packet.extend(inner);
+        let label = self.label(Some(inner));
+        way.outer.write(&mut packet, whole, label);
+        let destination = way.hop.destination.unwrap_or_default();
+        for piece in cut::pieces(&packet, way.mtu.max(MIN_MTU) as usize) {
+            let bytes = frame::compose(destination, way.hop.source, whole, &[&piece]);
+            self.post(&way.hop, bytes, outbox);
+        }
+        Verdict::Consumed
+    }
+
+    /// Cuts a frame of many segments and puts each of them into the tunnel.
+    fn encapsulate_segments(
+        &mut self,
+        way: &Way,
+        headers: &Headers,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let vnet = frame.vnet();
+        let Some(segments) = Segments::of(frame.packet(), vnet, headers) else {
+            return Verdict::Drop(Reason::Unsegmentable);
+        };
+        let segment_vnet = segments.vnet();
+        let overhead = way.outer.overhead(true);
+        let fits = segments.largest() + overhead <= way.mtu.max(MIN_MTU) as usize;
+        let Some(destination) = way.hop.destination.filter(|_| fits) else {
+            return self.encapsulate_one_by_one(way, &segments, outbox);
+        };
+        let ethernet = frame::headers(destination, way.hop.source, VnetHeader::default());
+        for number in 0..segments.count() {
+            let label = self.label(Some(frame.packet()));
+            outbox.train_mut().push(way.hop.port, |bytes| {
+                let at = bytes.len();
+                bytes.extend_from_slice(&ethernet);
+                bytes.resize(bytes.len() + overhead, 0);
+                segments.append(number, bytes);
+                let packet = at + frame::HEADERS;
+                let left = way.outer.write(&mut bytes[packet..], segment_vnet, label);
+                bytes[at..at + vnet::LENGTH].copy_from_slice(&left.to_bytes());
+            });
+        }
+        Verdict::Consumed
+    }
+
+    /// Segments that wait for a neighbour, or that are too big and leave in pieces.
+    #[cold]
+    fn encapsulate_one_by_one(
+        &mut self,
+        way: &Way,
+        segments: &Segments<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let mut packet = Vec::new();
+        for number in 0..segments.count() {
+            packet.clear();
+            segments.append(number, &mut packet);
+            let (nobody, vnet) = (Mac::default(), segments.vnet());
+            let mut bytes = frame::compose(nobody, nobody, vnet, &[&packet]);
+            let end = bytes.len();
+            let Some(mut frame) = Frame::new(&mut bytes, 0, end) else {
+                continue;
+            };
+            cut::complete(&mut frame);
+            self.encapsulate_in_pieces(way, frame.packet(), outbox);
+        }
+        Verdict::Consumed
+    }
+
+    /// What the outer header says of its own: a packet that is not to be fragmented needs no
+    /// identification (RFC 6864), and the kernel gives it none.
+    fn label(&mut self, inner: Option<&[u8]>) -> Label {
+        let asks = inner.is_some_and(|inner| {
+            Packet::new_lenient(inner).is_ok_and(|inner| inner.dont_fragment())
+        });
+        let dont_fragment = asks && self.balancer.sysctl().pmtu_disc != 0;
+        if dont_fragment {
+            return Label {
+                identification: 0,
+                dont_fragment,
+            };
+        }
+        self.identification = self.identification.wrapping_add(1);
+        Label {
+            identification: self.identification,
+            dont_fragment,
+        }
+    }
+}
+
+impl Way {
+    /// Bytes of the largest packet that fits inside.
+    fn room(&self, vnet: VnetHeader) -> u32 {
+        let overhead = self.outer.overhead(vnet.is_partial());
+        self.mtu.saturating_sub(overhead as u32)
+    }
+}
+
+/// `net.ipv4.route.mtu_expires`
+const LEARNED_FOR: Duration = Duration::from_secs(600);
+/// `net.ipv4.route.min_pmtu`
+const LEAST_LEARNED: u32 = 552;
