@@ -344,15 +344,12 @@ pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
 pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
     let what = match (spec.forward, spec.key.address) {
         (ForwardMethod::Tunnel, _) => "forwarding by tunnel",
-        (ForwardMethod::FullNat, _) => "forwarding by FULLNAT",
         (ForwardMethod::Bypass, _) => "a bypass by hand",
         (ForwardMethod::Nat, IpAddr::V4(address)) if address.is_loopback() => {
             "NAT to the director itself"
         }
         (_, IpAddr::V6(_)) => "an IPv6 real server",
-        (ForwardMethod::Nat | ForwardMethod::Direct | ForwardMethod::Local, IpAddr::V4(_)) => {
-            return Ok(());
-        }
+        (_, IpAddr::V4(_)) => return Ok(()),
     };
     Err(OperationError::NotYet(format!("{what} ({})", spec.key)))
 }

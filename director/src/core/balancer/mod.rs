@@ -10,6 +10,7 @@ mod administration;
 mod bypass;
 mod defence;
 mod half_open;
+mod local;
 mod persistence;
 mod schedule;
 mod settings;
@@ -31,9 +32,10 @@ use super::arena::Arena;
 use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
+use super::local_ports::LocalPorts;
 use super::marks::Marks;
 use super::net::CachedHop;
-use super::operation::{ForwardMethod, ServiceKey};
+use super::operation::ServiceKey;
 use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
 use super::random::Random;
@@ -73,6 +75,11 @@ pub enum Class {
     NotOurs,
     /// A service's, but no real server can take it: the client is told that the port is unreachable.
     NoServer,
+    /// A service's, but no local port is left to talk to its real server; the client is told that the port
+    /// is unreachable.
+    NoPort,
+    /// To a local address of FULLNAT, of no connection; a sender of TCP is told so by a reset.
+    NoConnection,
     /// A service's, and it is dropped.
     Drop(Reason),
 }
@@ -109,6 +116,7 @@ pub struct Balancer {
     deny: Deny,
     marks: Marks,
     captures: CaptureSet,
+    locals: LocalPorts,
     /// The real servers behind NAT, each with the number of its services.
     real_servers: BTreeMap<RealKey, u32>,
     random: Random,
@@ -143,6 +151,7 @@ impl Balancer {
             deny: Deny::default(),
             marks: Marks::default(),
             captures: CaptureSet::default(),
+            locals: LocalPorts::default(),
             real_servers: BTreeMap::new(),
             // Nothing about the key can be told from what it brings.
             random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
@@ -193,7 +202,7 @@ impl Balancer {
         count(server, service, &mut self.traffic, direction, ip_bytes);
         let seen = match (direction, connection.forward()) {
             (Direction::Reply, _) => Seen::Output,
-            (Direction::Request, ForwardMethod::Nat) => Seen::Input,
+            (Direction::Request, method) if method.is_nat() => Seen::Input,
             (Direction::Request, _) => Seen::InputOnly,
         };
         let before = connection.state();
@@ -356,7 +365,7 @@ fn is_reused(connection: &Connection, conn_reuse_mode: i32) -> bool {
         _ if conn_reuse_mode == 0 || connection.controller().is_some() => false,
         State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
         State::Tcp(TcpState::FinWait) => {
-            conn_reuse_mode & 2 != 0 && connection.forward() != ForwardMethod::Nat
+            conn_reuse_mode & 2 != 0 && !connection.forward().is_nat()
         }
         State::Tcp(_) | State::Udp => false,
     }

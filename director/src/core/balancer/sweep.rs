@@ -16,6 +16,8 @@ use crate::core::server::ServerId;
 pub struct Reset {
     /// Who it is.
     pub client: Endpoint,
+    /// As whom the server knows the client.
+    pub known_client: Endpoint,
     /// Whom the client believes to talk to.
     pub virtual_end: Endpoint,
     /// Whom it talks to.
@@ -136,8 +138,13 @@ impl Balancer {
     fn reset(&mut self, now: Time, id: ConnectionId) {
         let connection = self.connection(id);
         if let State::Tcp(_) = connection.state() {
+            let known_client = match connection.forward() {
+                ForwardMethod::FullNat => self.local_end(connection),
+                _ => connection.client(),
+            };
             self.resets.push(Reset {
                 client: connection.client(),
+                known_client,
                 virtual_end: connection.virtual_endpoint(),
                 destination: connection.destination(),
                 server: connection.server(),

@@ -33,10 +33,11 @@ impl Director {
         let (method, server) = (connection.forward(), connection.server());
         let followed = connection.is_followed();
         let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
+        let client = connection.client();
         if direction == Direction::Request {
-            // Where the client of a NAT connection is, now that its own frame is at hand: the
+            // Where the client of such a connection is, now that its own frame is at hand: the
             // replies have no such frame.
-            if method == ForwardMethod::Nat && !self.network.is_current(&connection.client_hop) {
+            if method.is_nat() && !self.network.is_current(&connection.client_hop) {
                 self.learn_client(arrival, id);
             }
             self.count(arrival, id, direction, headers);
@@ -47,7 +48,7 @@ impl Director {
             }
             Direction::Request if method == ForwardMethod::Local => return Verdict::Local,
             Direction::Request => self.hop_to_server(server, destination.address),
-            Direction::Reply => self.hop_to_client(id, headers.flow.destination),
+            Direction::Reply => self.hop_to_client(id, client.address),
         };
         let hop = match hop {
             Ok(hop) => hop,
@@ -95,6 +96,13 @@ impl Director {
             }
             (ForwardMethod::Direct | ForwardMethod::Bypass, Direction::Request) => {
                 decrement_ttl(frame);
+            }
+            (ForwardMethod::FullNat, Direction::Request) => {
+                let local = self.balancer.local_end(self.balancer.connection(id));
+                nat::rewrite_both(frame, vnet, headers, local, destination);
+            }
+            (ForwardMethod::FullNat, Direction::Reply) => {
+                nat::rewrite_both(frame, vnet, headers, virtual_end, client);
             }
             _ => return Verdict::Drop(Reason::NoMethod),
         }

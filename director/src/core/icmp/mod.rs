@@ -58,7 +58,16 @@ impl Director {
             Direction::Request => connection.destination(),
             Direction::Reply => connection.virtual_endpoint(),
         };
-        if method == ForwardMethod::Nat && !checksum::verifies(message) {
+        // With FULLNAT the other end has another name as well.
+        let other = (method == ForwardMethod::FullNat).then(|| match direction {
+            Direction::Request => self.balancer.local_end(connection),
+            Direction::Reply => connection.client(),
+        });
+        let receiver = match (direction, other) {
+            (Direction::Reply, Some(client)) => client.address,
+            _ => receiver,
+        };
+        if method.is_nat() && !checksum::verifies(message) {
             return Verdict::Drop(Reason::IcmpChecksum);
         }
         // Counted where packets are, see `forward`. Nobody is told of a failure: it is an error
@@ -81,8 +90,8 @@ impl Director {
         if direction == Direction::Reply {
             self.balancer.count_related(id, direction, bytes);
         }
-        if method == ForwardMethod::Nat {
-            translate(frame, direction, end);
+        if method.is_nat() {
+            translate(frame, direction, end, other);
         }
         decrement_ttl(frame);
         if too_big {
@@ -162,8 +171,14 @@ fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
 }
 
 /// To the server: the receiver and the quoted sender become the server. To the client: the sender
-/// and the quoted receiver become the VIP. The quoted transport checksum stays as it is.
-fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
+/// and the quoted receiver become the VIP. With FULLNAT the other two become `other`. The quoted transport
+/// checksum stays as it is.
+fn translate(
+    frame: &mut Frame<'_>,
+    direction: Direction,
+    end: Endpoint,
+    other: Option<Endpoint>,
+) {
     let address = end.address.to_v4_bytes();
     let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
         return;
@@ -171,6 +186,13 @@ fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
     match direction {
         Direction::Request => packet.set_destination(address),
         Direction::Reply => packet.set_source(address),
+    }
+    if let Some(other) = other {
+        let address = other.address.to_v4_bytes();
+        match direction {
+            Direction::Request => packet.set_source(address),
+            Direction::Reply => packet.set_destination(address),
+        }
     }
     let message = packet.payload_mut();
     if let Some(quoted) = message.get_mut(icmpv4::HEADER..)
@@ -187,6 +209,20 @@ fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
             }
         };
         transport::set_port(quoted.rest_mut(), port, end.port);
+        if let Some(other) = other {
+            let address = other.address.to_v4_bytes();
+            let port = match port {
+                Port::Source => {
+                    quoted.set_destination(address);
+                    Port::Destination
+                }
+                Port::Destination => {
+                    quoted.set_source(address);
+                    Port::Source
+                }
+            };
+            transport::set_port(quoted.rest_mut(), port, other.port);
+        }
     }
     icmpv4::recompute(message);
 }

@@ -156,7 +156,6 @@ fn what_is_not_there_yet_is_named() {
     };
     for (forward, what) in [
         (ForwardMethod::Tunnel, "forwarding by tunnel"),
-        (ForwardMethod::FullNat, "forwarding by FULLNAT"),
     ] {
         let expected = format!("{what} (10.1.0.9:80) is not there yet");
         assert_eq!(server(forward, Tunnel::Ipip), expected);
