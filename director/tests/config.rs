@@ -282,7 +282,7 @@ server = [{ address = "10.0.0.1", weight = 0 }, { address = "10.0.0.2:81", forwa
 /// What is promised is told from what nobody has heard of.
 #[test]
 fn what_comes_later_says_so() {
-    for section in ["metrics", "agents", "fullnat", "sync"] {
+    for section in ["metrics", "agents", "sync"] {
         faults(
             &format!("[{section}]\n"),
             &format!("d.toml:1:2: `{section}' of the file is not there yet; leave it out"),

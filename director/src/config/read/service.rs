@@ -252,6 +252,7 @@ fn server(
     let forward = match forward? {
         "nat" => ForwardMethod::Nat,
         "local" => ForwardMethod::Local,
+        "fullnat" => ForwardMethod::FullNat,
         _ => ForwardMethod::Direct,
     };
     if forward == ForwardMethod::Direct

@@ -1,0 +1,178 @@
+//! FULLNAT: both addresses are others, and replies find their client by the local port.
+
+use shared::addr::Addr;
+use shared::wire::ipv4;
+use shared::wire::transport;
+
+use super::laboratory::*;
+use crate::core::director::Director;
+use crate::core::operation::{ForwardMethod, Operation, OperationError};
+use crate::core::reason::Reason;
+use crate::core::verdict::{Outgoing, Verdict};
+
+fn lab() -> Director {
+    director(ForwardMethod::FullNat)
+}
+
+#[test]
+fn a_datagram_and_its_answer_have_two_other_ends() {
+    let mut director = lab();
+    let there = from_client(&mut director, &udp((CLIENT, 4000), (VIP, 53)).packet());
+    assert_eq!(there.verdict, Verdict::Forward(INSIDE));
+    assert_eq!(read(&there.packet), ((LOCAL, 1025), (SERVER, 5353)));
+    let back = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, 1025)).packet());
+    assert_eq!(back.verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(back.ethernet, (CLIENT_MAC, OUTSIDE_MAC));
+    assert_eq!(read(&back.packet), ((VIP, 53), (CLIENT, 4000)));
+    // Another client gets another port; the first one keeps its.
+    let other = from_client(&mut director, &udp((FAR_CLIENT, 4000), (VIP, 53)).packet());
+    assert_eq!(read(&other.packet).0, (LOCAL, 1026));
+    let again = from_client(&mut director, &udp((CLIENT, 4000), (VIP, 53)).packet());
+    assert_eq!(read(&again.packet).0, (LOCAL, 1025));
+}
+
+#[test]
+fn partial_checksums_stay_partial() {
+    let mut director = lab();
+    let (vnet, packet) = udp((CLIENT, 4000), (VIP, 53)).partial(0);
+    let there = send(&mut director, OUTSIDE, CLIENT_MAC, OUTSIDE_MAC, vnet, &packet);
+    let whole = completed(there.vnet, &there.packet);
+    assert_eq!(read(&whole), ((LOCAL, 1025), (SERVER, 5353)));
+}
+
+#[test]
+fn later_fragments_follow() {
+    let mut director = lab();
+    let mut whole = udp((CLIENT, 4000), (VIP, 53));
+    whole.payload = vec![7; 2992];
+    let packet = whole.packet();
+    let cut = |from: usize, to: usize, more: u16| {
+        let header = ipv4::Header {
+            tos: 0,
+            identification: 9,
+            fragment: (from / 8) as u16 | more,
+            ttl: 64,
+            protocol: 17,
+            source: CLIENT,
+            destination: VIP,
+        };
+        let body = &packet[20 + from..20 + to];
+        [&header.to_bytes(body.len())[..], body].concat()
+    };
+    let first = from_client(&mut director, &cut(0, 1480, ipv4::MF));
+    assert_eq!(first.verdict, Verdict::Forward(INSIDE));
+    let later = from_client(&mut director, &cut(1480, 3000, 0));
+    assert_eq!(later.verdict, Verdict::Forward(INSIDE));
+    assert_eq!((&later.packet[12..16], &later.packet[16..20]), (&LOCAL[..], &SERVER[..]));
+}
+
+#[test]
+fn errors_are_translated_both_ways() {
+    let mut director = lab();
+    let sent = from_client(&mut director, &udp((CLIENT, 4000), (VIP, 53)).packet());
+    let back = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, 1025)).packet());
+    let router = [10, 1, 0, 99];
+    let about_request = icmp(router, LOCAL, &sent.packet);
+    let told = from_server(&mut director, &about_request);
+    assert_eq!(told.verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!((&told.packet[12..16], &told.packet[16..20]), (&VIP[..], &CLIENT[..]));
+    let quoted = &told.packet[28..];
+    assert_eq!((&quoted[12..16], &quoted[16..20]), (&CLIENT[..], &VIP[..]));
+    assert_eq!(transport::ports(&quoted[20..]), Some((4000, 53)));
+    let about_reply = icmp(CLIENT, VIP, &back.packet);
+    let told = from_client(&mut director, &about_reply);
+    assert_eq!(told.verdict, Verdict::Forward(INSIDE));
+    assert_eq!((&told.packet[12..16], &told.packet[16..20]), (&LOCAL[..], &SERVER[..]));
+    let quoted = &told.packet[28..];
+    assert_eq!((&quoted[12..16], &quoted[16..20]), (&SERVER[..], &LOCAL[..]));
+    assert_eq!(transport::ports(&quoted[20..]), Some((5353, 1025)));
+}
+
+/// A port unreachable.
+fn icmp(from: [u8; 4], to: [u8; 4], about: &[u8]) -> Vec<u8> {
+    let message = shared::wire::icmpv4::Error::PortUnreachable.message(&about[..28]);
+    let header = ipv4::Header {
+        tos: 0,
+        identification: 9,
+        fragment: 0,
+        ttl: 64,
+        protocol: 1,
+        source: from,
+        destination: to,
+    };
+    [&header.to_bytes(message.len())[..], &message].concat()
+}
+
+#[test]
+fn what_belongs_to_no_connection_is_not_the_hosts() {
+    let mut director = lab();
+    let stray = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, 2000)).packet());
+    assert_eq!(stray.verdict, Verdict::Drop(Reason::NoConnection));
+    assert!(stray.outbox.is_empty());
+    let stray = from_server(&mut director, &tcp((SERVER, 8080), (LOCAL, 2000), ACK).packet());
+    assert_eq!(stray.verdict, Verdict::Drop(Reason::NoConnection));
+    let [Outgoing::Transmit(INSIDE, reset)] = &stray.outbox[..] else {
+        panic!("{:?}", stray.outbox);
+    };
+    let reset = &reset[24..];
+    assert_eq!(read(reset), ((LOCAL, 2000), (SERVER, 8080)));
+    assert_eq!(reset[33], 0x04);
+}
+
+#[test]
+fn the_capture_takes_what_is_sent_to_local_addresses() {
+    let mut director = lab();
+    let frame = |packet: &[u8]| {
+        crate::core::frame::compose(INSIDE_MAC, SERVER_MAC, Default::default(), &[packet])[10..].to_vec()
+    };
+    for packet in [
+        udp((SERVER, 5353), (LOCAL, 2000)).packet(),
+        tcp((SERVER, 9), (LOCAL, 9), ACK).packet(),
+        icmp([10, 1, 0, 99], LOCAL, &udp((LOCAL, 2000), (SERVER, 5353)).packet()),
+    ] {
+        assert!(director.takes(INSIDE, &frame(&packet)));
+    }
+    let none = Operation::SetLocalAddresses(vec![]);
+    for operation in [Operation::Flush, none] {
+        director.apply(NOW, &operation).unwrap();
+    }
+    let packet = udp((SERVER, 5353), (LOCAL, 2000)).packet();
+    assert!(!director.takes(INSIDE, &frame(&packet)));
+}
+
+#[test]
+fn without_a_port_the_client_is_refused() {
+    let mut director = lab();
+    let mut last = Verdict::Consumed;
+    for number in 0..=crate::core::local_ports::PORTS {
+        let client = [10, 0, 1 + (number >> 16) as u8, 10];
+        let packet = udp((client, number as u16), (VIP, 53)).packet();
+        last = from_client(&mut director, &packet).verdict;
+        if number == 0 {
+            assert_eq!(last, Verdict::Forward(INSIDE));
+        }
+    }
+    assert_eq!(last, Verdict::Drop(Reason::LocalPorts));
+    // Those of another server or protocol are others.
+    let other = from_client(&mut director, &tcp((CLIENT, 4000), (VIP, 80), SYN).packet());
+    assert_eq!(other.verdict, Verdict::Forward(INSIDE));
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let mut director = lab();
+    let mut refused = |operation: &Operation| match director.apply(NOW, operation) {
+        Err(OperationError::Unfit(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    let vip = std::net::Ipv4Addr::from(VIP).into();
+    let reason = refused(&Operation::SetLocalAddresses(vec![vip]));
+    assert!(reason.contains("is that of service"), "{reason}");
+    let reason = refused(&Operation::SetLocalAddresses(vec![]));
+    assert!(reason.contains("needs a local address"), "{reason}");
+    let local = Addr::from_v4_bytes(LOCAL).ip();
+    let key = crate::core::operation::ServiceKey::new(shared::addr::Protocol::TCP, local, 80);
+    let service = crate::core::operation::ServiceSpec::new(key, "rr");
+    let reason = refused(&Operation::AddService(service));
+    assert!(reason.contains("is a local address"), "{reason}");
+}
