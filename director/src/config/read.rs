@@ -122,11 +122,7 @@ fn interfaces(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Vec<String> {
 }
 
 /// `local_addresses = ["10.0.0.9", "10.0.0.10"]`
-fn local_addresses(
-    notes: &mut Notes<'_>,
-    section: Section<'_, '_>,
-    vips: &[Vip],
-) -> Vec<IpAddr> {
+fn local_addresses(notes: &mut Notes<'_>, section: Section<'_, '_>, vips: &[Vip]) -> Vec<IpAddr> {
     let mut seen = Seen::default();
     let mut addresses = Vec::new();
     for text in section.texts(notes, "local_addresses") {
@@ -140,10 +136,16 @@ fn local_addresses(
             );
             notes.fault(text.at, fault);
         } else if addresses.len() == MOST_ADDRESSES {
-            let fault = format!("there can be {MOST_ADDRESSES} local addresses; leave out the others");
+            let fault =
+                format!("there can be {MOST_ADDRESSES} local addresses; leave out the others");
             notes.fault(text.at, fault);
             break;
-        } else if seen.first(notes, text.at, format_args!("local address {address}"), address) {
+        } else if seen.first(
+            notes,
+            text.at,
+            format_args!("local address {address}"),
+            address,
+        ) {
             addresses.push(address);
         }
     }

@@ -274,7 +274,9 @@ impl Chunk {
 
     /// How many ports there are to give.
     fn room(at: usize) -> u32 {
-        let below = usize::from(FIRST_PORT).saturating_sub(at * CHUNK).min(CHUNK);
+        let below = usize::from(FIRST_PORT)
+            .saturating_sub(at * CHUNK)
+            .min(CHUNK);
         (CHUNK - below) as u32
     }
 
@@ -287,7 +289,11 @@ impl Chunk {
         let words = self.taken.iter().enumerate().skip(first);
         words
             .map(|(at, &taken)| {
-                let before = if at == first { (1 << (begin % 64)) - 1 } else { 0 };
+                let before = if at == first {
+                    (1 << (begin % 64)) - 1
+                } else {
+                    0
+                };
                 (at, !(taken | before))
             })
             .find(|&(_, free)| free != 0)
@@ -374,7 +380,10 @@ mod tests {
         }
         let place = pool.places().next().unwrap().1;
         assert_eq!((place.used(), place.fewest_left()), (2 * PORTS, 0));
-        let end = LocalEnd { place: 0, port: 5000 };
+        let end = LocalEnd {
+            place: 0,
+            port: 5000,
+        };
         pool.let_go(Protocol::TCP, server(2), end);
         assert_eq!(pool.take(Protocol::TCP, server(1)), None);
         assert_eq!(pool.take(Protocol::TCP, server(2)), Some(end));
@@ -400,7 +409,10 @@ mod tests {
         pool.set_addresses(&[local(7)]);
         assert!(pool.contains(local(0)) && pool.contains(local(7)));
         let other = pool.take(Protocol::TCP, server(1)).unwrap();
-        assert_eq!((pool.address(end.place), pool.address(other.place)), (local(0), local(7)));
+        assert_eq!(
+            (pool.address(end.place), pool.address(other.place)),
+            (local(0), local(7))
+        );
         pool.let_go(Protocol::TCP, server(1), end);
         assert!(!pool.contains(local(0)));
         pool.set_addresses(&[local(7), local(8)]);

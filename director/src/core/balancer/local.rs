@@ -7,11 +7,10 @@ use shared::addr::{Addr, Protocol};
 
 use super::Balancer;
 use crate::core::capture::CaptureKey;
-use crate::core::connection::{Connection, Endpoint};
+use crate::core::connection::{Connection, ConnectionId, Endpoint};
+use crate::core::forward::sequence::Shift;
 use crate::core::local_ports::MOST_ADDRESSES;
-use crate::core::operation::{
-    ForwardMethod, OperationError, ServerSpec, ServiceKey, ServiceSpec,
-};
+use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, ServiceKey, ServiceSpec};
 use crate::core::service::ServiceId;
 use crate::core::view::LocalAddressView;
 
@@ -24,6 +23,31 @@ impl Balancer {
             address: self.locals.address(end.place),
             port: end.port,
         }
+    }
+
+    /// What is changed in the sequence numbers of a TCP connection by FULLNAT.
+    #[inline]
+    pub fn shift_mut(&mut self, id: ConnectionId) -> Option<&mut Shift> {
+        self.shifts.of_mut(id)
+    }
+
+    /// The same to look at; nothing of other connections.
+    pub fn shift(&self, id: ConnectionId) -> Shift {
+        match self.connection(id) {
+            connection if connection.protocol() == Protocol::TCP => self.shifts.of(id),
+            _ => Shift::default(),
+        }
+    }
+
+    /// How many segments went without the TOA option that they should have had: the way to the server has no
+    /// room for them with it.
+    pub fn unnamed_clients(&self) -> u64 {
+        self.unnamed_clients
+    }
+
+    /// A secret number for the flow from a local address to a real server.
+    pub fn hash_to_server(&self, id: ConnectionId) -> u32 {
+        self.connections.hash_to_server(id)
     }
 
     /// The local addresses, and what is left of them.

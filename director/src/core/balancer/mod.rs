@@ -14,6 +14,7 @@ mod local;
 mod persistence;
 mod schedule;
 mod settings;
+mod side_table;
 mod slow_start;
 mod sweep;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use super::arena::Arena;
 use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
+use super::forward::sequence::Shift;
 use super::local_ports::LocalPorts;
 use super::marks::Marks;
 use super::net::CachedHop;
@@ -52,6 +54,7 @@ use self::defence::Defence;
 use self::half_open::{HalfOpen, is_half_open};
 pub use self::schedule::UNMARKED;
 pub use self::settings::Settings;
+use self::side_table::SideTable;
 use self::sweep::Positions;
 pub use self::sweep::{Position, Progress, Reset};
 pub use super::connection::{ConnectionId, Direction};
@@ -117,6 +120,9 @@ pub struct Balancer {
     marks: Marks,
     captures: CaptureSet,
     locals: LocalPorts,
+    shifts: SideTable<Shift>,
+    /// Segments that did not tell the real server who its client is, for want of room.
+    pub(super) unnamed_clients: u64,
     /// The real servers behind NAT, each with the number of its services.
     real_servers: BTreeMap<RealKey, u32>,
     random: Random,
@@ -152,6 +158,8 @@ impl Balancer {
             marks: Marks::default(),
             captures: CaptureSet::default(),
             locals: LocalPorts::default(),
+            shifts: SideTable::default(),
+            unnamed_clients: 0,
             real_servers: BTreeMap::new(),
             // Nothing about the key can be told from what it brings.
             random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
@@ -364,9 +372,7 @@ fn is_reused(connection: &Connection, conn_reuse_mode: i32) -> bool {
         // One of a persistent service stays where its template sent it.
         _ if conn_reuse_mode == 0 || connection.controller().is_some() => false,
         State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
-        State::Tcp(TcpState::FinWait) => {
-            conn_reuse_mode & 2 != 0 && !connection.forward().is_nat()
-        }
+        State::Tcp(TcpState::FinWait) => conn_reuse_mode & 2 != 0 && !connection.forward().is_nat(),
         State::Tcp(_) | State::Udp => false,
     }
 }

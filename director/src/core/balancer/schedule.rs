@@ -235,6 +235,9 @@ impl Balancer {
         if followed {
             self.positions.begin(id);
         }
+        if tcp && forward == ForwardMethod::FullNat {
+            self.shifts.begin(id);
+        }
         Class::Request(id)
     }
 

@@ -49,8 +49,9 @@ pub struct Connection {
     forward: ForwardMethod,
     server: ServerId,
     state: State,
-    /// Of FULLNAT.
-    local: LocalEnd,
+    /// Of a [`LocalEnd`], whose two parts fit into what would be left empty here.
+    local_place: u8,
+    local_port: u16,
     /// When its last packet passed.
     pub(in crate::core) last_seen: Time,
     /// How long it may be idle after that, seconds.
@@ -88,7 +89,8 @@ impl Connection {
             forward,
             server,
             state: State::new(flow.protocol),
-            local: LocalEnd::default(),
+            local_place: 0,
+            local_port: 0,
             last_seen: now,
             timeout_secs: NEW_TIMEOUT_SECS,
             client_hop: CachedHop::default(),
@@ -227,11 +229,15 @@ impl Connection {
 
     /// As whom its real server knows its client, with FULLNAT.
     pub fn local(&self) -> LocalEnd {
-        self.local
+        LocalEnd {
+            place: self.local_place,
+            port: self.local_port,
+        }
     }
 
     pub(in crate::core) fn set_local(&mut self, end: LocalEnd) {
-        self.local = end;
+        self.local_place = end.place;
+        self.local_port = end.port;
     }
 
     /// The state of its protocol.
@@ -271,8 +277,8 @@ impl Connection {
                 protocol: self.protocol,
                 source: self.destination,
                 source_port: self.destination_port,
-                destination: *locals.get(usize::from(self.local.place))?,
-                destination_port: self.local.port,
+                destination: *locals.get(usize::from(self.local_place))?,
+                destination_port: self.local_port,
             }),
             (Direction::Reply, _) => None,
         }

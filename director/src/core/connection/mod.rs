@@ -112,6 +112,13 @@ impl ConnectionTable {
         key.map_or(0, |key| self.key.hash(&key))
     }
 
+    /// The hash of the flow from a local address to a real server, which nobody outside can tell.
+    pub fn hash_to_server(&self, id: ConnectionId) -> u32 {
+        let key = self.get(id);
+        let key = key.and_then(|c| c.key(Direction::Reply, &self.locals));
+        key.map_or(0, |key| self.key.hash(&key.reversed()))
+    }
+
     /// Adds a connection that no packet will find: of a service that schedules each packet anew.
     pub fn insert_unseen(&mut self, connection: Connection) -> ConnectionId {
         ConnectionId(self.slab.insert(connection))

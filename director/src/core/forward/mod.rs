@@ -1,8 +1,10 @@
 //! The way out: next hop, time to live, size, rewriting, Ethernet header (`ip_vs_xmit.c`).
 
 mod cut;
+mod full_nat;
 mod nat;
 mod reset;
+pub mod sequence;
 
 use shared::addr::Addr;
 use shared::wire::icmpv4::Error;
@@ -84,7 +86,8 @@ impl Director {
         if direction == Direction::Reply {
             self.count(arrival, id, direction, headers);
         }
-        if followed {
+        // In the numbers of the client.
+        if followed && direction == Direction::Request {
             self.follow_position(id, direction, headers, frame);
         }
         match (method, direction) {
@@ -97,14 +100,16 @@ impl Director {
             (ForwardMethod::Direct | ForwardMethod::Bypass, Direction::Request) => {
                 decrement_ttl(frame);
             }
-            (ForwardMethod::FullNat, Direction::Request) => {
-                let local = self.balancer.local_end(self.balancer.connection(id));
-                nat::rewrite_both(frame, vnet, headers, local, destination);
-            }
-            (ForwardMethod::FullNat, Direction::Reply) => {
-                nat::rewrite_both(frame, vnet, headers, virtual_end, client);
+            (ForwardMethod::FullNat, _) => {
+                let gone = self.full_nat(arrival, id, direction, headers, &hop, frame, outbox);
+                if let Some(verdict) = gone {
+                    return verdict;
+                }
             }
             _ => return Verdict::Drop(Reason::NoMethod),
+        }
+        if followed && direction == Direction::Reply {
+            self.follow_position(id, direction, headers, frame);
         }
         if too_big {
             return self.send_in_pieces(&hop, frame, outbox);

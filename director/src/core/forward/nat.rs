@@ -106,6 +106,18 @@ pub(super) fn rewrite_both(
     correct(header, segment, headers, vnet, sum, (addresses, ports));
 }
 
+/// The checksum of a TCP segment after a change of its pseudo header and of itself.
+pub(super) fn amend(
+    segment: &mut [u8],
+    headers: &Headers,
+    vnet: VnetHeader,
+    pseudo: Change,
+    change: Change,
+) {
+    let partial = Sum::of(vnet, headers) == Sum::Partial;
+    update(segment, transport::TCP_CHECKSUM, partial, pseudo, change);
+}
+
 /// The transport checksum after a change of addresses and ports.
 #[inline(always)]
 fn correct(

@@ -39,7 +39,7 @@ impl Director {
             let to_server = Bare {
                 source: reset.known_client,
                 destination: as_the_server_knows(&reset),
-                sequence: position.client_next,
+                sequence: position.client_next.wrapping_add(reset.shift),
                 acknowledged: position.server_next,
                 flags: TcpFlags::RST | TcpFlags::ACK,
             };

@@ -15,7 +15,7 @@ use shared::wire::transport::{self, Port};
 use super::balancer::Direction;
 use super::connection::Endpoint;
 use super::director::{Arrival, Director, MIN_MTU};
-use super::forward::{decrement_ttl, nowhere};
+use super::forward::{decrement_ttl, nowhere, sequence};
 use super::frame::Frame;
 use super::operation::ForwardMethod;
 use super::reason::Reason;
@@ -60,11 +60,11 @@ impl Director {
         };
         // With FULLNAT the other end has another name as well.
         let other = (method == ForwardMethod::FullNat).then(|| match direction {
-            Direction::Request => self.balancer.local_end(connection),
-            Direction::Reply => connection.client(),
+            Direction::Request => (self.balancer.local_end(connection), 0),
+            Direction::Reply => (connection.client(), self.balancer.shift(id).by),
         });
         let receiver = match (direction, other) {
-            (Direction::Reply, Some(client)) => client.address,
+            (Direction::Reply, Some((client, _))) => client.address,
             _ => receiver,
         };
         if method.is_nat() && !checksum::verifies(message) {
@@ -171,13 +171,14 @@ fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
 }
 
 /// To the server: the receiver and the quoted sender become the server. To the client: the sender
-/// and the quoted receiver become the VIP. With FULLNAT the other two become `other`. The quoted transport
+/// and the quoted receiver become the VIP. With FULLNAT the other two become `other`,
+/// and its number is taken off the quoted sequence number. The quoted transport
 /// checksum stays as it is.
 fn translate(
     frame: &mut Frame<'_>,
     direction: Direction,
     end: Endpoint,
-    other: Option<Endpoint>,
+    other: Option<(Endpoint, u32)>,
 ) {
     let address = end.address.to_v4_bytes();
     let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
@@ -187,7 +188,7 @@ fn translate(
         Direction::Request => packet.set_destination(address),
         Direction::Reply => packet.set_source(address),
     }
-    if let Some(other) = other {
+    if let Some((other, _)) = other {
         let address = other.address.to_v4_bytes();
         match direction {
             Direction::Request => packet.set_source(address),
@@ -209,7 +210,7 @@ fn translate(
             }
         };
         transport::set_port(quoted.rest_mut(), port, end.port);
-        if let Some(other) = other {
+        if let Some((other, shift)) = other {
             let address = other.address.to_v4_bytes();
             let port = match port {
                 Port::Source => {
@@ -222,6 +223,8 @@ fn translate(
                 }
             };
             transport::set_port(quoted.rest_mut(), port, other.port);
+            // The client knows its segment by the number that it gave it. 0 of UDP.
+            sequence::unshift(quoted.rest_mut(), shift);
         }
     }
     icmpv4::recompute(message);

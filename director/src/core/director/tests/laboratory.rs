@@ -83,11 +83,7 @@ pub(super) fn director(method: ForwardMethod) -> Director {
     }
     for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
         let key = ServiceKey::new(protocol, std::net::Ipv4Addr::from(VIP), port);
-        let inner = if method.is_nat() {
-            inner
-        } else {
-            port
-        };
+        let inner = if method.is_nat() { inner } else { port };
         let server = ServerSpec::new(std::net::Ipv4Addr::from(SERVER), inner, method, 1);
         for operation in [
             Operation::AddService(ServiceSpec::new(key, "rr")),
