@@ -124,6 +124,9 @@ pub struct StatusView {
     pub half_open: u64,
     /// Half-open connections that had to make room for newer ones, since the start.
     pub pushed_out: u64,
+    /// Segments that should have told a real server who its client is (TOA), and had no room for it.
+    #[serde(default)]
+    pub unnamed_clients: u64,
     /// The local addresses of FULLNAT.
     #[serde(default)]
     pub local_addresses: Vec<LocalAddressView>,

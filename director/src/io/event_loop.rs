@@ -505,6 +505,7 @@ impl Backend for Desk<'_> {
             connections: self.director.balancer.connection_count() as u64,
             half_open: u64::from(self.director.balancer.half_open()),
             pushed_out: self.director.balancer.pushed_out(),
+            unnamed_clients: self.director.balancer.unnamed_clients(),
             local_addresses: self.director.balancer.local_addresses(),
             capture_keys: self.capture_keys,
             given_back: self.given_back,

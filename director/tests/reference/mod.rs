@@ -169,6 +169,7 @@ impl Backend for Table {
             connections: self.connections.len() as u64,
             half_open: 0,
             pushed_out: 0,
+            unnamed_clients: 0,
             local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,

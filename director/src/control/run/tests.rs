@@ -134,6 +134,7 @@ impl Api for Fake {
             connections: 0,
             half_open: 0,
             pushed_out: 0,
+            unnamed_clients: 0,
             local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,

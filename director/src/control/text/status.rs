@@ -30,6 +30,7 @@ fn write_report(text: &mut String, view: &StatusView) -> fmt::Result {
     writeln!(text, "lost by the rings   {} packets", view.ring_losses())?;
 
     if !view.local_addresses.is_empty() {
+        writeln!(text, "no room for TOA     {} packets", view.unnamed_clients)?;
         writeln!(text, "local addresses")?;
     }
     for local in &view.local_addresses {
@@ -92,6 +93,7 @@ mod tests {
             connections: 7,
             half_open: 2,
             pushed_out: 5,
+            unnamed_clients: 8,
             local_addresses: vec![LocalAddressView {
                 address: [10, 9, 0, 1].into(),
                 listed: true,
@@ -112,6 +114,7 @@ half-open           2, pushed out 5
 capture keys        3
 given back to host  4 packets
 lost by the rings   2 packets
+no room for TOA     8 packets
 local addresses
   10.9.0.1        6 connections, at least 64507 ports left for each real server
 interfaces

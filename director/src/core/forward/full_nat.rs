@@ -1,30 +1,29 @@
 //! FULLNAT: the real server talks to a local address, and of TCP also with other numbers.
 
+use shared::time::Time;
 use shared::wire::checksum::{self, Change};
 use shared::wire::ipv4;
 use shared::wire::transport;
 
 use super::{Director, Frame, Headers, nat, sequence};
 use crate::core::balancer::{ConnectionId, Direction};
-use crate::core::director::{Arrival, MIN_MTU};
+use crate::core::director::MIN_MTU;
 use crate::core::net::Hop;
 use crate::core::protocol::tcp::TcpFlags;
-use crate::core::verdict::{Outbox, Verdict};
 
 impl Director {
-    /// Rewrites a packet of a FULLNAT connection. A segment that names its client to the real server has
-    /// grown and is sent from here.
+    /// Rewrites a packet of a FULLNAT connection. A segment that names its client to the real server is longer:
+    /// then that frame goes in place of the one in hand.
     #[inline(never)]
     pub(super) fn full_nat(
         &mut self,
-        arrival: Arrival,
+        now: Time,
         id: ConnectionId,
         direction: Direction,
         headers: &Headers,
         hop: &Hop,
         frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Option<Verdict> {
+    ) -> Option<Vec<u8>> {
         let vnet = frame.vnet();
         let connection = self.balancer.connection(id);
         let client = connection.client();
@@ -39,7 +38,7 @@ impl Director {
             // Only the SYN asks.
             Direction::Request if flags.contains(TcpFlags::SYN) => {
                 let hash = self.balancer.hash_to_server(id);
-                sequence::first_sequence(hash, arrival.now.as_nanos())
+                sequence::first_sequence(hash, now.as_nanos())
             }
             _ => 0,
         };
@@ -63,9 +62,7 @@ impl Director {
             self.balancer.unnamed_clients += 1;
             return None;
         }
-        let bytes = with_option(headers, frame, &sequence::toa(client), hop)?;
-        self.post(hop, bytes, outbox);
-        Some(Verdict::Consumed)
+        with_option(headers, frame, &sequence::toa(client), hop)
     }
 }
 

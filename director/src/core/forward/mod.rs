@@ -101,9 +101,10 @@ impl Director {
                 decrement_ttl(frame);
             }
             (ForwardMethod::FullNat, _) => {
-                let gone = self.full_nat(arrival, id, direction, headers, &hop, frame, outbox);
-                if let Some(verdict) = gone {
-                    return verdict;
+                let now = arrival.now;
+                if let Some(longer) = self.full_nat(now, id, direction, headers, &hop, frame) {
+                    self.post(&hop, longer, outbox);
+                    return Verdict::Consumed;
                 }
             }
             _ => return Verdict::Drop(Reason::NoMethod),

@@ -130,7 +130,7 @@ fn without_timestamps(segment: &mut [u8]) -> Change {
     for (kind, at, length) in options(segment) {
         if kind == TIMESTAMPS {
             change = change.and(overwrite(segment, at, length, |bytes| {
-                bytes.fill(NO_OPERATION)
+                bytes.fill(NO_OPERATION);
             }));
         }
     }
@@ -158,7 +158,7 @@ fn add(segment: &mut [u8], at: usize, what: u32) -> Change {
         return Change::default();
     };
     overwrite(segment, at, 4, |bytes| {
-        bytes.copy_from_slice(&sum.to_be_bytes())
+        bytes.copy_from_slice(&sum.to_be_bytes());
     })
 }
 
