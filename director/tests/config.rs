@@ -26,7 +26,7 @@ x = 1
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
 d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
-d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service
+d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat
 "#,
     );
 }
@@ -149,9 +149,8 @@ d.toml:4:13: scheduler "wrrr" is unknown; write "wrr"
 d.toml:5:10: flag "sh-prt" is unknown; write "sh-port"
 d.toml:7:1: `quorum' of [[service]] is not there yet; leave it out
 d.toml:9:11: port `99999' of 10.0.0.1 is not a number from 0 to 65535; write "10.0.0.1:80"
-d.toml:10:11: forward "fullnat" is not there yet; write "dr", "nat", "local" or "tun"
 d.toml:11:1: [[service.server]] has no `address'; write address = "192.168.100.8:80"
-d.toml:12:11: forward "masq" is unknown; write "dr", "nat", "local" or "tun"
+d.toml:12:11: forward "masq" is unknown; write "dr", "nat", "local", "tun" or "fullnat"
 d.toml:13:10: `weight' is 70000, out of range; write a whole number from 0 to 65535
 d.toml:15:19: lower_threshold 4 is above upper_threshold 3; write a number up to the upper one, or 0 for three quarters of it
 d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, weight, upper_threshold, lower_threshold, tunnel, tunnel_port, tunnel_checksum
@@ -235,7 +234,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat
 "#,
     );
 }
@@ -282,7 +281,7 @@ server = [{ address = "10.0.0.1", weight = 0 }, { address = "10.0.0.2:81", forwa
 /// What is promised is told from what nobody has heard of.
 #[test]
 fn what_comes_later_says_so() {
-    for section in ["metrics", "agents", "fullnat", "sync"] {
+    for section in ["metrics", "agents", "sync"] {
         faults(
             &format!("[{section}]\n"),
             &format!("d.toml:1:2: `{section}' of the file is not there yet; leave it out"),

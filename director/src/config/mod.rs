@@ -38,6 +38,9 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// Addresses that the director adds at start and removes at the end.
     pub vips: Vec<Vip>,
+    /// `[fullnat]`: addresses that the director adds at start and removes at the end, and whose ports it gives
+    /// to FULLNAT connections.
+    pub local_addresses: Vec<IpAddr>,
     /// Virtual services, in the order of the file.
     pub services: Vec<Service>,
 }
@@ -68,6 +71,7 @@ impl Default for Config {
             deny: Vec::new(),
             marks: Vec::new(),
             vips: Vec::new(),
+            local_addresses: Vec::new(),
             services: Vec::new(),
         }
     }

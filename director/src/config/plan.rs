@@ -36,6 +36,15 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
     if old.marks != new.marks {
         operations.push(Operation::SetMarks(new.marks.clone()));
     }
+    // Before those who need them, and after those who needed them.
+    let locals = (old.local_addresses != new.local_addresses)
+        .then(|| Operation::SetLocalAddresses(new.local_addresses.clone()));
+    let (first, last) = if new.local_addresses.is_empty() {
+        (None, locals)
+    } else {
+        (locals, None)
+    };
+    operations.extend(first);
     operations.extend(
         old.services
             .iter()
@@ -52,6 +61,7 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
             None => {}
         }
     }
+    operations.extend(last);
     operations
 }
 

@@ -17,7 +17,9 @@ use self::mark::mark;
 use self::service::service;
 use super::fault::{Broken, Faults, Notes};
 use super::section::{Placed, Section};
-use super::{Config, Connections, Vip, words};
+use super::{Config, Connections, Service, Vip, words};
+use crate::core::local_ports::MOST_ADDRESSES;
+use crate::core::operation::{ForwardMethod, ServerSpec};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
@@ -85,10 +87,14 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     for section in root.tables(notes, "mark", &words::MARK) {
         config.marks.extend(mark(notes, section));
     }
+    if let Some(section) = root.table(notes, "fullnat", &words::FULLNAT) {
+        config.local_addresses = local_addresses(notes, section, &config.vips);
+    }
     let mut seen = Seen::default();
     for section in root.tables(notes, "service", &words::SERVICE) {
         if let Some((at, service)) = service(notes, section) {
             let key = service.spec.key;
+            check_full_nat(notes, at, &service, &config.local_addresses);
             if seen.first(notes, at, format_args!("service {key}"), key) {
                 config.services.push(service);
             }
@@ -113,6 +119,53 @@ fn interfaces(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Vec<String> {
         }
     }
     interfaces
+}
+
+/// `local_addresses = ["10.0.0.9", "10.0.0.10"]`
+fn local_addresses(notes: &mut Notes<'_>, section: Section<'_, '_>, vips: &[Vip]) -> Vec<IpAddr> {
+    let mut seen = Seen::default();
+    let mut addresses = Vec::new();
+    for text in section.texts(notes, "local_addresses") {
+        let Some(address) = ip_address(notes, text, text.value, "\"10.0.0.9\"") else {
+            continue;
+        };
+        if vips.iter().any(|vip| vip.address == address) {
+            let fault = format!(
+                "local address {address} is a [[vip]] as well; write one that nobody uses, since the director \
+                 takes all TCP and UDP to it"
+            );
+            notes.fault(text.at, fault);
+        } else if addresses.len() == MOST_ADDRESSES {
+            let fault =
+                format!("there can be {MOST_ADDRESSES} local addresses; leave out the others");
+            notes.fault(text.at, fault);
+            break;
+        } else if seen.first(
+            notes,
+            text.at,
+            format_args!("local address {address}"),
+            address,
+        ) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// FULLNAT needs addresses that are not those of services.
+fn check_full_nat(notes: &mut Notes<'_>, at: usize, service: &Service, locals: &[IpAddr]) {
+    let full_nat = |server: &&ServerSpec| server.forward == ForwardMethod::FullNat;
+    let Some(server) = service.servers.iter().find(full_nat) else {
+        return;
+    };
+    if locals.is_empty() {
+        let fault = format!(
+            "real server {} of service {} is forwarded to by FULLNAT, which needs a local address; write \
+             [fullnat] with local_addresses = [\"10.0.0.9\"]",
+            server.key, service.spec.key
+        );
+        notes.fault(at, fault);
+    }
 }
 
 fn rules(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<PathBuf> {

@@ -24,8 +24,9 @@ pub(super) const FILE: Keys = Keys {
         "mark",
         "vip",
         "service",
+        "fullnat",
     ],
-    later: &["metrics", "agents", "fullnat", "vrrp", "sync"],
+    later: &["metrics", "agents", "vrrp", "sync"],
 };
 
 pub(super) const DIRECTOR: Keys = Keys {
@@ -55,6 +56,12 @@ pub(super) const CONNECTIONS: Keys = Keys {
 pub(super) const SERVICE_TIMEOUTS: Keys = Keys {
     table: "[service.timeouts]",
     known: &["tcp", "tcp_fin", "udp"],
+    later: &[],
+};
+
+pub(super) const FULLNAT: Keys = Keys {
+    table: "[fullnat]",
+    known: &["local_addresses"],
     later: &[],
 };
 
@@ -137,8 +144,8 @@ pub(super) const PROTOCOLS: Words = Words {
 };
 
 pub(super) const FORWARDS: Words = Words {
-    known: &["dr", "nat", "local", "tun"],
-    later: &["fullnat"],
+    known: &["dr", "nat", "local", "tun", "fullnat"],
+    later: &[],
 };
 
 pub(super) const TUNNELS: Words = Words {

@@ -357,6 +357,14 @@ impl Director {
                 self.refuse(arrival, Some(flow.destination), frame, outbox);
                 return Verdict::Drop(Reason::NoServer);
             }
+            Class::NoPort => {
+                self.refuse(arrival, Some(flow.destination), frame, outbox);
+                return Verdict::Drop(Reason::LocalPorts);
+            }
+            Class::NoConnection => {
+                self.answer_as_a_stranger(arrival, headers, frame, outbox);
+                return Verdict::Drop(Reason::NoConnection);
+            }
             Class::Over(id) => {
                 self.answer_with_reset(arrival, id, headers, frame, outbox);
                 return Verdict::Drop(Reason::ServerGone);

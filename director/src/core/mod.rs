@@ -10,6 +10,7 @@ pub mod forward;
 mod fragments;
 pub mod frame;
 mod icmp;
+pub mod local_ports;
 pub mod marks;
 pub mod net;
 pub mod operation;

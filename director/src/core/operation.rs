@@ -35,6 +35,9 @@ pub enum Operation {
     SetDeny(Vec<DenyRule>),
     /// `[[mark]]`: all rules, in place of those that were there.
     SetMarks(Vec<MarkRule>),
+    /// `[fullnat] local_addresses`: all of them, in place of those that were there. No connection ends: an
+    /// address that is none any more stays until its last one does.
+    SetLocalAddresses(Vec<IpAddr>),
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.
@@ -335,6 +338,14 @@ pub enum ForwardMethod {
     FullNat,
     /// No real server at all: the packet goes where it goes itself (`cache_bypass`). Nobody can ask for it.
     Bypass,
+}
+
+impl ForwardMethod {
+    /// Whether addresses are rewritten, and replies pass the director.
+    #[inline]
+    pub const fn is_nat(self) -> bool {
+        matches!(self, ForwardMethod::Nat | ForwardMethod::FullNat)
+    }
 }
 
 /// Encapsulation of [`ForwardMethod::Tunnel`].

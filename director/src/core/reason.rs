@@ -36,6 +36,11 @@ reasons! {
     Defence => "drop_packet",
     /// The service has no real server that may take a new connection; the client is told so.
     NoServer => "no_server",
+    /// All ports of all local addresses are used towards the real server that FULLNAT was to take; the client
+    /// is told so: add to `local_addresses` of `[fullnat]`.
+    LocalPorts => "local_ports",
+    /// Sent to a local address of FULLNAT, where no connection has its port; TCP is answered with a reset.
+    NoConnection => "no_connection",
     /// A real server sent it and no connection has it; with `nat_icmp_send` the server is told so.
     Stray => "stray",
     /// Addressed to another host: the interface is promiscuous.

@@ -358,9 +358,8 @@ pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
 pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
     let what = match (spec.forward, spec.key.address) {
         (ForwardMethod::Tunnel, IpAddr::V6(_)) => "a tunnel to an IPv6 real server",
-        (ForwardMethod::FullNat, _) => "forwarding by FULLNAT",
         (ForwardMethod::Bypass, _) => "a bypass by hand",
-        (ForwardMethod::Nat, IpAddr::V4(address)) if address.is_loopback() => {
+        (method, IpAddr::V4(address)) if method.is_nat() && address.is_loopback() => {
             "NAT to the director itself"
         }
         (_, IpAddr::V6(_)) => "an IPv6 real server",

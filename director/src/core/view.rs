@@ -124,6 +124,12 @@ pub struct StatusView {
     pub half_open: u64,
     /// Half-open connections that had to make room for newer ones, since the start.
     pub pushed_out: u64,
+    /// Segments that should have told a real server who its client is (TOA), and had no room for it.
+    #[serde(default)]
+    pub unnamed_clients: u64,
+    /// The local addresses of FULLNAT.
+    #[serde(default)]
+    pub local_addresses: Vec<LocalAddressView>,
     /// Keys by which the capture program knows what to take.
     pub capture_keys: u64,
     /// Packets that were taken and then given to the host after all.
@@ -152,6 +158,19 @@ pub struct InterfaceView {
     pub sent: u64,
     /// Packets that the ring had no room for.
     pub ring_losses: u64,
+}
+
+/// A local address of FULLNAT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalAddressView {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether new connections get a port of it; if not, it is only there for those that have one.
+    pub listed: bool,
+    /// Connections that have a port of it.
+    pub connections: u32,
+    /// Ports that are left towards the real server that has the most of them.
+    pub fewest_left: u32,
 }
 
 /// How many packets were dropped for one reason.

@@ -99,6 +99,9 @@ fn sentence(operation: &Operation) -> String {
         }
         Operation::SetMarks(rules) => format!("{} rules mark packets", rules.len()),
         Operation::SetDeny(rules) => format!("{} sources are denied", rules.len()),
+        Operation::SetLocalAddresses(addresses) => {
+            format!("{} local addresses for FULLNAT", addresses.len())
+        }
         Operation::SetSysctl { name, value } => format!("{name} is {value}"),
     }
 }
@@ -116,6 +119,7 @@ fn attempt(operation: &Operation) -> String {
         Operation::SetTimeouts(_) => "setting timeouts".to_owned(),
         Operation::SetMarks(_) => "setting what is marked".to_owned(),
         Operation::SetDeny(_) => "setting who is denied".to_owned(),
+        Operation::SetLocalAddresses(_) => "setting the local addresses".to_owned(),
         Operation::SetSysctl { name, .. } => format!("setting {name}"),
     }
 }

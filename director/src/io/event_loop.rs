@@ -22,6 +22,7 @@ use super::control::{self, Control, ControlError};
 use super::host_network::{Heard, HostNetwork};
 use super::intake::{self, Intake};
 use super::launch::{Launch, load};
+use super::local_addresses;
 use super::memory;
 use super::reload;
 use super::routing::Routing;
@@ -96,6 +97,7 @@ impl EventLoop {
         vips: Vips,
         routing: Routing,
         launch: &Launch,
+        config: Config,
     ) -> io::Result<EventLoop> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry()
@@ -122,7 +124,7 @@ impl EventLoop {
             refresh_at: now + REFRESH,
             memory_at: now,
             beat_at: now,
-            config: launch.config.clone(),
+            config,
             config_file: launch.config_file.clone(),
             interfaces_given: !launch.interfaces.is_empty(),
             started: now,
@@ -266,7 +268,8 @@ impl EventLoop {
 
     fn reload(&mut self) {
         match load(self.config_file.as_deref()) {
-            Ok(new) => {
+            Ok(mut new) => {
+                let addresses = local_addresses::place(&mut new, self.network.netlink());
                 reload::reload(
                     &self.config,
                     &new,
@@ -274,7 +277,7 @@ impl EventLoop {
                     &mut self.announcer,
                     self.now,
                 );
-                self.vips.set(&new.vips, self.network.netlink());
+                self.vips.set(&addresses, self.network.netlink());
                 if !self.interfaces_given && new.interfaces != self.config.interfaces {
                     self.intake.set_wanted(new.interfaces.clone());
                     match self.network.dump() {
@@ -502,6 +505,8 @@ impl Backend for Desk<'_> {
             connections: self.director.balancer.connection_count() as u64,
             half_open: u64::from(self.director.balancer.half_open()),
             pushed_out: self.director.balancer.pushed_out(),
+            unnamed_clients: self.director.balancer.unnamed_clients(),
+            local_addresses: self.director.balancer.local_addresses(),
             capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops

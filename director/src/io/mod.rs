@@ -12,6 +12,7 @@ mod give_back;
 mod host_network;
 mod intake;
 mod launch;
+mod local_addresses;
 mod memory;
 mod reload;
 mod routing;

@@ -18,6 +18,7 @@ use super::give_back::{GiveBack, GiveBackError};
 use super::host_network::HostNetwork;
 use super::intake::Intake;
 use super::launch::Launch;
+use super::local_addresses;
 use super::reload::{self, RulesError};
 use super::routing::{Routing, RoutingError};
 use super::transmit::Transmit;
@@ -80,8 +81,10 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     let mut director = Director::new(settings(launch), entropy()?);
 
     let mut vips = Vips::default();
-    vips.set(&launch.config.vips, network.netlink());
-    reload::start(&launch.config, &mut director, clock.now())?;
+    let mut config = launch.config.clone();
+    let addresses = local_addresses::place(&mut config, network.netlink());
+    vips.set(&addresses, network.netlink());
+    reload::start(&config, &mut director, clock.now())?;
 
     let wanted = match &launch.interfaces[..] {
         [] => launch.config.interfaces.clone(),
@@ -89,7 +92,7 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     };
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, routing, launch,
+        poll, clock, director, network, intake, transmit, vips, routing, launch, config,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.

@@ -156,7 +156,8 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::SetTimeouts(_)
         | Operation::SetSysctl { .. }
         | Operation::SetDeny(_)
-        | Operation::SetMarks(_) => None,
+        | Operation::SetMarks(_)
+        | Operation::SetLocalAddresses(_) => None,
     }
 }
 

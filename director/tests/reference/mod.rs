@@ -110,7 +110,10 @@ impl Backend for Table {
                 }
             }
             // Not ipvsadm's.
-            Operation::SetSysctl { .. } | Operation::SetDeny(_) | Operation::SetMarks(_) => {}
+            Operation::SetSysctl { .. }
+            | Operation::SetDeny(_)
+            | Operation::SetMarks(_)
+            | Operation::SetLocalAddresses(_) => {}
             Operation::SetTimeouts(change) => {
                 let set = |field: &mut u32, value: u32| {
                     if value != 0 {
@@ -166,6 +169,8 @@ impl Backend for Table {
             connections: self.connections.len() as u64,
             half_open: 0,
             pushed_out: 0,
+            unnamed_clients: 0,
+            local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),

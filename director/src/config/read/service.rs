@@ -253,6 +253,7 @@ fn server(
         "nat" => ForwardMethod::Nat,
         "local" => ForwardMethod::Local,
         "tun" => ForwardMethod::Tunnel,
+        "fullnat" => ForwardMethod::FullNat,
         _ => ForwardMethod::Direct,
     };
     let tunnel = tunnel(notes, section, forward);

@@ -154,7 +154,7 @@ fn server_spec(
     let mut key = server_key(server)?;
     // Only NAT can change the port. ipvsadm puts it right without a word.
     if let ServiceKey::Address { port, .. } = service
-        && server.forward != ForwardMethod::Nat
+        && !server.forward.is_nat()
     {
         key.port = port;
     }

@@ -63,6 +63,7 @@ pub(super) enum Tag {
     ServerGone,
     SlowStart,
     Timeouts,
+    FullNat,
 }
 
 /// Whether an option takes an argument.
@@ -155,6 +156,10 @@ pub(super) const BEYOND: &[Definition] = &[
     long_value("slow-start", Tag::SlowStart),
     long_value("timeouts", Tag::Timeouts),
 ];
+
+/// What lvsadm has besides in commands about real servers, where ipvsadm has another meaning for the letter
+/// that is never wanted there. DPVS has it so.
+pub(super) const OF_SERVERS: &[Definition] = &[flag("fullnat", 'b', Tag::FullNat)];
 
 const fn flag(long: &'static str, short: char, tag: Tag) -> Definition {
     Definition {

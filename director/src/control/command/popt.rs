@@ -9,7 +9,7 @@
 //! - An error names the whole word that was read last.
 
 use super::Dialect;
-use super::options::{Argument, BEYOND, Definition, OPTIONS, Tag};
+use super::options::{Argument, BEYOND, Definition, OF_SERVERS, OPTIONS, Tag};
 
 /// A command line that is being taken apart.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Scanner<'a> {
     /// What is left of a bundle of short options.
     bundle: Option<&'a str>,
     only_words: bool,
+    /// The command is about a real server.
+    of_server: bool,
     words: Vec<&'a str>,
 }
 
@@ -50,6 +52,7 @@ impl<'a> Scanner<'a> {
             next: 0,
             bundle: None,
             only_words: false,
+            of_server: false,
             words: Vec::new(),
         }
     }
@@ -101,6 +104,7 @@ impl<'a> Scanner<'a> {
         let definition = OPTIONS
             .iter()
             .chain(beyond)
+            .chain(self.of_servers())
             .find(|definition| definition.long == name)
             .ok_or(ScanError::Unknown)?;
         self.argument(definition, value)
@@ -109,8 +113,10 @@ impl<'a> Scanner<'a> {
     fn short(&mut self, bundle: &'a str) -> Result<Found<'a>, ScanError> {
         let mut letters = bundle.chars();
         let letter = letters.next();
-        let definition = OPTIONS
+        let definition = self
+            .of_servers()
             .iter()
+            .chain(OPTIONS)
             .find(|definition| definition.short.is_some() && definition.short == letter)
             .ok_or(ScanError::Unknown)?;
         let rest = Some(letters.as_str()).filter(|rest| !rest.is_empty());
@@ -125,6 +131,13 @@ impl<'a> Scanner<'a> {
             definition,
             rest.map(|rest| rest.strip_prefix('=').unwrap_or(rest)),
         )
+    }
+
+    fn of_servers(&self) -> &'static [Definition] {
+        match self.dialect {
+            Dialect::Lvsadm if self.of_server => OF_SERVERS,
+            _ => &[],
+        }
     }
 
     fn argument(
@@ -149,6 +162,7 @@ impl<'a> Scanner<'a> {
                 }
             }
         };
+        self.of_server |= matches!(definition.tag, Tag::AddServer | Tag::EditServer);
         Ok(Found {
             tag: definition.tag,
             argument,

@@ -134,6 +134,8 @@ impl Api for Fake {
             connections: 0,
             half_open: 0,
             pushed_out: 0,
+            unnamed_clients: 0,
+            local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),
@@ -349,7 +351,10 @@ fn what_cannot_be_saved_is_told() {
         services: vec![view(ServiceSpec::new(key, "rr"), vec![server])],
         ..Fake::default()
     };
-    let (out, err, exit) = run_with(&mut api, "lvsadm -Sn", &[]);
+    let (out, _, _) = run_with(&mut api, "lvsadm -Sn", &[]);
+    let server = "-a -t 10.0.0.1:80 -r 10.1.0.1:80 -b -w 1\n";
+    assert_eq!(out, format!("-A -t 10.0.0.1:80 -s rr\n{server}"));
+    let (out, err, exit) = run_with(&mut api, "ipvsadm -Sn", &[]);
     assert_eq!(out, "-A -t 10.0.0.1:80 -s rr\n");
     assert!(
         err.contains("10.1.0.1:80 of TCP 10.0.0.1:80 is not saved"),

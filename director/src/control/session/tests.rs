@@ -63,6 +63,8 @@ impl Backend for Many {
             connections: self.0 as u64,
             half_open: 0,
             pushed_out: 0,
+            unnamed_clients: 0,
+            local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),

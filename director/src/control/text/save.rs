@@ -41,9 +41,9 @@ pub fn left_out(views: &[ServiceView], dialect: Dialect) -> Vec<String> {
             ));
         }
         for server in &view.servers {
-            if method(server.spec.forward).is_none() {
+            if method(server.spec.forward, dialect).is_none() {
                 faults.push(format!(
-                    "real server {} of {} is not saved: ipvsadm has no option for FULLNAT",
+                    "real server {} of {} is not saved: ipvsadm has no option for FULLNAT; lvsadm -S saves it",
                     server.spec.key, view.spec.key
                 ));
             }
@@ -68,7 +68,7 @@ fn service(
     let protocol = protocol_of(&view.spec.key);
     for server in order::servers(&view.servers) {
         let spec = &server.spec;
-        let Some(method) = method(spec.forward) else {
+        let Some(method) = method(spec.forward, dialect) else {
             continue;
         };
         let endpoint = namer.endpoint(spec.key.address, spec.key.port, protocol);
@@ -117,11 +117,12 @@ fn beyond(text: &mut String, beyond: &Beyond) -> fmt::Result {
 
 /// The option for a forwarding method. Packets for the director itself are found out when they are
 /// forwarded, so it has none of its own.
-fn method(forward: ForwardMethod) -> Option<&'static str> {
+fn method(forward: ForwardMethod, dialect: Dialect) -> Option<&'static str> {
     match forward {
         ForwardMethod::Nat => Some("-m"),
         ForwardMethod::Direct | ForwardMethod::Local => Some("-g"),
         ForwardMethod::Tunnel => Some("-i"),
+        ForwardMethod::FullNat if dialect == Dialect::Lvsadm => Some("-b"),
         ForwardMethod::FullNat | ForwardMethod::Bypass => None,
     }
 }

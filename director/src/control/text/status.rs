@@ -29,6 +29,19 @@ fn write_report(text: &mut String, view: &StatusView) -> fmt::Result {
     writeln!(text, "given back to host  {} packets", view.given_back)?;
     writeln!(text, "lost by the rings   {} packets", view.ring_losses())?;
 
+    if !view.local_addresses.is_empty() {
+        writeln!(text, "no room for TOA     {} packets", view.unnamed_clients)?;
+        writeln!(text, "local addresses")?;
+    }
+    for local in &view.local_addresses {
+        let going = if local.listed { "" } else { ", no new ones" };
+        writeln!(
+            text,
+            "  {:<15} {} connections{going}, at least {} ports left for each real server",
+            local.address, local.connections, local.fewest_left
+        )?;
+    }
+
     writeln!(text, "interfaces")?;
     if view.interfaces.is_empty() {
         writeln!(text, "  none")?;
@@ -64,7 +77,7 @@ fn uptime(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::view::{DropView, InterfaceView};
+    use crate::core::view::{DropView, InterfaceView, LocalAddressView};
 
     #[test]
     fn a_report_has_everything_in_words() {
@@ -80,6 +93,13 @@ mod tests {
             connections: 7,
             half_open: 2,
             pushed_out: 5,
+            unnamed_clients: 8,
+            local_addresses: vec![LocalAddressView {
+                address: [10, 9, 0, 1].into(),
+                listed: true,
+                connections: 6,
+                fewest_left: 64_507,
+            }],
             capture_keys: 3,
             given_back: 4,
             drops: vec![DropView {
@@ -94,6 +114,9 @@ half-open           2, pushed out 5
 capture keys        3
 given back to host  4 packets
 lost by the rings   2 packets
+no room for TOA     8 packets
+local addresses
+  10.9.0.1        6 connections, at least 64507 ports left for each real server
 interfaces
   eth0            10 packets taken, 9 sent, 2 lost by the ring
 dropped packets

@@ -56,6 +56,7 @@ impl Balancer {
                 self.set_marks(rules);
                 Ok(())
             }
+            Operation::SetLocalAddresses(addresses) => self.set_local_addresses(addresses),
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;
                 self.expiration = self.settings.sysctl.expiration();
@@ -70,6 +71,7 @@ impl Balancer {
             return Err(OperationError::ServiceExists(spec.key));
         }
         let mut scheduler = service::check(spec)?;
+        self.check_is_not_local(spec)?;
         scheduler.init(&Pool::new(&[], &self.servers));
         self.services_added += 1;
         let mut service = Service::new(spec.clone(), scheduler, self.services_added);
@@ -87,6 +89,7 @@ impl Balancer {
     fn edit_service(&mut self, now: Time, spec: &ServiceSpec) -> Result<(), OperationError> {
         let id = self.id_of(&spec.key)?;
         let mut scheduler = service::check(spec)?;
+        self.check_one_packet(id, spec)?;
         let service = &mut self.services[id];
         let former = std::mem::replace(&mut service.spec, spec.clone());
         service.settle_timeouts(&self.settings.timeouts);
@@ -136,6 +139,7 @@ impl Balancer {
         }
         server::check_address(spec)?;
         server::check_known(spec)?;
+        self.check_full_nat(service_id, spec)?;
         let id = match self.trash.take(*key, spec.key) {
             Some(id) => {
                 self.bring_back(id, service_id, spec);
@@ -168,6 +172,7 @@ impl Balancer {
             return Err(OperationError::NoSuchServer(*key, spec.key));
         };
         server::check_known(spec)?;
+        self.check_full_nat(service_id, spec)?;
         let id = self.services[service_id].servers[position];
         self.servers[id].restate(spec.clone());
         self.weigh(now, id);

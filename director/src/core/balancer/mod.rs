@@ -10,9 +10,11 @@ mod administration;
 mod bypass;
 mod defence;
 mod half_open;
+mod local;
 mod persistence;
 mod schedule;
 mod settings;
+mod side_table;
 mod slow_start;
 mod sweep;
 #[cfg(test)]
@@ -31,9 +33,11 @@ use super::arena::Arena;
 use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
+use super::forward::sequence::Shift;
+use super::local_ports::LocalPorts;
 use super::marks::Marks;
 use super::net::CachedHop;
-use super::operation::{ForwardMethod, ServiceKey, Tunnel};
+use super::operation::{ServiceKey, Tunnel};
 use super::protocol::State;
 use super::protocol::tcp::{Seen, TcpState};
 use super::random::Random;
@@ -50,6 +54,7 @@ use self::defence::Defence;
 use self::half_open::{HalfOpen, is_half_open};
 pub use self::schedule::UNMARKED;
 pub use self::settings::Settings;
+use self::side_table::SideTable;
 use self::sweep::Positions;
 pub use self::sweep::{Position, Progress, Reset};
 pub use super::connection::{ConnectionId, Direction};
@@ -73,6 +78,11 @@ pub enum Class {
     NotOurs,
     /// A service's, but no real server can take it: the client is told that the port is unreachable.
     NoServer,
+    /// A service's, but no local port is left to talk to its real server; the client is told that the port
+    /// is unreachable.
+    NoPort,
+    /// To a local address of FULLNAT, of no connection; a sender of TCP is told so by a reset.
+    NoConnection,
     /// A service's, and it is dropped.
     Drop(Reason),
 }
@@ -109,6 +119,10 @@ pub struct Balancer {
     deny: Deny,
     marks: Marks,
     captures: CaptureSet,
+    locals: LocalPorts,
+    shifts: SideTable<Shift>,
+    /// Segments that did not tell the real server who its client is, for want of room.
+    pub(super) unnamed_clients: u64,
     /// The real servers behind NAT, each with the number of its services.
     real_servers: BTreeMap<RealKey, u32>,
     random: Random,
@@ -143,6 +157,9 @@ impl Balancer {
             deny: Deny::default(),
             marks: Marks::default(),
             captures: CaptureSet::default(),
+            locals: LocalPorts::default(),
+            shifts: SideTable::default(),
+            unnamed_clients: 0,
             real_servers: BTreeMap::new(),
             // Nothing about the key can be told from what it brings.
             random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
@@ -193,7 +210,7 @@ impl Balancer {
         count(server, service, &mut self.traffic, direction, ip_bytes);
         let seen = match (direction, connection.forward()) {
             (Direction::Reply, _) => Seen::Output,
-            (Direction::Request, ForwardMethod::Nat) => Seen::Input,
+            (Direction::Request, method) if method.is_nat() => Seen::Input,
             (Direction::Request, _) => Seen::InputOnly,
         };
         let before = connection.state();
@@ -360,9 +377,7 @@ fn is_reused(connection: &Connection, conn_reuse_mode: i32) -> bool {
         // One of a persistent service stays where its template sent it.
         _ if conn_reuse_mode == 0 || connection.controller().is_some() => false,
         State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
-        State::Tcp(TcpState::FinWait) => {
-            conn_reuse_mode & 2 != 0 && connection.forward() != ForwardMethod::Nat
-        }
+        State::Tcp(TcpState::FinWait) => conn_reuse_mode & 2 != 0 && !connection.forward().is_nat(),
         State::Tcp(_) | State::Udp => false,
     }
 }

@@ -65,7 +65,6 @@ impl Balancer {
         let connection = self.connection_mut(template);
         // The time of persistence counts from the last new connection.
         connection.last_seen = now;
-        connection.recount_controlled(1);
         let server = connection.server();
         let port = match self.servers[server].spec().key.port {
             port if port != 0 && flow.destination_port == own => port,

@@ -5,7 +5,8 @@ use shared::time::Time;
 
 use super::{Balancer, Class, ConnectionId, Segment};
 use crate::core::connection::{Connection, Endpoint};
-use crate::core::operation::{ServerGone, ServiceKey};
+use crate::core::local_ports::LocalEnd;
+use crate::core::operation::{ForwardMethod, ServerGone, ServiceKey};
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::reason::Reason;
 use crate::core::scheduler::{Opening, Pool};
@@ -38,10 +39,17 @@ impl Balancer {
         if !self.deny.is_empty() && self.is_denied(flow, mark) {
             return Class::Drop(Reason::Denied);
         }
-        if !segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0) {
-            return Class::NotOurs;
+        let may_be_scheduled = segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0);
+        let class = if may_be_scheduled {
+            self.schedule_whatever(now, flow, mark)
+        } else {
+            Class::NotOurs
+        };
+        // The host has nothing to say there.
+        if class == Class::NotOurs && self.locals.contains(flow.destination) {
+            return Class::NoConnection;
         }
-        self.schedule_whatever(now, flow, mark)
+        class
     }
 
     /// Makes a connection for a packet, whatever kind of packet it is.
@@ -186,6 +194,14 @@ impl Balancer {
             port: birth.port,
         };
         let forward = server.spec().forward;
+        let local = if forward == ForwardMethod::FullNat {
+            let Some(local) = self.locals.take(flow.protocol, destination) else {
+                return Class::NoPort;
+            };
+            local
+        } else {
+            LocalEnd::default()
+        };
         server.bind();
         service.connections += 1;
         if server.is_available() {
@@ -195,8 +211,12 @@ impl Balancer {
         }
         let once = service.spec.one_packet && flow.protocol == Protocol::UDP;
         let mut connection = Connection::new(flow, birth.server, forward, destination, now);
+        connection.set_local(local);
         if let Some(template) = birth.template {
             connection.set_controller(template);
+            if let Some(template) = self.connections.get_mut(template) {
+                template.recount_controlled(1);
+            }
         }
         if once {
             return Class::Once(self.connections.insert_unseen(connection));
@@ -214,6 +234,9 @@ impl Balancer {
         }
         if followed {
             self.positions.begin(id);
+        }
+        if tcp && forward == ForwardMethod::FullNat {
+            self.shifts.begin(id);
         }
         Class::Request(id)
     }

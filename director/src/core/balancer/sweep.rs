@@ -3,6 +3,7 @@
 
 use shared::time::Time;
 
+use super::side_table::SideTable;
 use super::{Balancer, Class, ConnectionId, FlowKey, Segment};
 use crate::core::connection::Endpoint;
 use crate::core::operation::{ForwardMethod, ServerGone};
@@ -16,6 +17,8 @@ use crate::core::server::ServerId;
 pub struct Reset {
     /// Who it is.
     pub client: Endpoint,
+    /// As whom the server knows the client.
+    pub known_client: Endpoint,
     /// Whom the client believes to talk to.
     pub virtual_end: Endpoint,
     /// Whom it talks to.
@@ -24,7 +27,9 @@ pub struct Reset {
     pub server: ServerId,
     /// How its packets get there.
     pub forward: ForwardMethod,
-    /// Where the two ends are.
+    /// What is added to the client's sequence numbers for the server.
+    pub shift: u32,
+    /// Where the two ends are, in the numbers of the client.
     pub position: Position,
 }
 
@@ -136,8 +141,18 @@ impl Balancer {
     fn reset(&mut self, now: Time, id: ConnectionId) {
         let connection = self.connection(id);
         if let State::Tcp(_) = connection.state() {
+            let known_client = match connection.forward() {
+                ForwardMethod::FullNat => self.local_end(connection),
+                _ => connection.client(),
+            };
+            let shift = match connection.forward() {
+                ForwardMethod::FullNat => self.shifts.of(id).by,
+                _ => 0,
+            };
             self.resets.push(Reset {
+                shift,
                 client: connection.client(),
+                known_client,
                 virtual_end: connection.virtual_endpoint(),
                 destination: connection.destination(),
                 server: connection.server(),
@@ -159,36 +174,28 @@ impl Balancer {
     }
 }
 
-/// The [`Position`]s of connections whose service asks for them, by slot.
+/// The [`Position`]s of connections whose service asks for them.
 #[derive(Debug, Default)]
-pub(super) struct Positions(Vec<Option<Box<[Position; CHUNK]>>>);
+pub(super) struct Positions(SideTable<Position>);
 
 impl Positions {
     fn of(&self, id: ConnectionId) -> Position {
-        let (chunk, at) = place(id);
-        let chunk = self.0.get(chunk).and_then(Option::as_deref);
-        chunk.map_or_else(Position::default, |chunk| chunk[at])
+        self.0.of(id)
     }
 
     /// A new connection, of which nothing is known.
     pub(super) fn begin(&mut self, id: ConnectionId) {
-        let (chunk, at) = place(id);
-        if self.0.len() <= chunk {
-            self.0.resize_with(chunk + 1, || None);
-        }
-        let chunk = self.0[chunk].get_or_insert_with(|| Box::new([Position::default(); CHUNK]));
-        chunk[at] = Position::default();
+        self.0.begin(id);
     }
 
     fn follow(&mut self, id: ConnectionId, from_client: bool, progress: Progress) {
-        let (chunk, at) = place(id);
-        let Some(Some(chunk)) = self.0.get_mut(chunk) else {
-            return;
-        };
-        let Position {
+        let Some(Position {
             client_next,
             server_next,
-        } = &mut chunk[at];
+        }) = self.0.of_mut(id)
+        else {
+            return;
+        };
         let (own, other) = if from_client {
             (client_next, server_next)
         } else {
@@ -208,11 +215,5 @@ fn advance(known: &mut u32, seen: u32) {
     }
 }
 
-const fn place(id: ConnectionId) -> (usize, usize) {
-    (id.0 as usize / CHUNK, id.0 as usize % CHUNK)
-}
-
-/// Positions that are allocated together.
-const CHUNK: usize = 1024;
 /// Slots of the table looked at in one call of [`Balancer::expire`].
 const BUDGET: usize = 1024;

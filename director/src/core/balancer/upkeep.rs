@@ -73,6 +73,9 @@ impl Balancer {
         }
         server.unbind(Activity::of(connection.state()), connection.forward());
         let service_id = server.service;
+        if connection.forward() == ForwardMethod::FullNat {
+            self.let_port_go(&connection);
+        }
         if is_half_open(connection.state()) {
             self.leave_half_open();
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 
+use crate::core::local_ports::LocalEnd;
 use crate::core::net::CachedHop;
 use crate::core::operation::ForwardMethod;
 use crate::core::protocol::State;
@@ -48,6 +49,9 @@ pub struct Connection {
     forward: ForwardMethod,
     server: ServerId,
     state: State,
+    /// Of a [`LocalEnd`], whose two parts fit into what would be left empty here.
+    local_place: u8,
+    local_port: u16,
     /// When its last packet passed.
     pub(in crate::core) last_seen: Time,
     /// How long it may be idle after that, seconds.
@@ -85,6 +89,8 @@ impl Connection {
             forward,
             server,
             state: State::new(flow.protocol),
+            local_place: 0,
+            local_port: 0,
             last_seen: now,
             timeout_secs: NEW_TIMEOUT_SECS,
             client_hop: CachedHop::default(),
@@ -232,6 +238,19 @@ impl Connection {
         self.server
     }
 
+    /// As whom its real server knows its client, with FULLNAT.
+    pub fn local(&self) -> LocalEnd {
+        LocalEnd {
+            place: self.local_place,
+            port: self.local_port,
+        }
+    }
+
+    pub(in crate::core) fn set_local(&mut self, end: LocalEnd) {
+        self.local_place = end.place;
+        self.local_port = end.port;
+    }
+
     /// The state of its protocol.
     pub fn state(&self) -> State {
         self.state
@@ -247,9 +266,9 @@ impl Connection {
     }
 
     /// The flow of the packets of one direction, as they reach the director; none if that direction
-    /// does not pass it.
+    /// does not pass it. `locals` are the local addresses by their place.
     #[inline]
-    pub(super) fn key(&self, direction: Direction) -> Option<FlowKey> {
+    pub(super) fn key(&self, direction: Direction, locals: &[Addr]) -> Option<FlowKey> {
         match (direction, self.forward) {
             (Direction::Request, _) => Some(FlowKey {
                 protocol: self.protocol,
@@ -264,6 +283,13 @@ impl Connection {
                 source_port: self.destination_port,
                 destination: self.client,
                 destination_port: self.client_port,
+            }),
+            (Direction::Reply, ForwardMethod::FullNat) if !self.is_template() => Some(FlowKey {
+                protocol: self.protocol,
+                source: self.destination,
+                source_port: self.destination_port,
+                destination: *locals.get(usize::from(self.local_place))?,
+                destination_port: self.local_port,
             }),
             (Direction::Reply, _) => None,
         }

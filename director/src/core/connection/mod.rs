@@ -1,7 +1,7 @@
 //! Connections: the entry, and the table that finds it from a packet of either direction.
 //!
 //! The table is a [slab](Slab) of entries, an [index](Index) from the hash of a flow to a slot, and a
-//! [keyed hash](HashKey). A NAT connection is in the index twice, by what its client sends and by what
+//! [keyed hash](HashKey). A NAT or FULLNAT connection is in the index twice, by what its client sends and by what
 //! its real server answers; with the other methods the answers do not pass the director.
 
 mod entry;
@@ -11,7 +11,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-use shared::addr::FlowKey;
+use shared::addr::{Addr, FlowKey};
 
 use self::hash::HashKey;
 use self::index::{Entry, Index};
@@ -26,6 +26,8 @@ pub struct ConnectionTable {
     slab: Slab,
     key: HashKey,
     most: usize,
+    /// The local addresses of FULLNAT by their place. One that a connection has stays.
+    locals: Vec<Addr>,
     /// Of the batch at hand.
     hashes: Vec<u32>,
 }
@@ -38,6 +40,7 @@ impl ConnectionTable {
             slab: Slab::default(),
             key: HashKey::new(hash_key),
             most: most.min(MOST_SLOTS) as usize,
+            locals: Vec::new(),
             hashes: Vec::new(),
         }
     }
@@ -70,6 +73,15 @@ impl ConnectionTable {
         }
     }
 
+    /// Sets the local address at a place, which no connection has.
+    pub fn set_local(&mut self, place: u8, address: Addr) {
+        let place = usize::from(place);
+        if self.locals.len() <= place {
+            self.locals.resize(place + 1, Addr::UNSPECIFIED_V4);
+        }
+        self.locals[place] = address;
+    }
+
     /// Whether there is room for so many more.
     pub fn has_room(&self, many: usize) -> bool {
         self.slab.len() + many <= self.most
@@ -86,7 +98,7 @@ impl ConnectionTable {
             return;
         };
         let (slot, direction) = (id.0, Direction::Request);
-        if let Some(key) = template.key(direction) {
+        if let Some(key) = template.key(direction, &self.locals) {
             self.index
                 .remove(self.key.hash(&key), Entry { slot, direction });
         }
@@ -95,8 +107,16 @@ impl ConnectionTable {
 
     /// The hash of the flow of a connection's requests.
     pub fn hash_of(&self, id: ConnectionId) -> u32 {
-        let key = self.get(id).and_then(|c| c.key(Direction::Request));
+        let key = self.get(id);
+        let key = key.and_then(|c| c.key(Direction::Request, &self.locals));
         key.map_or(0, |key| self.key.hash(&key))
+    }
+
+    /// The hash of the flow from a local address to a real server, which nobody outside can tell.
+    pub fn hash_to_server(&self, id: ConnectionId) -> u32 {
+        let key = self.get(id);
+        let key = key.and_then(|c| c.key(Direction::Reply, &self.locals));
+        key.map_or(0, |key| self.key.hash(&key.reversed()))
     }
 
     /// Adds a connection that no packet will find: of a service that schedules each packet anew.
@@ -108,10 +128,12 @@ impl ConnectionTable {
     pub fn insert(&mut self, connection: Connection) -> ConnectionId {
         let slot = self.slab.insert(connection);
         for direction in DIRECTIONS {
-            if let Some(key) = self.slab.get(slot).and_then(|c| c.key(direction)) {
-                let (slab, entry) = (&self.slab, Entry { slot, direction });
+            let connection = self.slab.get(slot);
+            if let Some(key) = connection.and_then(|c| c.key(direction, &self.locals)) {
+                let (slab, locals) = (&self.slab, &self.locals[..]);
+                let entry = Entry { slot, direction };
                 self.index.insert(self.key.hash(&key), entry, |other| {
-                    slab_has_key(slab, other, &key)
+                    slab_has_key(slab, locals, other, &key)
                 });
             }
         }
@@ -123,7 +145,7 @@ impl ConnectionTable {
         let slot = id.0;
         let connection = self.slab.remove(slot)?;
         for direction in DIRECTIONS {
-            if let Some(key) = connection.key(direction) {
+            if let Some(key) = connection.key(direction, &self.locals) {
                 self.index
                     .remove(self.key.hash(&key), Entry { slot, direction });
             }
@@ -185,14 +207,14 @@ impl ConnectionTable {
 
     #[inline]
     fn has_key(&self, entry: Entry, flow: &FlowKey) -> bool {
-        slab_has_key(&self.slab, entry, flow)
+        slab_has_key(&self.slab, &self.locals, entry, flow)
     }
 }
 
 #[inline]
-fn slab_has_key(slab: &Slab, entry: Entry, flow: &FlowKey) -> bool {
+fn slab_has_key(slab: &Slab, locals: &[Addr], entry: Entry, flow: &FlowKey) -> bool {
     slab.get(entry.slot)
-        .is_some_and(|connection| connection.key(entry.direction).as_ref() == Some(flow))
+        .is_some_and(|connection| connection.key(entry.direction, locals).as_ref() == Some(flow))
 }
 
 const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Reply];

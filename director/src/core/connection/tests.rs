@@ -74,11 +74,11 @@ proptest! {
             match step {
                 Step::Insert(client, vip, port, method) => {
                     let connection = connection(client, vip, port, method);
-                    let request = connection.key(Direction::Request).unwrap();
+                    let request = connection.key(Direction::Request, &[]).unwrap();
                     let present = model.iter().any(|(_, other, _)| *other == request);
                     prop_assert_eq!(table.find(&request).is_some(), present);
                     if !present {
-                        let reply = connection.key(Direction::Reply);
+                        let reply = connection.key(Direction::Reply, &[]);
                         model.push((table.insert(connection), request, reply));
                     }
                 }
@@ -113,7 +113,7 @@ fn growing_moves_a_few_words_at_a_time_and_loses_none() {
         .map(|port| table.insert(connection(1, 1, port, ForwardMethod::Nat)))
         .collect();
     for (port, id) in (0..40_000).zip(&ids) {
-        let flow = connection(1, 1, port, ForwardMethod::Nat).key(Direction::Reply);
+        let flow = connection(1, 1, port, ForwardMethod::Nat).key(Direction::Reply, &[]);
         assert_eq!(table.find(&flow.unwrap()), Some((*id, Direction::Reply)));
     }
 }

@@ -3,6 +3,7 @@
 mod connections;
 mod errors;
 mod fragments;
+mod fullnat;
 mod garbage;
 mod laboratory;
 mod resets;

@@ -1,10 +1,12 @@
 //! The way out: next hop, time to live, size, rewriting, Ethernet header (`ip_vs_xmit.c`).
 
 mod cut;
+mod full_nat;
 mod nat;
 mod outer;
 mod reset;
 mod segments;
+pub mod sequence;
 mod tunnel;
 
 pub(super) use outer::{encapsulation, outer_protocol};
@@ -39,10 +41,11 @@ impl Director {
         let (method, server) = (connection.forward(), connection.server());
         let followed = connection.is_followed();
         let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
+        let client = connection.client();
         if direction == Direction::Request {
-            // Where the client of a NAT connection is, now that its own frame is at hand: the
+            // Where the client of such a connection is, now that its own frame is at hand: the
             // replies have no such frame.
-            if method == ForwardMethod::Nat && !self.network.is_current(&connection.client_hop) {
+            if method.is_nat() && !self.network.is_current(&connection.client_hop) {
                 self.learn_client(arrival, id);
             }
             self.count(arrival, id, direction, headers);
@@ -53,7 +56,7 @@ impl Director {
             }
             Direction::Request if method == ForwardMethod::Local => return Verdict::Local,
             Direction::Request => self.hop_to_server(server, destination.address),
-            Direction::Reply => self.hop_to_client(id, headers.flow.destination),
+            Direction::Reply => self.hop_to_client(id, client.address),
         };
         let hop = match hop {
             Ok(hop) => hop,
@@ -92,7 +95,8 @@ impl Director {
         if direction == Direction::Reply {
             self.count(arrival, id, direction, headers);
         }
-        if followed {
+        // In the numbers of the client.
+        if followed && direction == Direction::Request {
             self.follow_position(id, direction, headers, frame);
         }
         match (method, direction) {
@@ -105,7 +109,17 @@ impl Director {
             (ForwardMethod::Direct | ForwardMethod::Bypass, Direction::Request) => {
                 decrement_ttl(frame);
             }
+            (ForwardMethod::FullNat, _) => {
+                let now = arrival.now;
+                if let Some(longer) = self.full_nat(now, id, direction, headers, &hop, frame) {
+                    self.post(&hop, longer, outbox);
+                    return Verdict::Consumed;
+                }
+            }
             _ => return Verdict::Drop(Reason::NoMethod),
+        }
+        if followed && direction == Direction::Reply {
+            self.follow_position(id, direction, headers, frame);
         }
         if too_big {
             return self.send_in_pieces(&hop, frame, outbox);

@@ -72,6 +72,62 @@ pub(super) fn rewrite(
         return;
     }
     let port = transport::set_port(segment, which, new.port);
+    correct(header, segment, headers, vnet, sum, (change, port));
+}
+
+/// Both ends of the packet become new ones (FULLNAT), and there is one router less to go.
+pub(super) fn rewrite_both(
+    frame: &mut Frame<'_>,
+    vnet: VnetHeader,
+    headers: &Headers,
+    source: Endpoint,
+    destination: Endpoint,
+) {
+    let sum = Sum::of(vnet, headers);
+    let Some((header, segment)) = frame.packet_mut().split_at_mut_checked(headers.ip_header) else {
+        return;
+    };
+    let Some(mut edit) = Edit::new(header) else {
+        return;
+    };
+    let addresses = edit
+        .set_source(source.address.to_v4_bytes())
+        .and(edit.set_destination(destination.address.to_v4_bytes()));
+    edit.decrement_ttl();
+    edit.finish();
+    if headers.segment.is_none() {
+        return;
+    }
+    let ports = transport::set_port(segment, Port::Source, source.port).and(transport::set_port(
+        segment,
+        Port::Destination,
+        destination.port,
+    ));
+    correct(header, segment, headers, vnet, sum, (addresses, ports));
+}
+
+/// The checksum of a TCP segment after a change of its pseudo header and of itself.
+pub(super) fn amend(
+    segment: &mut [u8],
+    headers: &Headers,
+    vnet: VnetHeader,
+    pseudo: Change,
+    change: Change,
+) {
+    let partial = Sum::of(vnet, headers) == Sum::Partial;
+    update(segment, transport::TCP_CHECKSUM, partial, pseudo, change);
+}
+
+/// The transport checksum after a change of addresses and ports.
+#[inline(always)]
+fn correct(
+    header: &[u8],
+    segment: &mut [u8],
+    headers: &Headers,
+    vnet: VnetHeader,
+    sum: Sum,
+    (change, port): (Change, Change),
+) {
     let partial = sum == Sum::Partial;
     match headers.flow.protocol {
         Protocol::TCP => update(segment, transport::TCP_CHECKSUM, partial, change, port),

@@ -40,9 +40,9 @@ impl Director {
                 self.send_own(&hop, &[&packet], outbox);
             }
             let to_server = Bare {
-                source: reset.client,
+                source: reset.known_client,
                 destination: as_the_server_knows(&reset),
-                sequence: position.client_next,
+                sequence: position.client_next.wrapping_add(reset.shift),
                 acknowledged: position.server_next,
                 flags: TcpFlags::RST | TcpFlags::ACK,
             };
@@ -74,6 +74,41 @@ impl Director {
         frame: &Frame<'_>,
         outbox: &mut Outbox,
     ) {
+        let connection = self.balancer.connection(id);
+        let (speaker, sender) = (connection.virtual_endpoint(), connection.client());
+        self.reset_sender(arrival, (speaker, sender), headers, frame, outbox);
+    }
+
+    /// Answers a TCP segment to a local address where no connection has its port: a real server's, whose
+    /// connection has ended here. Else it would keep its end until it has sent in vain for long.
+    #[cold]
+    pub(in crate::core) fn answer_as_a_stranger(
+        &mut self,
+        arrival: Arrival,
+        headers: &Headers,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let flow = &headers.flow;
+        let speaker = Endpoint {
+            address: flow.destination,
+            port: flow.destination_port,
+        };
+        let sender = Endpoint {
+            address: flow.source,
+            port: flow.source_port,
+        };
+        self.reset_sender(arrival, (speaker, sender), headers, frame, outbox);
+    }
+
+    fn reset_sender(
+        &mut self,
+        arrival: Arrival,
+        (speaker, sender): (Endpoint, Endpoint),
+        headers: &Headers,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) {
         let flags = headers.segment.and_then(|segment| segment.tcp);
         let Some(progress) = progress(headers, frame) else {
             return;
@@ -81,20 +116,18 @@ impl Director {
         if flags.is_none_or(|flags| flags.contains(TcpFlags::RST)) {
             return;
         }
-        let connection = self.balancer.connection(id);
         let (sequence, acknowledged, flags) = match progress.acknowledged {
             Some(acknowledged) => (acknowledged, 0, TcpFlags::RST),
             None => (0, progress.next, TcpFlags::RST | TcpFlags::ACK),
         };
         let answer = Bare {
-            source: connection.virtual_endpoint(),
-            destination: connection.client(),
+            source: speaker,
+            destination: sender,
             sequence,
             acknowledged,
             flags,
         };
-        let client = connection.client().address;
-        if let Some(hop) = self.own_hop(client, arrival.seen) {
+        if let Some(hop) = self.own_hop(sender.address, arrival.seen) {
             let packet = self.bare(&answer);
             self.send_own(&hop, &[&packet], outbox);
         }
@@ -149,7 +182,7 @@ impl Director {
 /// Behind NAT a server is talked to by its own name, else by the virtual one.
 fn as_the_server_knows(reset: &Reset) -> Endpoint {
     match reset.forward {
-        ForwardMethod::Nat => reset.destination,
+        method if method.is_nat() => reset.destination,
         _ => reset.virtual_end,
     }
 }

@@ -16,7 +16,7 @@ use shared::wire::transport::{self, Port};
 use super::balancer::{ConnectionId, Direction};
 use super::connection::Endpoint;
 use super::director::{Arrival, Director, MIN_MTU};
-use super::forward::{decrement_ttl, nowhere};
+use super::forward::{decrement_ttl, nowhere, sequence};
 use super::frame::Frame;
 use super::net::{Mac, PortId};
 use super::operation::ForwardMethod;
@@ -63,7 +63,16 @@ impl Director {
             Direction::Request => connection.destination(),
             Direction::Reply => connection.virtual_endpoint(),
         };
-        if method == ForwardMethod::Nat && !checksum::verifies(message) {
+        // With FULLNAT the other end has another name as well.
+        let other = (method == ForwardMethod::FullNat).then(|| match direction {
+            Direction::Request => (self.balancer.local_end(connection), 0),
+            Direction::Reply => (connection.client(), self.balancer.shift(id).by),
+        });
+        let receiver = match (direction, other) {
+            (Direction::Reply, Some((client, _))) => client.address,
+            _ => receiver,
+        };
+        if method.is_nat() && !checksum::verifies(message) {
             return Verdict::Drop(Reason::IcmpChecksum);
         }
         // Counted where packets are, see `forward`. Nobody is told of a failure: it is an error
@@ -89,8 +98,8 @@ impl Director {
         if direction == Direction::Reply {
             self.balancer.count_related(id, direction, bytes);
         }
-        if method == ForwardMethod::Nat {
-            translate(frame, direction, end);
+        if method.is_nat() {
+            translate(frame, direction, end, other);
         }
         decrement_ttl(frame);
         if too_big {
@@ -204,8 +213,15 @@ fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
 }
 
 /// To the server: the receiver and the quoted sender become the server. To the client: the sender
-/// and the quoted receiver become the VIP. The quoted transport checksum stays as it is.
-fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
+/// and the quoted receiver become the VIP. With FULLNAT the other two become `other`,
+/// and its number is taken off the quoted sequence number. The quoted transport
+/// checksum stays as it is.
+fn translate(
+    frame: &mut Frame<'_>,
+    direction: Direction,
+    end: Endpoint,
+    other: Option<(Endpoint, u32)>,
+) {
     let address = end.address.to_v4_bytes();
     let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
         return;
@@ -213,6 +229,13 @@ fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
     match direction {
         Direction::Request => packet.set_destination(address),
         Direction::Reply => packet.set_source(address),
+    }
+    if let Some((other, _)) = other {
+        let address = other.address.to_v4_bytes();
+        match direction {
+            Direction::Request => packet.set_source(address),
+            Direction::Reply => packet.set_destination(address),
+        }
     }
     let message = packet.payload_mut();
     if let Some(quoted) = message.get_mut(icmpv4::HEADER..)
@@ -229,6 +252,22 @@ fn translate(frame: &mut Frame<'_>, direction: Direction, end: Endpoint) {
             }
         };
         transport::set_port(quoted.rest_mut(), port, end.port);
+        if let Some((other, shift)) = other {
+            let address = other.address.to_v4_bytes();
+            let port = match port {
+                Port::Source => {
+                    quoted.set_destination(address);
+                    Port::Destination
+                }
+                Port::Destination => {
+                    quoted.set_source(address);
+                    Port::Source
+                }
+            };
+            transport::set_port(quoted.rest_mut(), port, other.port);
+            // The client knows its segment by the number that it gave it. 0 of UDP.
+            sequence::unshift(quoted.rest_mut(), shift);
+        }
     }
     icmpv4::recompute(message);
 }

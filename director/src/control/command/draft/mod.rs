@@ -57,6 +57,7 @@ impl Draft {
             Tag::RealServer => self.real_server(value, names),
             Tag::Masquerading => self.forward(ForwardMethod::Nat),
             Tag::Ipip => self.forward(ForwardMethod::Tunnel),
+            Tag::FullNat => self.forward(ForwardMethod::FullNat),
             Tag::Gatewaying => self.forward(ForwardMethod::Direct),
             Tag::Weight | Tag::UpperThreshold | Tag::LowerThreshold => {
                 self.server_number(found.tag, value)

@@ -16,8 +16,8 @@ use shared::addr::{Addr, Family, Protocol};
 use super::*;
 use crate::core::connection::Endpoint;
 use crate::core::operation::{
-    Netmask, Operation, OperationError, Persistence, SchedulerFlags, ServerKey, ServerSpec,
-    ServiceSpec, TimeoutChange,
+    ForwardMethod, Netmask, Operation, OperationError, Persistence, SchedulerFlags, ServerKey,
+    ServerSpec, ServiceSpec, TimeoutChange,
 };
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::view::{ConnectionView, ServerView};

@@ -18,6 +18,8 @@ pub(super) const CLIENT: [u8; 4] = [10, 0, 0, 10];
 pub(super) const FAR_CLIENT: [u8; 4] = [192, 0, 2, 7];
 pub(super) const VIP: [u8; 4] = [10, 0, 0, 100];
 pub(super) const SERVER: [u8; 4] = [10, 1, 0, 11];
+/// A local address of FULLNAT.
+pub(super) const LOCAL: [u8; 4] = [10, 1, 0, 2];
 pub(super) const INNER: [u8; 4] = [10, 1, 0, 1];
 
 pub(super) const OUTSIDE: PortId = PortId(0);
@@ -74,13 +76,14 @@ pub(super) fn director(method: ForwardMethod) -> Director {
     ] {
         director.network_changed(event, &mut outbox);
     }
+    if method == ForwardMethod::FullNat {
+        let locals = vec![std::net::Ipv4Addr::from(LOCAL).into()];
+        let operation = Operation::SetLocalAddresses(locals);
+        director.apply(NOW, &operation).unwrap();
+    }
     for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
         let key = ServiceKey::new(protocol, std::net::Ipv4Addr::from(VIP), port);
-        let inner = if method == ForwardMethod::Nat {
-            inner
-        } else {
-            port
-        };
+        let inner = if method.is_nat() { inner } else { port };
         let server = ServerSpec::new(std::net::Ipv4Addr::from(SERVER), inner, method, 1);
         for operation in [
             Operation::AddService(ServiceSpec::new(key, "rr")),

@@ -1,0 +1,212 @@
+//! The local addresses of FULLNAT: which there are, who has their ports, and what is taken from the wire for
+//! them.
+
+use std::net::IpAddr;
+
+use shared::addr::{Addr, Protocol};
+
+use super::Balancer;
+use crate::core::capture::CaptureKey;
+use crate::core::connection::{Connection, ConnectionId, Endpoint};
+use crate::core::forward::sequence::Shift;
+use crate::core::local_ports::MOST_ADDRESSES;
+use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::service::ServiceId;
+use crate::core::view::LocalAddressView;
+
+impl Balancer {
+    /// As whom the real server of a FULLNAT connection knows its client.
+    #[inline]
+    pub fn local_end(&self, connection: &Connection) -> Endpoint {
+        let end = connection.local();
+        Endpoint {
+            address: self.locals.address(end.place),
+            port: end.port,
+        }
+    }
+
+    /// What is changed in the sequence numbers of a TCP connection by FULLNAT.
+    #[inline]
+    pub fn shift_mut(&mut self, id: ConnectionId) -> Option<&mut Shift> {
+        self.shifts.of_mut(id)
+    }
+
+    /// The same to look at; nothing of other connections.
+    pub fn shift(&self, id: ConnectionId) -> Shift {
+        match self.connection(id) {
+            connection if connection.protocol() == Protocol::TCP => self.shifts.of(id),
+            _ => Shift::default(),
+        }
+    }
+
+    /// How many segments went without the TOA option that they should have had: the way to the server has no
+    /// room for them with it.
+    pub fn unnamed_clients(&self) -> u64 {
+        self.unnamed_clients
+    }
+
+    /// A secret number for the flow from a local address to a real server.
+    pub fn hash_to_server(&self, id: ConnectionId) -> u32 {
+        self.connections.hash_to_server(id)
+    }
+
+    /// The local addresses, and what is left of them.
+    pub fn local_addresses(&self) -> Vec<LocalAddressView> {
+        let places = self.locals.places();
+        places
+            .map(|(_, place)| LocalAddressView {
+                address: place.address().ip(),
+                listed: place.is_listed(),
+                connections: place.used(),
+                fewest_left: place.fewest_left(),
+            })
+            .collect()
+    }
+
+    pub(super) fn set_local_addresses(
+        &mut self,
+        addresses: &[IpAddr],
+    ) -> Result<(), OperationError> {
+        let mut wanted: Vec<Addr> = Vec::with_capacity(addresses.len());
+        for &address in addresses {
+            check_address(address)?;
+            let in_use = |key: &&ServiceKey| matches!(key, ServiceKey::Address { address: vip, .. } if *vip == address);
+            if let Some(key) = self.by_key.keys().find(in_use) {
+                return Err(OperationError::Unfit(format!(
+                    "local address {address} is that of service {key}; FULLNAT needs one of its own"
+                )));
+            }
+            let address = address.into();
+            if !wanted.contains(&address) {
+                wanted.push(address);
+            }
+        }
+        if !self.locals.has_room_for(&wanted) {
+            return Err(OperationError::Unfit(format!(
+                "{} local addresses, with those that connections still have, are more than {MOST_ADDRESSES}",
+                wanted.len()
+            )));
+        }
+        let servers = self.services.values().flat_map(|service| &service.servers);
+        let servers = servers.map(|&server| self.servers[server].spec());
+        let needs_one = |server: &&ServerSpec| server.forward == ForwardMethod::FullNat;
+        if wanted.is_empty()
+            && let Some(server) = { servers }.find(needs_one)
+        {
+            return Err(OperationError::Unfit(format!(
+                "real server {} needs a local address: remove it first",
+                server.key
+            )));
+        }
+        let before: Vec<Addr> = self.locals.places().map(|(_, p)| p.address()).collect();
+        self.locals.set_addresses(&wanted);
+        for (at, place) in self.locals.places() {
+            self.connections.set_local(at, place.address());
+        }
+        let after: Vec<Addr> = self.locals.places().map(|(_, p)| p.address()).collect();
+        for &address in after.iter().filter(|address| !before.contains(address)) {
+            keys(address).for_each(|key| self.captures.acquire(key));
+        }
+        for &address in before.iter().filter(|address| !after.contains(address)) {
+            keys(address).for_each(|key| self.captures.release(key));
+        }
+        Ok(())
+    }
+
+    /// A FULLNAT connection has ended.
+    pub(super) fn let_port_go(&mut self, connection: &Connection) {
+        let end = connection.local();
+        let address = self.locals.address(end.place);
+        self.locals
+            .let_go(connection.protocol(), connection.destination(), end);
+        // It was the last one of an address that is none any more.
+        if !self.locals.contains(address) {
+            keys(address).for_each(|key| self.captures.release(key));
+        }
+    }
+
+    /// What FULLNAT needs of a real server and its service.
+    pub(super) fn check_full_nat(
+        &self,
+        service: ServiceId,
+        server: &ServerSpec,
+    ) -> Result<(), OperationError> {
+        if server.forward != ForwardMethod::FullNat {
+            return Ok(());
+        }
+        if self.locals.is_empty() {
+            return Err(OperationError::Unfit(format!(
+                "real server {} is forwarded to by FULLNAT, and there is no local address: name one in \
+                 local_addresses of [fullnat]",
+                server.key
+            )));
+        }
+        if self.services[service].spec.one_packet {
+            return Err(one_packet(server));
+        }
+        Ok(())
+    }
+
+    /// An answer by FULLNAT finds its client by the connection, which one-packet scheduling does not keep.
+    pub(super) fn check_one_packet(
+        &self,
+        id: ServiceId,
+        spec: &ServiceSpec,
+    ) -> Result<(), OperationError> {
+        let servers = self.services[id].servers.iter();
+        let servers = servers.map(|&server| self.servers[server].spec());
+        let full_nat = { servers }.find(|server| server.forward == ForwardMethod::FullNat);
+        match full_nat {
+            Some(server) if spec.one_packet => Err(one_packet(server)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A local address takes all packets to it; nobody else can be served there.
+    pub(super) fn check_is_not_local(&self, spec: &ServiceSpec) -> Result<(), OperationError> {
+        match spec.key {
+            ServiceKey::Address { address, .. } if self.locals.contains(address.into()) => {
+                Err(OperationError::Unfit(format!(
+                    "{address} is a local address of FULLNAT, which no service can have"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Everything of TCP and UDP that is sent to a local address, and errors about what it has sent.
+fn keys(address: Addr) -> impl Iterator<Item = CaptureKey> {
+    let key = move |protocol| CaptureKey::Service {
+        protocol,
+        address,
+        port: 0,
+    };
+    [Protocol::TCP, Protocol::UDP].into_iter().map(key)
+}
+
+fn one_packet(server: &ServerSpec) -> OperationError {
+    OperationError::Unfit(format!(
+        "real server {} is forwarded to by FULLNAT, which one-packet scheduling does not go with",
+        server.key
+    ))
+}
+
+fn check_address(address: IpAddr) -> Result<(), OperationError> {
+    match address {
+        IpAddr::V6(_) => Err(OperationError::NotYet(format!(
+            "an IPv6 local address ({address})"
+        ))),
+        IpAddr::V4(v4)
+            if v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_loopback() =>
+        {
+            Err(OperationError::Invalid(format!(
+                "local address {address} is not the address of one host that others can answer"
+            )))
+        }
+        IpAddr::V4(_) => Ok(()),
+    }
+}

@@ -1,0 +1,224 @@
+//! FULLNAT: real servers behind a router, whose way to the clients is not through the director.
+
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
+mod common;
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+
+use common::{Transfers, compare_transfers};
+use laboratory::host::Host;
+use laboratory::link::cable;
+use laboratory::process::scratch;
+use laboratory::programs::{Director, Nginx};
+use laboratory::wait::SOON;
+use shared::host::netlink::Netlink;
+
+/// ```text
+/// client 10.0.0.10 -- cl 10.0.0.1 director 10.9.0.1 rt -- di 10.9.0.254 router 10.1.0.1 rs -- server 10.1.0.11
+///                     VIP 10.0.0.100       local address 10.9.0.9
+/// ```
+/// The server's way to everywhere is the router, and the router knows no way to the client's network.
+struct Lab {
+    client: Host,
+    director: Host,
+    router: Host,
+    server: Host,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let host = Host::new;
+        let lab = Lab {
+            client: host("client"),
+            director: host("director"),
+            router: host("router"),
+            server: host("server 1"),
+        };
+        cable((&lab.client, "eth0"), (&lab.director, "cl"));
+        cable((&lab.director, "rt"), (&lab.router, "di"));
+        cable((&lab.router, "rs"), (&lab.server, "eth0"));
+        lab.client.address("eth0", "10.0.0.10/24");
+        lab.director.address("cl", "10.0.0.1/24");
+        lab.director.address("cl", "10.0.0.100/32");
+        lab.director.address("rt", "10.9.0.1/24");
+        lab.director.gateway(Ipv4Addr::new(10, 9, 0, 254));
+        lab.router.address("di", "10.9.0.254/24");
+        lab.router.address("rs", "10.1.0.1/24");
+        lab.router.sysctl("net/ipv4/ip_forward", "1");
+        lab.server.address("eth0", "10.1.0.11/24");
+        lab.server.gateway(Ipv4Addr::new(10, 1, 0, 1));
+        lab
+    }
+
+    /// A director with the local address and one server for TCP and one for UDP.
+    fn start(&self) -> Director {
+        let file = scratch("toml");
+        fs::write(&file, CONFIG).unwrap();
+        let name = file.display().to_string();
+        let director = Director::start_with(&self.director, &["--config", &name]);
+        fs::remove_file(&file).unwrap();
+        director
+    }
+
+    fn has_local_address(&self) -> bool {
+        let addresses = self.director.netlink(Netlink::addresses);
+        let local = Ipv4Addr::new(10, 9, 0, 9);
+        addresses
+            .iter()
+            .any(|address| address.prefix.address == local)
+    }
+}
+
+const CONFIG: &str = r#"
+[fullnat]
+local_addresses = ["10.9.0.9"]
+
+[[service]]
+address = "10.0.0.100:80"
+protocol = "tcp"
+scheduler = "rr"
+[[service.server]]
+address = "10.1.0.11:8080"
+forward = "fullnat"
+
+[[service]]
+address = "10.0.0.100:53"
+protocol = "udp"
+scheduler = "rr"
+[[service.server]]
+address = "10.1.0.11:5353"
+forward = "fullnat"
+"#;
+
+#[test]
+fn a_thousand_requests_come_back_without_a_route_to_the_director() {
+    let lab = Lab::new();
+    let _web = Nginx::start(&lab.server, "server 1", 8080, None);
+    let director = lab.start();
+    let answers = lab.client.succeed(
+        "curl",
+        &[
+            "-sS",
+            "-m",
+            "60",
+            "--http1.0",
+            "http://10.0.0.100/?[1-1000]",
+        ],
+    );
+    assert_eq!(answers, "server 1\n".repeat(1000));
+    let listing = director.admin("-Ln");
+    assert!(listing.contains("FullNat"), "{listing}");
+    let saved = director.admin("-Sn");
+    assert!(
+        saved.contains("-a -t 10.0.0.100:80 -r 10.1.0.11:8080 -b -w 1"),
+        "{saved}"
+    );
+    let status = director.admin("status");
+    assert!(status.contains("dropped packets\n  none"), "{status}");
+    assert!(status.contains("10.9.0.9 "), "{status}");
+    for host in [&lab.client, &lab.server] {
+        assert_eq!(host.counter("Tcp", "InCsumErrors"), 0, "{}", host.name());
+    }
+}
+
+#[test]
+fn bulk_data_arrives_as_it_was_sent_with_offloads_and_without() {
+    let lab = Lab::new();
+    let transfers = Transfers::new();
+    let web = Nginx::start(&lab.server, "server 1", 8080, Some(transfers.path()));
+    let _director = lab.start();
+    compare_transfers(&lab.client, "10.0.0.100", &web, &transfers);
+    for device in ["cl", "rt"] {
+        lab.director.offloads_off(device);
+    }
+    lab.client.offloads_off("eth0");
+    lab.server.offloads_off("eth0");
+    compare_transfers(&lab.client, "10.0.0.100", &web, &transfers);
+    for host in [&lab.client, &lab.server] {
+        assert_eq!(host.counter("Tcp", "InCsumErrors"), 0, "{}", host.name());
+    }
+}
+
+#[test]
+fn a_small_link_behind_the_director_does_not_stall() {
+    let lab = Lab::new();
+    let transfers = Transfers::new();
+    let ten = scratch("ten");
+    fs::write(&ten, &fs::read(transfers.path()).unwrap()[..10_000_000]).unwrap();
+    let web = Nginx::start(&lab.server, "server 1", 8080, None);
+    let _director = lab.start();
+    lab.router.mtu("rs", 1400);
+    lab.server.mtu("eth0", 1400);
+    let file = ten.display().to_string();
+    lab.client.succeed(
+        "curl",
+        &["-sS", "-m", "20", "-T", &file, "http://10.0.0.100/put/ten"],
+    );
+    assert!(fs::read(web.put_file("ten")).unwrap() == fs::read(&ten).unwrap());
+    fs::remove_file(web.put_file("ten")).unwrap();
+    fs::remove_file(&ten).unwrap();
+}
+
+#[test]
+fn datagrams_of_more_than_one_packet_come_back() {
+    let lab = Lab::new();
+    let _director = lab.start();
+    let server = lab
+        .server
+        .run(|| UdpSocket::bind("10.1.0.11:5353").unwrap());
+    let client = lab.client.run(|| UdpSocket::bind("10.0.0.10:0").unwrap());
+    for end in [&server, &client] {
+        end.set_read_timeout(Some(SOON)).unwrap();
+    }
+    let answer: Vec<u8> = (0..4000_u32).map(|at| (at * 7) as u8).collect();
+    for _ in 0..100 {
+        client.send_to(b"who?", "10.0.0.100:53").unwrap();
+        let mut bytes = [0; 8000];
+        let (length, from) = server.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], b"who?");
+        assert_eq!(from.ip(), Ipv4Addr::new(10, 9, 0, 9));
+        server.send_to(&answer, from).unwrap();
+        let (length, from) = client.recv_from(&mut bytes).unwrap();
+        assert_eq!(
+            (&bytes[..length], from),
+            (&answer[..], "10.0.0.100:53".parse().unwrap())
+        );
+        // And such a datagram there.
+        client.send_to(&answer, "10.0.0.100:53").unwrap();
+        let (length, _) = server.recv_from(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], &answer[..]);
+    }
+}
+
+#[test]
+fn a_killed_director_s_local_address_is_found_again_and_removed_at_the_end() {
+    let lab = Lab::new();
+    let mut director = lab.start();
+    assert!(lab.has_local_address());
+    end(&mut director, "KILL");
+    assert!(lab.has_local_address());
+    let mut director = lab.start();
+    assert!(lab.has_local_address());
+    end(&mut director, "TERM");
+    assert!(!lab.has_local_address());
+}
+
+#[test]
+fn an_address_of_the_administrator_s_is_refused_as_a_local_address() {
+    let lab = Lab::new();
+    let by_hand = ["address", "add", "10.9.0.9/24", "dev", "rt"];
+    lab.director.succeed("ip", &by_hand);
+    let mut director = lab.start();
+    let listing = director.admin("-Ln");
+    assert!(!listing.contains("10.1.0.11"), "{listing}");
+    end(&mut director, "TERM");
+    assert!(lab.has_local_address());
+}
+
+/// Ends a director by a signal.
+fn end(director: &mut Director, signal: &str) {
+    director.process.signal(signal);
+    director.process.ended(SOON);
+}
