@@ -56,7 +56,8 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Hops {
     hops: Vec<Entry>,
-    by_neighbour: BTreeMap<(PortId, Addr), u32>,
+    /// And by the MTU of the route there: two routes by one neighbour may differ in it.
+    by_neighbour: BTreeMap<(PortId, Addr, u32), u32>,
     /// What the kernel said of neighbours that no packet has needed yet.
     heard: BTreeMap<(PortId, Addr), Mac>,
     held: usize,
@@ -118,7 +119,7 @@ impl Hops {
         learned: Option<Mac>,
         keep: Keep,
     ) -> HopId {
-        if let Some(at) = self.by_neighbour.get(&(port, address)).copied() {
+        if let Some(at) = self.by_neighbour.get(&(port, address, mtu)).copied() {
             let entry = &mut self.hops[at as usize];
             entry.hop.source = source;
             entry.hop.mtu = mtu;
@@ -157,7 +158,7 @@ impl Hops {
             used: Used::No,
             waiting: Vec::new(),
         });
-        self.by_neighbour.insert((port, address), at);
+        self.by_neighbour.insert((port, address, mtu), at);
         if keep == Keep::Fresh {
             // Also a known one: what the kernel knows may be old.
             self.ask(at);
@@ -215,15 +216,20 @@ impl Hops {
         if self.heard.len() < MAX_HOPS || self.heard.contains_key(&(port, address)) {
             self.heard.insert((port, address), mac);
         }
-        if let Some(at) = self.by_neighbour.get(&(port, address)).copied() {
+        for at in self.of_neighbour(port, address) {
             self.hops[at as usize].hop.destination = Some(mac);
             self.release(at);
         }
     }
 
+    fn of_neighbour(&self, port: PortId, address: Addr) -> Vec<u32> {
+        let all = (port, address, 0)..=(port, address, u32::MAX);
+        self.by_neighbour.range(all).map(|(_, &at)| at).collect()
+    }
+
     pub(super) fn failed(&mut self, port: PortId, address: Addr) {
         self.heard.remove(&(port, address));
-        if let Some(at) = self.by_neighbour.get(&(port, address)).copied() {
+        for at in self.of_neighbour(port, address) {
             let entry = &mut self.hops[at as usize];
             entry.hop.destination = None;
             entry.asked = Asked::No;
@@ -236,14 +242,13 @@ impl Hops {
     /// Where packets go the address stays good, and the kernel is asked to look again.
     pub(super) fn forgotten(&mut self, port: PortId, address: Addr) {
         self.heard.remove(&(port, address));
-        let Some(at) = self.by_neighbour.get(&(port, address)).copied() else {
-            return;
-        };
-        let entry = &mut self.hops[at as usize];
-        match (entry.keep, entry.used) {
-            (Keep::Fresh, Used::Yes) => self.ask(at),
-            (Keep::Fresh, Used::No) => entry.hop.destination = None,
-            (Keep::Once, _) => {}
+        for at in self.of_neighbour(port, address) {
+            let entry = &mut self.hops[at as usize];
+            match (entry.keep, entry.used) {
+                (Keep::Fresh, Used::Yes) => self.ask(at),
+                (Keep::Fresh, Used::No) => entry.hop.destination = None,
+                (Keep::Once, _) => {}
+            }
         }
     }
 
@@ -262,7 +267,7 @@ impl Hops {
             self.held -= given_up;
             self.lost += given_up as u32;
         }
-        self.by_neighbour.retain(|(at, _), _| *at != port);
+        self.by_neighbour.retain(|(at, _, _), _| *at != port);
     }
 
     pub(super) fn has_ready(&self) -> bool {

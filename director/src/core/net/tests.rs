@@ -128,6 +128,39 @@ fn what_was_found_before_is_not_believed_longer() {
 }
 
 #[test]
+fn routes_by_one_gateway_keep_their_own_mtu() {
+    let mut network = network();
+    let narrow = RouteInfo {
+        mtu: Some(1400),
+        ..route("192.0.2.0/24", ETH0, Some("10.0.0.254"), 0)
+    };
+    network.apply(NetworkEvent::Route(narrow));
+    let mut cached = [CachedHop::default(); 2];
+    for _ in 0..2 {
+        for (cached, (to, mtu)) in cached
+            .iter_mut()
+            .zip([("192.0.2.1", 1400), ("198.51.100.1", 1500)])
+        {
+            match network.resolve(cached, addr(to), None) {
+                Route::Via(hop) => assert_eq!(hop.mtu, mtu, "{to}"),
+                other => panic!("{to}: {other:?}"),
+            }
+        }
+    }
+    let mac = Mac([2, 0, 0, 0, 9, 9]);
+    let address = addr("10.0.0.254");
+    let ifindex = ETH0;
+    network.apply(NetworkEvent::Neighbour {
+        ifindex,
+        address,
+        mac,
+    });
+    for to in ["192.0.2.1", "198.51.100.1"] {
+        assert_eq!(hop(&mut network, to).destination, Some(mac));
+    }
+}
+
+#[test]
 fn own_addresses_and_dead_ends() {
     let mut network = network();
     let mut cached = CachedHop::default();
