@@ -60,6 +60,7 @@ fn run(case: &str, batches: u64) {
     };
     let (method, way) = match case {
         "hit, NAT, reply" => (ForwardMethod::Nat, Way::Reply),
+        "hit, FULLNAT, request" => (ForwardMethod::FullNat, Way::Request),
         "hit, DR" => (ForwardMethod::Direct, Way::Request),
         _ => (ForwardMethod::Nat, Way::Request),
     };
@@ -94,10 +95,11 @@ fn run(case: &str, batches: u64) {
     }
 }
 
-const CASES: [&str; 10] = [
+const CASES: [&str; 11] = [
     "hit, NAT, request",
     "hit, NAT, reply",
     "hit, DR",
+    "hit, FULLNAT, request",
     "new connection, NAT, rr",
     "new connection, NAT, wrr",
     "new connection, NAT, wlc",

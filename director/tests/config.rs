@@ -752,3 +752,41 @@ fn the_example_is_right() {
         panic!("{faults}");
     }
 }
+
+#[test]
+fn full_nat() {
+    let service = r#"
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+server = [{ address = "10.0.0.1:8080", forward = "fullnat" }]
+"#;
+    faults(
+        service,
+        "d.toml:3:11: real server 10.0.0.1:8080 of service TCP 192.0.2.1:80 is forwarded to by FULLNAT, which needs a local address; write [fullnat] with local_addresses = [\"10.0.0.9\"]",
+    );
+    faults(
+        r#"[fullnat]
+local_addresses = ["10.0.0.9", "10.0.0.9", "192.0.2.1", "x"]
+[[vip]]
+address = "192.0.2.1/32"
+interface = "eth0"
+"#,
+        r#"d.toml:2:32: local address 10.0.0.9 is in line 2 already; write it once
+d.toml:2:44: local address 192.0.2.1 is a [[vip]] as well; write one that nobody uses, since the director takes all TCP and UDP to it
+d.toml:2:57: "x" is not an IPv4 address; write one, as in "10.0.0.9" (names are not looked up)
+"#,
+    );
+    let text = format!("[fullnat]\nlocal_addresses = [\"10.0.0.9\"]\n{service}");
+    let config = Config::parse(&text, "d.toml").unwrap();
+    let operations = config.operations();
+    let locals = Operation::SetLocalAddresses(vec![[10, 0, 0, 9].into()]);
+    assert_eq!(operations[0], locals);
+    assert!(matches!(
+        &operations[2],
+        Operation::AddServer(_, server) if server.forward == ForwardMethod::FullNat
+    ));
+    // Before those who need them, and after those who needed them.
+    let gone = director::config::plan::plan(&config, &Config::default(), &[]);
+    assert_eq!(gone, [Operation::SetLocalAddresses(Vec::new())]);
+}

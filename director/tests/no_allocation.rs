@@ -14,6 +14,7 @@ fn hits_take_no_memory() {
         (ForwardMethod::Nat, Way::Reply, 100),
         (ForwardMethod::Direct, Way::Request, 100),
         (ForwardMethod::Tunnel, Way::Request, 100),
+        (ForwardMethod::FullNat, Way::Request, 100),
         // So many that what comes next is asked for beforehand.
         (ForwardMethod::Nat, Way::Request, 10_000),
     ] {

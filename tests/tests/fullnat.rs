@@ -5,15 +5,17 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, UdpSocket};
 
-use common::{Transfers, compare_transfers};
+use common::{Pair, Transfers, compare_transfers};
 use laboratory::host::Host;
 use laboratory::link::cable;
 use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx};
 use laboratory::wait::SOON;
 use shared::host::netlink::Netlink;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// ```text
 /// client 10.0.0.10 -- cl 10.0.0.1 director 10.9.0.1 rt -- di 10.9.0.254 router 10.1.0.1 rs -- server 10.1.0.11
@@ -192,6 +194,37 @@ fn datagrams_of_more_than_one_packet_come_back() {
     }
 }
 
+/// What a capture on the server's host sees of a connection's segments to it.
+#[test]
+fn the_server_is_told_the_client_s_address_and_port() {
+    let lab = Lab::new();
+    let _director = lab.start();
+    let capture = lab.server.run(|| {
+        let all = Protocol::from(i32::from(ETH_P_ALL.to_be()));
+        Socket::new(Domain::PACKET, Type::RAW, Some(all)).unwrap()
+    });
+    capture.set_read_timeout(Some(SOON)).unwrap();
+    let mut pair = Pair::connect(&lab.client, &lab.server, "10.0.0.100:80", 8080);
+    pair.talk();
+    let port = pair.client.local_addr().unwrap().port();
+    assert_eq!(
+        pair.server.peer_addr().unwrap().ip(),
+        Ipv4Addr::new(10, 9, 0, 9)
+    );
+    let mut buffer = [0; 4096];
+    let mut seen = Vec::new();
+    // The handshake's last segment, and the one with data; the SYN before them has no such option.
+    while seen.len() < 3 {
+        let length = (&capture).read(&mut buffer).unwrap();
+        seen.extend(to_the_server(&buffer[..length]).map(<[u8]>::to_vec));
+    }
+    assert!(toa(&seen[0]).is_none() && seen[0][13] & 0x02 != 0);
+    let expected = [&port.to_be_bytes()[..], &[10, 0, 0, 10]].concat();
+    for segment in &seen[1..] {
+        assert_eq!(toa(segment).as_deref(), Some(&expected[..]));
+    }
+}
+
 #[test]
 fn a_killed_director_s_local_address_is_found_again_and_removed_at_the_end() {
     let lab = Lab::new();
@@ -216,6 +249,29 @@ fn an_address_of_the_administrator_s_is_refused_as_a_local_address() {
     end(&mut director, "TERM");
     assert!(lab.has_local_address());
 }
+
+/// The TCP segment of a frame to the server's port.
+fn to_the_server(frame: &[u8]) -> Option<&[u8]> {
+    let packet = frame.get(14..)?;
+    let ours = packet[9] == 6 && packet[16..20] == [10, 1, 0, 11];
+    let segment = packet.get(20..)?;
+    (frame[12..14] == [8, 0] && ours && segment[2..4] == 8080_u16.to_be_bytes()).then_some(segment)
+}
+
+/// What is in the TOA option of a segment.
+fn toa(segment: &[u8]) -> Option<Vec<u8>> {
+    let mut options = &segment[20..usize::from(segment[12] >> 4) * 4];
+    loop {
+        match *options {
+            [1, ..] => options = &options[1..],
+            [254, 8, ref rest @ ..] => return Some(rest[..6].to_vec()),
+            [_, length, ..] if length >= 2 => options = &options[usize::from(length)..],
+            _ => return None,
+        }
+    }
+}
+
+const ETH_P_ALL: u16 = 3;
 
 /// Ends a director by a signal.
 fn end(director: &mut Director, signal: &str) {

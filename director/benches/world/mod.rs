@@ -57,6 +57,10 @@ impl World {
         world.connect();
         let key = ServiceKey::new(Protocol::UDP, Ipv4Addr::from(VIP), PORT);
         world.apply(&Operation::AddService(ServiceSpec::new(key, scheduler)));
+        if method == ForwardMethod::FullNat {
+            let local = std::net::IpAddr::from([10, 1, 0, 2]);
+            world.apply(&Operation::SetLocalAddresses(vec![local]));
+        }
         for number in 0..servers {
             let server = ServerSpec::new(Ipv4Addr::from(server(number)), PORT, method, 1);
             world.apply(&Operation::AddServer(key, server));

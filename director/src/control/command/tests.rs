@@ -284,3 +284,26 @@ proptest! {
         let _ = parse("ipvsadm", &args, &Few);
     }
 }
+
+/// DPVS' letter, which says something else of services; ipvsadm has no such thing.
+#[test]
+fn full_nat_is_a_word_of_lvsadm_about_servers() {
+    let line = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
+    for word in ["-b", "--fullnat"] {
+        let words = line(&format!("-a -t 10.0.0.1:80 -r 10.1.0.1:8080 {word} -w 2"));
+        let Ok(Command::Apply(Operation::AddServer(_, server))) = parse("lvsadm", &words, &Few)
+        else {
+            panic!("{word}");
+        };
+        assert_eq!(
+            server.forward,
+            crate::core::operation::ForwardMethod::FullNat
+        );
+        assert_eq!((server.key.port, server.weight), (8080, 2));
+    }
+    let words = line("-A -t 10.0.0.1:80 -s sh -b sh-port");
+    assert!(parse("lvsadm", &words, &Few).is_ok());
+    let words = line("-A -t 10.0.0.1:80 --fullnat");
+    assert!(parse("lvsadm", &words, &Few).is_err());
+    assert!(parse_line("-a -t 10.0.0.1:80 -r 10.1.0.1:8080 --fullnat").is_err());
+}
