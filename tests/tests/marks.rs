@@ -5,11 +5,13 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 
 use common::{Transfers, compare_transfers};
 use laboratory::host::Host;
+use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx};
 use laboratory::topology::Routed;
 use laboratory::wait::SOON;
@@ -76,6 +78,13 @@ fn two_ports_of_a_client_go_to_one_server() {
         );
     }
     let director = Director::start(&lab.director);
+    let refused = director.lvsadm(&["-A", "-f", "80", "-s", "nosuch"]);
+    assert!(!refused.status.success());
+    assert_eq!(
+        routing(&lab.director),
+        before,
+        "after a service that was refused"
+    );
     setup(&director);
     let mut seen = BTreeSet::new();
     for host in 101..=104 {
@@ -122,6 +131,44 @@ fn two_ports_of_a_client_go_to_one_server() {
     ask(&lab.client, "10.0.0.101", "http://10.0.0.100/");
     end(director, "INT");
     assert_eq!(routing(&lab.director), before);
+}
+
+/// For hosts without netfilter: by rules of the file, and nothing of the host's routing is changed.
+#[test]
+fn the_director_marks_packets_by_itself() {
+    let lab = Routed::new(2);
+    let _web = web_servers(&lab, &[80, 8081]);
+    let before = routing(&lab.director);
+    let file = scratch("toml");
+    let text = r#"
+[[mark]]
+mark = 7
+protocol = "tcp"
+address = "10.0.0.100"
+ports = ["80", "8081"]
+[[service]]
+fwmark = 7
+scheduler = "rr"
+persistence = 300
+[[service.server]]
+address = "10.1.0.11"
+forward = "nat"
+[[service.server]]
+address = "10.1.0.12"
+forward = "nat"
+"#;
+    fs::write(&file, text).unwrap();
+    let director = Director::start_with(&lab.director, &["--config", file.to_str().unwrap()]);
+    for _ in 0..2 {
+        for port in [80, 8081] {
+            let url = format!("http://10.0.0.100:{port}/");
+            assert_eq!(ask(&lab.client, "10.0.0.10", &url), "server 2");
+        }
+    }
+    assert_eq!(routing(&lab.director), before);
+    let status = director.admin("status");
+    assert!(status.contains("dropped packets\n  none"), "{status}");
+    fs::remove_file(&file).unwrap();
 }
 
 /// Whole files each way, whatever the devices do for us.

@@ -448,15 +448,21 @@ impl Backend for Desk<'_> {
     fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
         if let Operation::AddService(spec) = operation
             && let ServiceKey::Mark {
-                family: Family::V4, ..
+                family: Family::V4,
+                mark,
             } = spec.key
+            && !self.director.balancer.marks(mark)
         {
             let prepared = self.routing.prepare(self.netlink);
             prepared.map_err(|error| {
                 OperationError::Unfit(format!("the host cannot route {} here: {error}", spec.key))
             })?;
         }
-        self.director.apply(self.now, operation)?;
+        if let Err(error) = self.director.apply(self.now, operation) {
+            // It may have been prepared in vain.
+            self.routing.settle(self.netlink);
+            return Err(error);
+        }
         self.announcer.done(operation, Source::Command);
         Ok(())
     }

@@ -231,7 +231,13 @@ impl Routing {
             }
         }
         for name in self.interfaces.clone() {
-            self.forward(&name)?;
+            match self.forward(&name) {
+                // It has vanished, or has another name.
+                Err(RoutingError::Sysctl(error)) if error.is_missing() => {
+                    self.interfaces.remove(&name);
+                }
+                outcome => outcome?,
+            }
         }
         info!("the host routes marked packets to the director, by the rules {BEFORE} to {BEHIND}");
         Ok(())

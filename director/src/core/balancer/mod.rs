@@ -292,6 +292,11 @@ impl Balancer {
         self.servers[server].spec().tunnel
     }
 
+    /// Whether rules of its own give packets this mark.
+    pub fn marks(&self, mark: u32) -> bool {
+        self.marks.gives(mark)
+    }
+
     /// The switches of `net.ipv4.vs`.
     pub fn sysctl(&self) -> Sysctl {
         self.settings.sysctl
