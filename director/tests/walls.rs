@@ -169,6 +169,7 @@ const DOORS: &[Door] = &[
             "shared::sys::bpf::Operand",
             "shared::sys::bpf::Reg",
             "shared::sys::bpf::Size",
+            "shared::sys::bpf::skb",
             "shared::sys::bpf::tcx::TCX_NEXT",
         ],
     },

@@ -61,15 +61,6 @@ impl Addr {
         }
     }
 
-    /// The bits of its network, whose prefix has this length in the terms of its own family; to be compared.
-    pub fn in_network(self, length: u8) -> u128 {
-        let dropped = match self.family() {
-            Family::V4 => 32_u8.saturating_sub(length),
-            Family::V6 => 128_u8.saturating_sub(length),
-        };
-        self.0 & u128::MAX.checked_shl(u32::from(dropped)).unwrap_or(0)
-    }
-
     /// Whether it can be the address of one host: not unspecified, multicast or broadcast.
     pub fn is_unicast(self) -> bool {
         match self.ip() {

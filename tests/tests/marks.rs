@@ -85,6 +85,10 @@ fn two_ports_of_a_client_go_to_one_server() {
         before,
         "after a service that was refused"
     );
+    director.admin("-A -f 81 -s rr");
+    assert_ne!(routing(&lab.director), before);
+    director.admin("-D -f 81");
+    assert_eq!(routing(&lab.director), before, "after the last service");
     setup(&director);
     let mut seen = BTreeSet::new();
     for host in 101..=104 {
@@ -99,6 +103,14 @@ fn two_ports_of_a_client_go_to_one_server() {
         .map(|_| ask(&lab.client, "10.0.0.101", "http://10.0.0.100:8082/"))
         .collect();
     assert_eq!(plain.len(), 3, "{plain:?}");
+    let status = director.admin("status");
+    let routed = status
+        .lines()
+        .find(|row| row.trim_start().starts_with("lvs"));
+    assert!(
+        routed.is_some(),
+        "what the host routes here is counted: {status}"
+    );
     let listed = director.admin("-Lnc");
     let template = |row: &&str| row.starts_with("IP ") && row.contains("0.0.0.80:0");
     assert_eq!(listed.lines().filter(template).count(), 4, "{listed}");

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use shared::addr::Protocol;
+use shared::addr::{Addr, Protocol};
 use toml::de::DeTable;
 
 use self::deny::deny;
@@ -358,7 +358,7 @@ fn ip_address(
         );
         return None;
     };
-    if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() {
+    if !Addr::v4(v4).is_unicast() {
         notes.fault(
             text.at,
             format!("{v4} is not the address of one host; write one that is, as in {example}"),

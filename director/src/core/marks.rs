@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use shared::addr::{Addr, FlowKey, Protocol};
 
 use super::capture::CaptureKey;
+use super::net::Prefix;
 use super::operation::MarkRule;
 
 /// The rules in force, in their order.
@@ -70,8 +71,7 @@ fn fits(rule: &MarkRule, flow: &FlowKey) -> bool {
             .is_none_or(|protocol| protocol == flow.protocol)
         && (rule.ports.is_empty() || rule.ports.iter().any(port))
         && rule.source.is_none_or(|(network, length)| {
-            Addr::from(network).in_network(length) == flow.source.in_network(length)
-                && Addr::from(network).family() == flow.source.family()
+            Prefix::new(network.into(), length).contains(flow.source)
         })
 }
 

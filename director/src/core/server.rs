@@ -341,11 +341,8 @@ pub fn check_numbers(spec: &ServerSpec) -> Result<(), OperationError> {
 
 /// What the kernel checks of a server that is new.
 pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
-    let unicast = match spec.key.address {
-        IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
-        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast() && !v6.is_unicast_link_local(),
-    };
-    if unicast {
+    let link_local = matches!(spec.key.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if Addr::from(spec.key.address).is_unicast() && !link_local {
         return Ok(());
     }
     Err(OperationError::Invalid(format!(

@@ -345,6 +345,7 @@ impl EventLoop {
                 ring_losses: statistics.ring_full + statistics.too_large,
             });
         }
+        interfaces.extend(self.routing.view());
         let capture_keys = self.director.capture_keys() as u64;
         control.serve(&mut Desk {
             routing: &mut self.routing,

@@ -9,6 +9,7 @@ use shared::host::netlink::{Link, Netlink, NetlinkError, OUR_PROTOCOL, Prefix};
 use tracing::{error, warn};
 
 use crate::config::{Config, Vip};
+use crate::core::net;
 
 /// The addresses that the host is to have for the director: the VIPs of the configuration, and its local
 /// addresses, each on the interface that it was left on by a director that was killed, else on the one whose
@@ -67,14 +68,11 @@ fn try_place(
     Ok(placed)
 }
 
-/// Whether an address is in the subnet of an interface.
+/// Whether an address is in the subnet of an interface; a whole address is none.
 fn contains(subnet: Prefix, address: IpAddr) -> bool {
-    match (subnet.address, address) {
-        (IpAddr::V4(subnet_address), IpAddr::V4(address)) if (1..32).contains(&subnet.length) => {
-            (subnet_address.to_bits() ^ address.to_bits()) >> (32 - subnet.length) == 0
-        }
-        _ => false,
-    }
+    let whole = Prefix::host(subnet.address).length;
+    let subnet_of = || net::Prefix::new(subnet.address.into(), subnet.length);
+    (1..whole).contains(&subnet.length) && subnet_of().contains(address.into())
 }
 
 /// `ARPHRD_ETHER`

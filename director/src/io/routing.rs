@@ -34,6 +34,7 @@ use tracing::{info, warn};
 
 use super::intake;
 use crate::core::capture::RouteKey;
+use crate::core::view::InterfaceView;
 use crate::sys::mark_tap::MarkTap;
 
 /// See the [module](self).
@@ -115,6 +116,17 @@ impl Routing {
     /// The socket that they arrive on, while there are any.
     pub(super) fn tap(&mut self) -> Option<&mut MarkTap> {
         self.tap.as_mut()
+    }
+
+    /// What came that way, while anything does: for listings.
+    pub(super) fn view(&mut self) -> Option<InterfaceView> {
+        let statistics = self.tap.as_mut()?.statistics().unwrap_or_default();
+        Some(InterfaceView {
+            name: self.device.clone(),
+            received: statistics.packets,
+            sent: 0,
+            ring_losses: statistics.lost,
+        })
     }
 
     /// Makes sure that packets can be routed here.

@@ -220,6 +220,7 @@ impl Transmit {
             };
             for number in 0..received {
                 let Some(routed) = tap.packet(number) else {
+                    director.count_drop(Reason::TooBig);
                     continue;
                 };
                 let mark = routed.mark;

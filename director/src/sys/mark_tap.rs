@@ -19,6 +19,16 @@ pub struct MarkTap {
     buffers: Vec<Box<[u8]>>,
     /// Bytes of the packets of the batch, and their marks.
     batch: Vec<(usize, u32)>,
+    statistics: Statistics,
+}
+
+/// What came and what was lost, since the socket was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Packets, lost ones included.
+    pub packets: u64,
+    /// Lost because the receive buffer was full.
+    pub lost: u64,
 }
 
 /// A packet of the batch.
@@ -57,6 +67,7 @@ impl MarkTap {
             fd,
             buffers: (0..BATCH).map(|_| vec![0; BUFFER_BYTES].into()).collect(),
             batch: Vec::with_capacity(BATCH),
+            statistics: Statistics::default(),
         })
     }
 
@@ -122,6 +133,17 @@ impl MarkTap {
             end,
             mark,
         })
+    }
+
+    /// What came and what was lost so far.
+    ///
+    /// # Errors
+    /// None that getsockopt(2) is known to give here.
+    pub fn statistics(&mut self) -> Result<Statistics, SyscallError> {
+        let since_last = socket::statistics(&self.fd)?;
+        self.statistics.packets += u64::from(since_last.tp_packets);
+        self.statistics.lost += u64::from(since_last.tp_drops);
+        Ok(self.statistics)
     }
 
     /// What [`packet`](Self::packet) lent, to send from. Empty when there is no such packet.

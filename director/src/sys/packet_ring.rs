@@ -10,9 +10,7 @@
 //! such slot, in order. Not TPACKET_V3: a block of it waits at least a millisecond.
 
 use std::fmt;
-use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::ptr;
 
 use shared::sys::{SyscallError, check};
 
@@ -219,15 +217,7 @@ impl PacketRing {
     /// # Errors
     /// None that getsockopt(2) is known to give here.
     pub fn statistics(&mut self) -> Result<Statistics, SyscallError> {
-        // SAFETY: tpacket_stats is plain data, for which zeros are valid.
-        let mut since_last: libc::tpacket_stats = unsafe { zeroed() };
-        let mut size = size_of_val(&since_last) as libc::socklen_t;
-        let to = ptr::from_mut(&mut since_last).cast();
-        let (level, name) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
-        // SAFETY: the kernel writes at most `size` bytes to `to`, which is `since_last`.
-        let returned =
-            unsafe { libc::getsockopt(self.fd.as_raw_fd(), level, name, to, &raw mut size) };
-        check("getsockopt(PACKET_STATISTICS)", returned)?;
+        let since_last = socket::statistics(&self.fd)?;
         // The kernel begins anew with each question.
         self.statistics.frames += u64::from(since_last.tp_packets);
         self.statistics.ring_full += u64::from(since_last.tp_drops);

@@ -66,6 +66,22 @@ pub(super) fn bind(fd: &OwnedFd, ifindex: u32, protocol: u16) -> Result<(), Sysc
     check("bind(AF_PACKET)", returned).map(drop)
 }
 
+/// What came, and what was lost, since this was asked last.
+///
+/// # Errors
+/// None that getsockopt(2) is known to give here.
+pub(super) fn statistics(fd: &OwnedFd) -> Result<libc::tpacket_stats, SyscallError> {
+    // SAFETY: tpacket_stats is plain data, for which zeros are valid.
+    let mut since_last: libc::tpacket_stats = unsafe { zeroed() };
+    let mut size = size_of_val(&since_last) as libc::socklen_t;
+    let to = ptr::from_mut(&mut since_last).cast();
+    let (level, name) = (libc::SOL_PACKET, libc::PACKET_STATISTICS);
+    // SAFETY: the kernel writes at most `size` bytes to `to`, which is `since_last`.
+    let returned = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, to, &raw mut size) };
+    check("getsockopt(PACKET_STATISTICS)", returned)?;
+    Ok(since_last)
+}
+
 /// Lets a socket receive only what this program of the classic BPF accepts.
 pub(super) fn attach_filter(
     fd: &OwnedFd,

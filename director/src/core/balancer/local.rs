@@ -197,12 +197,7 @@ fn check_address(address: IpAddr) -> Result<(), OperationError> {
         IpAddr::V6(_) => Err(OperationError::NotYet(format!(
             "an IPv6 local address ({address})"
         ))),
-        IpAddr::V4(v4)
-            if v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.is_loopback() =>
-        {
+        IpAddr::V4(v4) if v4.is_loopback() || !Addr::v4(v4).is_unicast() => {
             Err(OperationError::Invalid(format!(
                 "local address {address} is not the address of one host that others can answer"
             )))

@@ -4,10 +4,10 @@
 //! offset, then the addresses of the two endpoints. What is read of the frame is copied to the
 //! stack by `bpf_skb_load_bytes`, which checks the bounds, and reads frames that are not linear.
 
-use shared::sys::bpf::Reg::{R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
+use shared::sys::bpf::Reg::{R0, R1, R2, R3, R6, R7, R8, R9, R10};
 use shared::sys::bpf::tcx::TCX_NEXT;
 use shared::sys::bpf::{
-    Alu, AssembleError, Assembler, Cond, Helper, Insn, Label, MapIndex, Reg, Size,
+    Alu, AssembleError, Assembler, Cond, Helper, Insn, Label, MapIndex, Reg, Size, skb,
 };
 
 use super::layout::{ethernet, icmp, ipv4, key, ports};
@@ -68,13 +68,13 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
     let leave = asm.label("leave");
 
     asm.mov(R6, R1);
-    asm.load(Size::Word, R1, R6, SKB_PKT_TYPE);
-    asm.jump_if(R1, Cond::Ne, PACKET_HOST, leave);
-    asm.load(Size::Word, R1, R6, SKB_VLAN_PRESENT);
+    asm.load(Size::Word, R1, R6, skb::PKT_TYPE);
+    asm.jump_if(R1, Cond::Ne, skb::PACKET_HOST, leave);
+    asm.load(Size::Word, R1, R6, skb::VLAN_PRESENT);
     asm.jump_if(R1, Cond::Ne, 0, leave);
-    asm.load(Size::Word, R1, R6, SKB_PROTOCOL);
+    asm.load(Size::Word, R1, R6, skb::PROTOCOL);
     // IPv6 will branch off here.
-    asm.jump_if(R1, Cond::Ne, network(ethernet::TYPE_IPV4), leave);
+    asm.jump_if(R1, Cond::Ne, skb::network(ethernet::TYPE_IPV4), leave);
     let ends = Ends { take, copy, leave };
     ipv4(&mut asm, ends);
 
@@ -88,7 +88,7 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
             asm.mov(R2, PACKET_OTHERHOST);
             asm.call(Helper::SkbChangeType);
             asm.mov(R1, i32::from(TAKEN_QUEUE));
-            asm.store(Size::Word, R6, SKB_QUEUE_MAPPING, R1);
+            asm.store(Size::Word, R6, skb::QUEUE_MAPPING, R1);
             asm.jump(leave);
         }
         Taken::Report => {
@@ -103,7 +103,7 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
     match taken {
         Taken::ToRing => {
             asm.mov(R1, i32::from(COPIED_QUEUE));
-            asm.store(Size::Word, R6, SKB_QUEUE_MAPPING, R1);
+            asm.store(Size::Word, R6, skb::QUEUE_MAPPING, R1);
         }
         Taken::Report => {
             asm.mov(R0, 2);
@@ -120,7 +120,7 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
 fn pulse(asm: &mut Assembler, leave: Label) {
     asm.store(Size::Word, R10, KEY, 0);
     asm.load_map(R1, PULSE);
-    stack_address(asm, R2, KEY);
+    asm.stack_address(R2, KEY);
     asm.call(Helper::MapLookup);
     asm.jump_if(R0, Cond::Eq, 0, leave);
     asm.load(Size::Double, R7, R0, 0);
@@ -144,23 +144,23 @@ fn ipv4(asm: &mut Assembler, ends: Ends) {
     let icmp_message = asm.label("ICMP message");
     let with_ports = asm.label("with ports");
 
-    load_frame(asm, ethernet::HEADER as i32, IPV4, ipv4::HEADER, leave);
-    header_length(asm, R8, IPV4, leave);
+    asm.copy_frame(ethernet::HEADER as i32, IPV4, ipv4::HEADER, leave);
+    asm.ipv4_header_length(R8, IPV4, leave);
     asm.alu(Alu::Add, R8, ethernet::HEADER as i32);
-    asm.load(Size::Word, R1, R6, SKB_LEN);
+    asm.load(Size::Word, R1, R6, skb::LEN);
     asm.jump_if(R1, Cond::Lt, R8, leave);
     asm.load(Size::Half, R1, R10, IPV4 + ipv4::FRAGMENT as i16);
     asm.jump_if(
         R1,
         Cond::AnyBit,
-        network(ipv4::FRAGMENT_OFFSET | ipv4::MORE_FRAGMENTS),
+        skb::network(ipv4::FRAGMENT_OFFSET | ipv4::MORE_FRAGMENTS),
         fragment,
     );
     asm.load(Size::Byte, R7, R10, IPV4 + ipv4::PROTOCOL as i16);
     asm.jump_if(R7, Cond::Eq, IPPROTO_ICMP, icmp_message);
 
     // A whole packet: to its destination, from its source.
-    load_frame(asm, R8, PORTS, ports::LENGTH, leave);
+    asm.copy_frame(R8, PORTS, ports::LENGTH, leave);
     asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
     asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
     asm.load(Size::Half, R1, R10, PORTS + ports::DESTINATION as i16);
@@ -169,7 +169,7 @@ fn ipv4(asm: &mut Assembler, ends: Ends) {
 
     // An ICMP error: to its embedded source, from its embedded destination.
     asm.bind(icmp_message);
-    load_frame(asm, R8, ICMP, icmp::HEADER + ipv4::HEADER, leave);
+    asm.copy_frame(R8, ICMP, icmp::HEADER + ipv4::HEADER, leave);
     let error = asm.label("ICMP error");
     asm.load(Size::Byte, R1, R10, ICMP);
     for kind in icmp::ERRORS {
@@ -177,12 +177,12 @@ fn ipv4(asm: &mut Assembler, ends: Ends) {
     }
     asm.jump(leave);
     asm.bind(error);
-    header_length(asm, R9, EMBEDDED, leave);
+    asm.ipv4_header_length(R9, EMBEDDED, leave);
     asm.load(Size::Half, R1, R10, EMBEDDED + ipv4::FRAGMENT as i16);
-    asm.jump_if(R1, Cond::AnyBit, network(ipv4::FRAGMENT_OFFSET), leave);
+    asm.jump_if(R1, Cond::AnyBit, skb::network(ipv4::FRAGMENT_OFFSET), leave);
     asm.alu(Alu::Add, R8, R9);
     asm.alu(Alu::Add, R8, icmp::HEADER as i32);
-    load_frame(asm, R8, PORTS, ports::LENGTH, leave);
+    asm.copy_frame(R8, PORTS, ports::LENGTH, leave);
     asm.load(Size::Byte, R7, R10, EMBEDDED + ipv4::PROTOCOL as i16);
     asm.load(Size::Word, TO, R10, EMBEDDED + ipv4::SOURCE as i16);
     asm.load(Size::Word, FROM, R10, EMBEDDED + ipv4::DESTINATION as i16);
@@ -255,48 +255,8 @@ fn look_up_ipv4(asm: &mut Assembler, question: &Question) {
     asm.store(Size::Half, R10, KEY + key::PORT as i16, R3);
 
     asm.load_map(R1, KEYS);
-    stack_address(asm, R2, KEY);
+    asm.stack_address(R2, KEY);
     asm.call(Helper::MapLookup);
-}
-
-/// Copies `length` bytes of the frame at `offset` to the stack; to `leave` if it is too short.
-fn load_frame(
-    asm: &mut Assembler,
-    offset: impl Into<shared::sys::bpf::Operand>,
-    to: i16,
-    length: usize,
-    leave: Label,
-) {
-    asm.mov(R1, R6);
-    asm.mov(R2, offset);
-    stack_address(asm, R3, to);
-    asm.mov(R4, length as i32);
-    asm.call(Helper::SkbLoadBytes);
-    asm.jump_if(R0, Cond::Ne, 0, leave);
-}
-
-/// The length in bytes that the IPv4 header on the stack claims; to `leave` if it is none.
-fn header_length(asm: &mut Assembler, length: Reg, header: i16, leave: Label) {
-    asm.load(Size::Byte, length, R10, header);
-    asm.jump_if(
-        length,
-        Cond::Lt,
-        i32::from(*ipv4::FIRST_BYTE.start()),
-        leave,
-    );
-    asm.jump_if(length, Cond::Gt, i32::from(*ipv4::FIRST_BYTE.end()), leave);
-    asm.alu(Alu::And, length, 0x0f);
-    asm.alu(Alu::Shl, length, 2);
-}
-
-fn stack_address(asm: &mut Assembler, register: Reg, at: i16) {
-    asm.mov(register, R10);
-    asm.alu(Alu::Add, register, i32::from(at));
-}
-
-/// A value as a load of two bytes in network order gives it.
-fn network(value: u16) -> i32 {
-    i32::from(value.to_be())
 }
 
 const TO: Reg = R8;
@@ -314,14 +274,7 @@ const FROM_PORT: i16 = PORTS - 4;
 const KEYS: MapIndex = MapIndex(0);
 const PULSE: MapIndex = MapIndex(1);
 
-// `struct __sk_buff` (include/uapi/linux/bpf.h).
-const SKB_LEN: i16 = 0;
-const SKB_PKT_TYPE: i16 = 4;
-const SKB_QUEUE_MAPPING: i16 = 12;
-const SKB_PROTOCOL: i16 = 16;
-const SKB_VLAN_PRESENT: i16 = 20;
 // include/uapi/linux/if_packet.h
-const PACKET_HOST: i32 = 0;
 const PACKET_OTHERHOST: i32 = 3;
 
 const IPPROTO_ICMP: i32 = 1;

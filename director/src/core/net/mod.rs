@@ -345,12 +345,9 @@ impl Network {
                     holders.iter().map(move |holder| (*address, *holder))
                 })
         };
-        let on_link = |address: Addr, length: u8| {
-            Prefix::new(address, length).network() == Prefix::new(towards, length).network()
-        };
         candidates()
             .find(|(address, (at, length))| {
-                ifindex.is_none_or(|i| *at == i) && on_link(*address, *length)
+                ifindex.is_none_or(|i| *at == i) && Prefix::new(*address, *length).contains(towards)
             })
             .or_else(|| candidates().find(|(_, (at, _))| Some(*at) == ifindex))
             .or_else(|| candidates().next())

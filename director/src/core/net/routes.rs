@@ -27,6 +27,12 @@ impl Prefix {
         }
     }
 
+    /// Whether an address is of this network.
+    pub fn contains(self, address: Addr) -> bool {
+        let same_family = address.family() == self.address.family();
+        same_family && Prefix { address, ..self }.network() == self.network()
+    }
+
     /// The same network with all other bits 0.
     pub fn network(self) -> Prefix {
         let mask = mask(self.address.family(), self.length);
