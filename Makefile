@@ -23,6 +23,7 @@ demo: install-demo-packages build
 
 test: install-test-packages lint build
 	$(CARGO) test --workspace
+	$(CARGO) test --release -p director --lib
 	LVS_CAPTURE=clsact $(CARGO) test -p laboratory
 
 bench: install-bench-packages build

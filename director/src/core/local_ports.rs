@@ -309,8 +309,11 @@ impl Chunk {
     fn clear(&mut self, bit: usize) -> bool {
         let (word, mask) = (&mut self.taken[bit / 64], 1 << (bit % 64));
         let was = *word & mask != 0;
-        *word &= !mask;
-        self.free += u32::from(was);
+        // Not as a sum of `was`: optimized by rustc 1.95, that sum is lost, and with it the port.
+        if was {
+            *word ^= mask;
+            self.free += 1;
+        }
         was
     }
 }
@@ -400,6 +403,22 @@ mod tests {
             pool.let_go(Protocol::TCP, server(1), end);
         }
         assert_eq!(pool.take(Protocol::TCP, server(1)), Some(first));
+    }
+
+    #[test]
+    fn ports_go_round_while_the_latest_are_in_use() {
+        let mut pool = pool(1);
+        let mut used = Vec::new();
+        let mut random = 1_u32;
+        for taken in 0..3 * PORTS {
+            let end = pool.take(Protocol::TCP, server(1));
+            used.push(end.unwrap_or_else(|| panic!("after {taken}")));
+            if used.len() > 14_000 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let some = used.swap_remove(random as usize % used.len());
+                pool.let_go(Protocol::TCP, server(1), some);
+            }
+        }
     }
 
     #[test]
