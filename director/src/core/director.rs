@@ -427,7 +427,9 @@ impl Director {
         };
         let fate = match (verdict, flow) {
             (Verdict::Drop(reason), _) => Fate::Drop(reason),
-            (Verdict::Forward(_) | Verdict::Consumed, Some(flow)) => Fate::Follow(flow),
+            (Verdict::Forward(_) | Verdict::Encapsulate(..) | Verdict::Consumed, Some(flow)) => {
+                Fate::Follow(flow)
+            }
             _ => Fate::Host,
         };
         let fragments = self.fragments_of(arrival.way);
@@ -453,6 +455,8 @@ impl Director {
                 Verdict::Forward(out) => outbox.push(Outgoing::Transmit(out, bytes)),
                 Verdict::Local => outbox.push(Outgoing::Local(bytes)),
                 Verdict::Drop(reason) => self.drops.count(reason, 1),
+                // A fragment is no frame of many segments.
+                Verdict::Encapsulate(..) => self.drops.count(Reason::Unsegmentable, 1),
                 Verdict::Consumed => {}
             }
         }
@@ -582,4 +586,4 @@ fn is_martian(source: [u8; 4]) -> bool {
 pub(super) const MIN_MTU: u32 = ipv4::MIN_HEADER as u32 + 48;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -309,7 +309,7 @@ impl Chunk {
     fn clear(&mut self, bit: usize) -> bool {
         let (word, mask) = (&mut self.taken[bit / 64], 1 << (bit % 64));
         let was = *word & mask != 0;
-        // Not as a sum of `was`: optimized by rustc 1.95, that sum is lost, and with it the port.
+        // Not as a sum of `was`: rustc 1.95 loses that where this is inlined (rust-lang/rust#158206).
         if was {
             *word ^= mask;
             self.free += 1;

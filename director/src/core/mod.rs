@@ -6,6 +6,7 @@ pub mod capture;
 pub mod connection;
 pub mod deny;
 pub mod director;
+pub mod egress;
 pub mod forward;
 mod fragments;
 pub mod frame;

@@ -1,5 +1,6 @@
 //! What becomes of a frame, and what comes besides.
 
+use super::egress::Label;
 use super::net::PortId;
 use super::reason::Reason;
 
@@ -8,6 +9,8 @@ use super::reason::Reason;
 pub enum Verdict {
     /// It is ready: send it out of this port as it is.
     Forward(PortId),
+    /// It is ready but for the header of its tunnel, which the program at the egress of this port writes.
+    Encapsulate(PortId, Label),
     /// It is the host's.
     Local,
     /// What there is to send of it is in the [`Outbox`], or waits for a neighbour or for the rest

@@ -237,7 +237,7 @@ fn remove_filter(ifindex: u32, netlink: &mut Netlink) -> Result<(), NetlinkError
 }
 
 /// The kernel does not know `BPF_LINK_CREATE` for tcx.
-fn is_unknown(error: &SyscallError) -> bool {
+pub(super) fn is_unknown(error: &SyscallError) -> bool {
     matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 

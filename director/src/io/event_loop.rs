@@ -303,6 +303,7 @@ impl EventLoop {
             Heard::LinkGone { ifindex } => {
                 self.intake.link_gone(ifindex);
                 self.transmit.link_gone(ifindex);
+                self.director.tunnels_unready();
             }
             Heard::Links(links) => {
                 for ifindex in self.intake.links(&links, self.network.netlink()) {
@@ -425,6 +426,7 @@ impl EventLoop {
             }
             self.routing.settle(netlink);
         }
+        self.transmit.write_headers(&mut self.director);
         if !self.outbox.is_empty() {
             self.transmit.flush(&mut self.director, &mut self.outbox);
         }

@@ -7,6 +7,7 @@ mod announce;
 pub mod capture;
 mod clock;
 mod control;
+mod egress;
 mod event_loop;
 mod give_back;
 mod host_network;

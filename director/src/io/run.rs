@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::capture::{Capture, CaptureError};
 use super::clock::Clock;
 use super::control::{Control, ControlError};
+use super::egress::Egress;
 use super::event_loop::EventLoop;
 use super::give_back::{GiveBack, GiveBackError};
 use super::host_network::HostNetwork;
@@ -77,7 +78,7 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     let host = GiveBack::open(network.netlink())?;
     let registry = poll.registry().try_clone()?;
     let routing = Routing::new(host.device(), registry, network.netlink())?;
-    let transmit = Transmit::new(host);
+    let transmit = Transmit::new(host, Egress::new(launch.capture));
     let mut director = Director::new(settings(launch), entropy()?);
 
     let mut vips = Vips::default();

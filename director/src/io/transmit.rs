@@ -6,6 +6,7 @@ use std::ops::Range;
 use shared::sys::SyscallError;
 use tracing::debug;
 
+use super::egress::Egress;
 use super::give_back::GiveBack;
 use super::intake::Interface;
 use crate::core::director::Director;
@@ -14,7 +15,7 @@ use crate::core::net::PortId;
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 use crate::sys::mark_tap::MarkTap;
-use crate::sys::packet_socket::PacketSocket;
+use crate::sys::packet_socket::{PacketSocket, Parcel};
 use shared::time::Time;
 
 /// The transmit socket, and buffers that are used again.
@@ -22,13 +23,25 @@ use shared::time::Time;
 pub(super) struct Transmit {
     socket: PacketSocket,
     host: GiveBack,
-    /// Interface, number in the ring's batch, and where in its buffer the frame is.
-    batch: Vec<(u32, usize, Range<usize>)>,
+    egress: Egress,
+    batch: Vec<Ready>,
     own: Vec<(u32, Vec<u8>)>,
     scratch: Vec<u8>,
     given_back: u64,
     /// By port.
     sent: Vec<u64>,
+}
+
+/// A frame of the batch that is to be sent.
+#[derive(Debug)]
+struct Ready {
+    ifindex: u32,
+    /// What it is sent with, or 0.
+    mark: u32,
+    /// Its number in the ring's batch.
+    number: usize,
+    /// Where it is in its buffer.
+    range: Range<usize>,
 }
 
 /// Whether a ring may have more frames.
@@ -41,10 +54,11 @@ pub(super) enum Drained {
 }
 
 impl Transmit {
-    pub(super) fn new(host: GiveBack) -> Transmit {
+    pub(super) fn new(host: GiveBack, egress: Egress) -> Transmit {
         Transmit {
             socket: PacketSocket::new(),
             host,
+            egress,
             batch: Vec::with_capacity(BATCH),
             own: Vec::new(),
             scratch: Vec::new(),
@@ -60,7 +74,21 @@ impl Transmit {
 
     /// An interface has vanished.
     pub(super) fn link_gone(&mut self, ifindex: u32) {
+        self.egress.link_gone(ifindex);
         self.socket.forget(ifindex);
+    }
+
+    /// Lets the kernel write the outer headers that the core asks it to.
+    pub(super) fn write_headers(&mut self, director: &mut Director) {
+        for request in director.take_tunnel_requests() {
+            let Some(there) = director.network.port(request.port) else {
+                continue;
+            };
+            let ifindex = there.ifindex;
+            if self.egress.prepare(&request, ifindex, &mut self.socket) {
+                director.tunnel_ready(&request);
+            }
+        }
     }
 
     /// Frames given back so far.
@@ -99,12 +127,15 @@ impl Transmit {
 
     /// Sends the frames of the batch, which are in these buffers.
     fn send_batch<'b>(&mut self, buffer: impl Fn(usize) -> &'b [u8], director: &mut Director) {
-        let frames = self.batch.iter().map(|(ifindex, number, range)| {
-            let frame = buffer(*number).get(range.clone());
-            (*ifindex, frame.unwrap_or_default())
+        let frames = self.batch.iter().map(|ready| Parcel {
+            ifindex: ready.ifindex,
+            mark: ready.mark,
+            frame: buffer(ready.number)
+                .get(ready.range.clone())
+                .unwrap_or_default(),
         });
         self.socket
-            .send_batch(frames, |_, error| count_lost(director, &error));
+            .send_parcels(frames, |_, error| count_lost(director, &error));
         self.batch.clear();
     }
 
@@ -252,13 +283,10 @@ impl Transmit {
         director: &mut Director,
     ) {
         match verdict {
-            Verdict::Forward(out) => match director.network.port(out) {
-                Some(there) => {
-                    count(&mut self.sent, out, 1);
-                    self.batch.push((there.ifindex, number, frame.wire_range()));
-                }
-                None => director.count_drop(Reason::LinkDown),
-            },
+            Verdict::Forward(out) => self.ready(out, 0, number, frame, director),
+            Verdict::Encapsulate(out, label) => {
+                self.ready(out, label.mark(), number, frame, director);
+            }
             Verdict::Local => {
                 frame::without_ethernet(frame.wire_bytes(), &mut self.scratch);
                 match self.host.write(&self.scratch) {
@@ -267,6 +295,29 @@ impl Transmit {
                 }
             }
             Verdict::Consumed | Verdict::Drop(_) => {}
+        }
+    }
+
+    #[inline]
+    fn ready(
+        &mut self,
+        out: PortId,
+        mark: u32,
+        number: usize,
+        frame: &Frame<'_>,
+        director: &mut Director,
+    ) {
+        match director.network.port(out) {
+            Some(there) => {
+                count(&mut self.sent, out, 1);
+                self.batch.push(Ready {
+                    ifindex: there.ifindex,
+                    mark,
+                    number,
+                    range: frame.wire_range(),
+                });
+            }
+            None => director.count_drop(Reason::LinkDown),
         }
     }
 }

@@ -17,6 +17,17 @@ use shared::sys::{SyscallError, check};
 use super::socket::{self, option};
 use super::transmit_ring::{self, TransmitRing};
 
+/// A frame to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'a> {
+    /// The kernel's number of the interface that it leaves by.
+    pub ifindex: u32,
+    /// Its mark (`SO_MARK`); 0 is none.
+    pub mark: u32,
+    /// With its virtio header.
+    pub frame: &'a [u8],
+}
+
 /// A socket for each interface that something was sent to.
 #[derive(Debug, Default)]
 pub struct PacketSocket {
@@ -41,14 +52,28 @@ impl PacketSocket {
     pub fn send_batch<'a>(
         &mut self,
         frames: impl IntoIterator<Item = (u32, &'a [u8])>,
+        lost: impl FnMut(usize, io::Error),
+    ) -> usize {
+        let parcels = frames.into_iter().map(|(ifindex, frame)| Parcel {
+            ifindex,
+            mark: 0,
+            frame,
+        });
+        self.send_parcels(parcels, lost)
+    }
+
+    /// As [`send_batch`](Self::send_batch), with what else there is to say about each frame.
+    pub fn send_parcels<'a>(
+        &mut self,
+        parcels: impl IntoIterator<Item = Parcel<'a>>,
         mut lost: impl FnMut(usize, io::Error),
     ) -> usize {
         // A panic may have left frames of a call before, which are long gone.
         self.outlets.iter_mut().for_each(Outlet::clear);
         let mut sent = 0;
-        for (number, (ifindex, frame)) in frames.into_iter().enumerate() {
-            match self.outlet(ifindex) {
-                Ok(outlet) => sent += outlet.push(number, frame, &mut lost),
+        for (number, parcel) in parcels.into_iter().enumerate() {
+            match self.outlet(parcel.ifindex) {
+                Ok(outlet) => sent += outlet.push(number, parcel, &mut lost),
                 Err(error) => lost(number, error.source),
             }
         }
@@ -57,6 +82,15 @@ impl PacketSocket {
         }
         self.outlets.retain(|outlet| !outlet.dead);
         sent
+    }
+
+    /// The kernel's number of the socket that marked frames leave an interface by: a program at the egress
+    /// knows them by it.
+    ///
+    /// # Errors
+    /// ENODEV: there is no such interface; EPERM.
+    pub fn cookie(&mut self, ifindex: u32) -> Result<u64, SyscallError> {
+        socket::cookie(&self.outlet(ifindex)?.fd)
     }
 
     /// Closes the socket of an interface that has vanished.
@@ -84,7 +118,8 @@ struct Outlet {
     ring: TransmitRing,
     fd: OwnedFd,
     parts: Box<[libc::iovec]>,
-    /// Each for the part of the same place.
+    marks: Box<[MarkMessage]>,
+    /// Each for the part and the mark of the same place.
     messages: Box<[libc::mmsghdr]>,
     /// Of the frames in the caller's order.
     numbers: [usize; BATCH],
@@ -109,15 +144,18 @@ impl Outlet {
         // SAFETY: mmsghdr is plain data, for which zeros are valid.
         let no_message: libc::mmsghdr = unsafe { zeroed() };
         let mut messages: Box<[libc::mmsghdr]> = vec![no_message; BATCH].into();
-        for (message, part) in messages.iter_mut().zip(&mut parts) {
+        let mut marks: Box<[MarkMessage]> = vec![MarkMessage::new(); BATCH].into();
+        for ((message, part), mark) in messages.iter_mut().zip(&mut parts).zip(&mut marks) {
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = ptr::from_mut(mark).cast();
         }
         Ok(Outlet {
             ifindex,
             ring,
             fd,
             parts,
+            marks,
             messages,
             numbers: [0; BATCH],
             count: 0,
@@ -131,9 +169,10 @@ impl Outlet {
     }
 
     /// Takes a frame, and sends what must leave before it or what makes a batch. How many were sent.
-    fn push(&mut self, number: usize, frame: &[u8], lost: Lost<'_>) -> usize {
+    fn push(&mut self, number: usize, parcel: Parcel<'_>, lost: Lost<'_>) -> usize {
+        let Parcel { mark, frame, .. } = parcel;
         let mut sent = 0;
-        if transmit_ring::takes(frame) {
+        if mark == 0 && transmit_ring::takes(frame) {
             sent += self.flush_messages(lost);
             if self.ring.put(number, frame) {
                 if self.ring.len() == BATCH {
@@ -146,6 +185,12 @@ impl Outlet {
         let part = &mut self.parts[self.count];
         part.iov_base = frame.as_ptr().cast_mut().cast();
         part.iov_len = frame.len();
+        self.marks[self.count].mark = mark;
+        self.messages[self.count].msg_hdr.msg_controllen = if mark == 0 {
+            0
+        } else {
+            size_of::<MarkMessage>()
+        };
         self.numbers[self.count] = number;
         self.count += 1;
         if self.count == BATCH {
@@ -173,8 +218,8 @@ impl Outlet {
         while next < count {
             let rest = &mut self.messages[next..count];
             let (first, number) = (rest.as_mut_ptr(), rest.len() as u32);
-            // SAFETY: the kernel reads `number` headers at `first`, and what they point to: parts
-            // of `self`, whose heap memory does not move, and frames that the caller of
+            // SAFETY: the kernel reads `number` headers at `first`, and what they point to: parts and
+            // marks of `self`, whose heap memory does not move, and frames that the caller of
             // `send_batch` lends until it returns. It writes only `msg_len` of the headers.
             let returned = unsafe {
                 libc::sendmmsg(self.fd.as_raw_fd(), first, number, libc::MSG_DONTWAIT as _)
@@ -194,6 +239,30 @@ impl Outlet {
             }
         }
         sent
+    }
+}
+
+/// The control message with a frame's mark, as cmsg(3) lays it out.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct MarkMessage {
+    header: libc::cmsghdr,
+    mark: u32,
+    padding: u32,
+}
+
+impl MarkMessage {
+    fn new() -> MarkMessage {
+        // SAFETY: a control message's header is plain data, for which zeros are valid.
+        let mut header: libc::cmsghdr = unsafe { zeroed() };
+        header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u32>()) as _;
+        header.cmsg_level = libc::SOL_SOCKET;
+        header.cmsg_type = libc::SO_MARK;
+        MarkMessage {
+            header,
+            mark: 0,
+            padding: 0,
+        }
     }
 }
 

@@ -66,6 +66,21 @@ pub(super) fn bind(fd: &OwnedFd, ifindex: u32, protocol: u16) -> Result<(), Sysc
     check("bind(AF_PACKET)", returned).map(drop)
 }
 
+/// The kernel's number of a socket, unique on this host (`SO_COOKIE`).
+///
+/// # Errors
+/// None that getsockopt(2) is known to give here.
+pub(super) fn cookie(fd: &OwnedFd) -> Result<u64, SyscallError> {
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    let to = ptr::from_mut(&mut cookie).cast();
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_COOKIE);
+    // SAFETY: the kernel writes at most `size` bytes to `to`, which is `cookie`.
+    let returned = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, to, &raw mut size) };
+    check("getsockopt(SO_COOKIE)", returned)?;
+    Ok(cookie)
+}
+
 /// What came, and what was lost, since this was asked last.
 ///
 /// # Errors

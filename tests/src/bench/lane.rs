@@ -9,7 +9,7 @@ use super::{CLIENT, FLOODED, HTTP, IPERF, SERVER, UDP, VIP};
 use crate::host::Host;
 use crate::link::cable;
 use crate::process::Process;
-use crate::programs::Director;
+use crate::programs::{Director, ours};
 use crate::topology::OneLan;
 use crate::wait::{SOON, wait_for};
 
@@ -24,8 +24,14 @@ pub enum Middle {
     Nat,
     /// The director, NAT by firewall marks of iptables.
     Marked,
+    /// The director, FULLNAT.
+    FullNat,
     /// The director, direct routing.
     Direct,
+    /// The director, IP in IP, where the kernel cuts large frames.
+    Tunnel,
+    /// The director, IP in IP, which cuts large frames itself.
+    TunnelSoftware,
     /// haproxy in TCP mode.
     Haproxy,
     /// nginx with its stream module.
@@ -42,7 +48,10 @@ impl Middle {
             Middle::Nftables => "nft DNAT",
             Middle::Nat => "director NAT",
             Middle::Marked => "director NAT by mark",
+            Middle::FullNat => "director FULLNAT",
             Middle::Direct => "director DR",
+            Middle::Tunnel => "director TUN",
+            Middle::TunnelSoftware => "director TUN, cut by it",
             Middle::Haproxy => "haproxy",
             Middle::Nginx => "nginx stream",
             Middle::Nobody => "client to server",
@@ -103,9 +112,14 @@ impl Lane {
                 director.succeed("nft", &["-f", &committed("dnat.nft")]);
                 (Program::None, VIP)
             }
-            Middle::Nat => (direct(&director, VIP, SERVER, "-m"), VIP),
+            Middle::FullNat => {
+                let options = ["--config", &committed("fullnat.toml")];
+                (balance(&director, &options, VIP, SERVER, "-b"), VIP)
+            }
             Middle::Marked => (marked(&director), VIP),
-            Middle::Direct => (direct(&director, VIP, SERVER, "-g"), VIP),
+            Middle::Nat | Middle::Direct | Middle::Tunnel | Middle::TunnelSoftware => {
+                (balance(&director, &[], VIP, SERVER, "-m"), VIP)
+            }
             Middle::Haproxy => {
                 let mut haproxy = Command::new("haproxy");
                 haproxy.args(["-db", "-f", &committed("haproxy.cfg")]);
@@ -129,22 +143,42 @@ impl Lane {
         }
     }
 
-    /// Client, director and server on one switch: by direct routing, or past the director.
+    /// Client, director and server on one switch: by direct routing or a tunnel, past the director, or
+    /// forwarded by its kernel; what the server answers goes to the client at once.
     ///
     /// # Panics
     /// Without root, or without the programs.
     pub fn lan(middle: Middle) -> Lane {
         let (client, director, mut servers, switch) = OneLan::new(1).into_hosts();
         let server = servers.remove(0);
-        server.sysctl("net/ipv4/conf/all/arp_ignore", "1");
-        server.sysctl("net/ipv4/conf/all/arp_announce", "2");
-        server.address("lo", &format!("{}/32", OneLan::VIP));
+        let (vip, real) = (OneLan::VIP, OneLan::server(0));
+        let through = |method, options: &[&str]| balance(&director, options, vip, real, method);
         let (program, target) = match middle {
-            Middle::Direct => (
-                direct(&director, OneLan::VIP, OneLan::server(0), "-g"),
-                OneLan::VIP,
-            ),
-            _ => (Program::None, OneLan::server(0)),
+            Middle::Tunnel | Middle::TunnelSoftware => {
+                serve(&server, &["--mode", "tun"]);
+                let capture = ["--capture", "clsact"];
+                let software = middle == Middle::TunnelSoftware;
+                (through("-i", if software { &capture } else { &[] }), vip)
+            }
+            Middle::Direct => {
+                serve(&server, &[]);
+                (through("-g", &[]), vip)
+            }
+            Middle::Kernel => {
+                serve(&server, &[]);
+                let [vip_text, real_text] = [vip, real].map(|address| address.to_string());
+                director.succeed(
+                    "ip",
+                    &["address", "del", &format!("{vip}/32"), "dev", "eth0"],
+                );
+                director.succeed("ip", &["route", "add", &vip_text, "via", &real_text]);
+                director.sysctl("net/ipv4/ip_forward", "1");
+                director.sysctl("net/ipv4/conf/all/send_redirects", "0");
+                director.sysctl("net/ipv4/conf/eth0/send_redirects", "0");
+                client.succeed("ip", &["route", "add", &vip_text, "via", "10.2.0.1"]);
+                (Program::None, vip)
+            }
+            _ => (Program::None, real),
         };
         Lane {
             middle,
@@ -204,9 +238,30 @@ impl Lane {
     }
 }
 
+/// The server holds the VIP.
+fn serve(server: &Host, options: &[&str]) {
+    let vip = OneLan::VIP.to_string();
+    let words = [&["start", "--vip", &vip], options].concat();
+    server.succeed(&ours("rsagent").display().to_string(), &words);
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // Does nothing where it was not started.
+        self.server
+            .output(&ours("rsagent").display().to_string(), &["stop"]);
+    }
+}
+
 /// A director with all services of the benchmark.
-fn direct(host: &Host, vip: Ipv4Addr, server: Ipv4Addr, method: &str) -> Program {
-    let director = Director::start(host);
+fn balance(
+    host: &Host,
+    options: &[&str],
+    vip: Ipv4Addr,
+    server: Ipv4Addr,
+    method: &str,
+) -> Program {
+    let director = Director::start_with(host, options);
     cpu::pin(director.process.id(), MIDDLE);
     for (kind, port) in [("-t", HTTP), ("-t", IPERF), ("-t", FLOODED), ("-u", UDP)] {
         director.admin(&format!("-A {kind} {vip}:{port} -s wlc"));

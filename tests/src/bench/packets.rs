@@ -11,7 +11,7 @@ use super::UDP;
 use super::cpu::{ENDS, Used, pin_self};
 use super::lane::{Lane, Middle, UDP_TIMEOUT};
 use super::offer::{Ends, Flows, Kind, Offer};
-use super::report::Row;
+use super::report::{Goal, Row};
 use crate::host::Host;
 use crate::wait::{SOON, wait_for};
 
@@ -33,21 +33,32 @@ pub fn measure(repeat: usize) -> Vec<Row> {
         ("each packet a new flow", Flows::Endless),
     ]
     .into_iter()
-    .flat_map(|(name, flows)| rows(&lanes, name, flows, repeat))
+    .flat_map(|(name, flows)| {
+        let goals: &[Goal] = match flows {
+            Flows::Many(1_000) => &[
+                Goal::new(Middle::Nat, Middle::Kernel, 0.7, 0.95),
+                Goal::new(Middle::Nat, Middle::Nftables, 0.85, 1.15),
+            ],
+            _ => &[],
+        };
+        rows(&lanes, name, flows, goals, repeat)
+    })
     .collect()
 }
 
-fn rows(lanes: &[Lane], name: &str, flows: Flows, repeat: usize) -> Vec<Row> {
+/// FULLNAT beside NAT.
+pub(super) fn full_nat(repeat: usize) -> Vec<Row> {
+    let (lanes, _sinks): (Vec<Lane>, Vec<TcxLink>) = [Middle::Nat, Middle::FullNat]
+        .map(prepare)
+        .into_iter()
+        .unzip();
+    let goal = Goal::new(Middle::FullNat, Middle::Nat, 0.8, 0.95);
+    rows(&lanes, "1 000 flows", Flows::Many(1_000), &[goal], repeat)
+}
+
+fn rows(lanes: &[Lane], name: &str, flows: Flows, goals: &[Goal], repeat: usize) -> Vec<Row> {
     let title = |what| format!("UDP 64 B, {name}: {what}");
-    let mut delivered = Row::new(title("delivered"), "packets/s", PLACEMENT);
-    if flows == Flows::Many(1_000) {
-        delivered = delivered.goal(Middle::Nat, Middle::Kernel, 0.7, 0.95).goal(
-            Middle::Nat,
-            Middle::Nftables,
-            0.85,
-            1.15,
-        );
-    }
+    let mut delivered = Row::new(title("delivered"), "packets/s", PLACEMENT).goals(goals);
     let mut process = Row::new(
         title("CPU time of the director"),
         "ns/packet delivered",

@@ -39,10 +39,10 @@ impl Row {
         }
     }
 
-    /// With a goal.
+    /// With goals.
     #[must_use]
-    pub fn goal(mut self, of: Middle, by: Middle, floor: f64, aim: f64) -> Row {
-        self.goals.push(Goal { of, by, floor, aim });
+    pub fn goals(mut self, goals: &[Goal]) -> Row {
+        self.goals.extend(goals);
         self
     }
 
@@ -61,7 +61,7 @@ impl Row {
         for (middle, figures) in &self.figures {
             let spread = Spread::of(figures);
             text += &format!(
-                "  {:<18} {:>9} {:<22}",
+                "  {:<23} {:>9} {:<22}",
                 middle.name(),
                 short(spread.median),
                 spread.range()
@@ -130,6 +130,11 @@ impl Row {
 }
 
 impl Goal {
+    /// A goal for the figure of one, divided by that of another.
+    pub const fn new(of: Middle, by: Middle, floor: f64, aim: f64) -> Goal {
+        Goal { of, by, floor, aim }
+    }
+
     fn verdict(&self, ratio: f64) -> &'static str {
         let reaches = |goal| {
             if self.aim < self.floor {
@@ -188,7 +193,8 @@ mod tests {
 
     #[test]
     fn medians_and_paired_ratios() {
-        let mut row = Row::new("t", "u", "p").goal(Middle::Nat, Middle::Kernel, 0.5, 0.9);
+        let mut row =
+            Row::new("t", "u", "p").goals(&[Goal::new(Middle::Nat, Middle::Kernel, 0.5, 0.9)]);
         for (kernel, nat) in [(10.0, 8.0), (100.0, 60.0), (1000.0, 700.0)] {
             row.add(Middle::Kernel, kernel);
             row.add(Middle::Nat, nat);
@@ -202,12 +208,7 @@ mod tests {
 
     #[test]
     fn times_are_better_small() {
-        let goal = Goal {
-            of: Middle::Nat,
-            by: Middle::Kernel,
-            floor: 3.0,
-            aim: 2.0,
-        };
+        let goal = Goal::new(Middle::Nat, Middle::Kernel, 3.0, 2.0);
         assert_eq!(goal.verdict(1.5), "aim reached");
         assert_eq!(goal.verdict(2.5), "floor reached");
         assert_eq!(goal.verdict(3.5), "BELOW THE FLOOR");

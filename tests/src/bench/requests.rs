@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::HTTP;
 use super::cpu::{self, ENDS, Used, pin_self};
 use super::lane::{Lane, Middle};
-use super::report::Row;
+use super::report::{Goal, Row};
 use crate::programs::Nginx;
 
 /// All rows of this kind, so many repetitions.
@@ -22,29 +22,44 @@ pub fn measure(repeat: usize) -> Vec<Row> {
         ]
         .map(Lane::line),
     );
-    for lane in &lanes {
+    let servers = prepare(&lanes);
+    let goals = [
+        Goal::new(Middle::Nat, Middle::Kernel, 0.75, 0.9),
+        Goal::new(Middle::Nat, Middle::Haproxy, 1.15, 1.4),
+    ];
+    let mut rows = on_two_cpus(&lanes[1..], &servers[1..], &goals, repeat);
+    rows.extend(on_one_cpu(&lanes, repeat));
+    rows
+}
+
+/// FULLNAT beside NAT.
+pub(super) fn full_nat(repeat: usize) -> Vec<Row> {
+    let lanes = [Middle::Nat, Middle::FullNat].map(Lane::line);
+    let servers = prepare(&lanes);
+    let goal = Goal::new(Middle::FullNat, Middle::Nat, 0.8, 0.95);
+    on_two_cpus(&lanes, &servers, &[goal], repeat)
+}
+
+/// Web servers.
+fn prepare(lanes: &[Lane]) -> Vec<Nginx> {
+    for lane in lanes {
         // One client asks as many would: behind a proxy it closes first, and would soon have all its
         // ports in TIME_WAIT.
         lane.client.sysctl("net/ipv4/tcp_max_tw_buckets", "0");
     }
-    let servers: Vec<Nginx> = lanes
+    lanes
         .iter()
         .map(|lane| {
             let nginx = Nginx::start(&lane.server, "hello", HTTP, None);
             cpu::pin(nginx.process.id(), ENDS);
             nginx
         })
-        .collect();
-    let mut rows = on_two_cpus(&lanes[1..], &servers[1..], repeat);
-    rows.extend(on_one_cpu(&lanes, repeat));
-    rows
+        .collect()
 }
 
 /// As in life: the middle has a machine to itself.
-fn on_two_cpus(lanes: &[Lane], servers: &[Nginx], repeat: usize) -> Vec<Row> {
-    let mut speed = Row::new("short HTTP connections", "connections/s", TWO_CPUS)
-        .goal(Middle::Nat, Middle::Kernel, 0.75, 0.9)
-        .goal(Middle::Nat, Middle::Haproxy, 1.15, 1.4);
+fn on_two_cpus(lanes: &[Lane], servers: &[Nginx], goals: &[Goal], repeat: usize) -> Vec<Row> {
+    let mut speed = Row::new("short HTTP connections", "connections/s", TWO_CPUS).goals(goals);
     let title = "short HTTP connections: CPU time of the process in the middle";
     let mut process = Row::new(title, "us/connection", TWO_CPUS);
     let title = "short HTTP connections: CPU time of middle and ends together";
@@ -76,12 +91,12 @@ fn on_one_cpu(lanes: &[Lane], repeat: usize) -> Vec<Row> {
         }
     }
     let title = "short HTTP connections: CPU time that the middle adds";
-    let mut added = Row::new(title, "us/connection", ONE_CPU).goal(
+    let mut added = Row::new(title, "us/connection", ONE_CPU).goals(&[Goal::new(
         Middle::Nat,
         Middle::Haproxy,
         1.0 / 3.0,
         1.0 / 6.0,
-    );
+    )]);
     for _ in 0..repeat {
         let times: Vec<(Middle, f64)> = lanes
             .iter()

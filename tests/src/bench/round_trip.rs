@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cpu::{ENDS, pin, pin_self};
 use super::lane::{Lane, Middle};
-use super::report::Row;
+use super::report::{Goal, Row};
 use super::{SERVER, UDP};
 
 /// All rows of this kind. Every run is short, so there are at least nine.
@@ -17,12 +17,12 @@ pub fn measure(repeat: usize) -> Vec<Row> {
             pin(process, ENDS);
         }
     }
-    let mut half = Row::new("UDP round trip, p50", "us", PLACEMENT).goal(
+    let mut half = Row::new("UDP round trip, p50", "us", PLACEMENT).goals(&[Goal::new(
         Middle::Nat,
         Middle::Kernel,
         3.0,
         2.0,
-    );
+    )]);
     let mut most = Row::new("UDP round trip, p99", "us", PLACEMENT);
     for _ in 0..repeat.max(9) {
         for lane in &lanes {

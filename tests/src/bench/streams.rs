@@ -5,7 +5,7 @@ use std::process::Command;
 use super::IPERF;
 use super::cpu::{self, ENDS, Used, pin_self};
 use super::lane::{Lane, Middle};
-use super::report::Row;
+use super::report::{Goal, Row};
 use crate::process::Process;
 use crate::wait::{SOON, wait_for};
 
@@ -27,20 +27,15 @@ pub fn measure(repeat: usize) -> Vec<Row> {
             ("TCP NAT, 4 streams", &["-P", "4"], 0.6, 0.9),
             ("TCP NAT, 1 stream in reverse", &["-R"], 0.55, 0.75),
         ] {
-            let goal = (Middle::Nat, Middle::Kernel, floor, aim);
-            rows.extend(turns(&lanes, title, options, goal, repeat));
+            let goal = Goal::new(Middle::Nat, Middle::Kernel, floor, aim);
+            rows.extend(turns(&lanes, title, options, &[goal], repeat));
         }
     }
     let lanes = [Middle::Nobody, Middle::Direct].map(Lane::lan);
     let _servers = lanes.each_ref().map(server);
-    let goal = (Middle::Direct, Middle::Nobody, 0.45, 0.65);
-    rows.extend(turns(
-        &lanes,
-        "TCP DR on one LAN, 1 stream",
-        &[],
-        goal,
-        repeat,
-    ));
+    let goal = Goal::new(Middle::Direct, Middle::Nobody, 0.45, 0.65);
+    let title = "TCP DR on one LAN, 1 stream";
+    rows.extend(turns(&lanes, title, &[], &[goal], repeat));
     rows
 }
 
@@ -48,10 +43,10 @@ pub(super) fn turns(
     lanes: &[Lane],
     title: &str,
     options: &[&str],
-    (of, by, floor, aim): (Middle, Middle, f64, f64),
+    goals: &[Goal],
     repeat: usize,
 ) -> [Row; 2] {
-    let mut speed = Row::new(title, "Gb/s", PLACEMENT).goal(of, by, floor, aim);
+    let mut speed = Row::new(title, "Gb/s", PLACEMENT).goals(goals);
     let mut process = Row::new(
         format!("{title}: CPU time of what is in the middle"),
         "ms/GB",

@@ -30,7 +30,7 @@ enum Kind {
     Requests,
     /// UDP round trips.
     RoundTrip,
-    /// TCP in bulk by firewall mark.
+    /// Firewall marks and FULLNAT beside NAT, tunnels beside the kernel's forwarding.
     Methods,
     /// SYNs of invented clients, and what becomes of honest ones.
     Flood,

@@ -2,15 +2,17 @@
 
 mod cut;
 mod full_nat;
+mod kernel;
 mod nat;
 mod outer;
+mod paths;
 mod reset;
 mod segments;
 pub mod sequence;
 mod tunnel;
 
 pub(super) use outer::{encapsulation, outer_protocol};
-pub(super) use tunnel::Tunnels;
+pub(super) use paths::Tunnels;
 
 use shared::addr::Addr;
 use shared::wire::icmpv4::Error;

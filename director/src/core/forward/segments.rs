@@ -124,6 +124,11 @@ impl<'a> Segments<'a> {
     }
 }
 
+/// Whether a frame's segments are those of TCP over IPv4.
+pub(super) fn are_of_tcp(vnet: VnetHeader) -> bool {
+    vnet.gso_type & !ECN == TCP_V4
+}
+
 // virtio 1.2 section 5.1.6.2
 const TCP_V4: u8 = 1;
 const UDP_L4: u8 = 5;

@@ -1,8 +1,5 @@
 //! Forwarding by tunnel: the packet travels inside another one to a real server that holds the VIP itself
-//! (`ip_vs_tunnel_xmit`). What is remembered of the way there is in [`Tunnels`].
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! (`ip_vs_tunnel_xmit`). What is remembered of the way there is in [`Tunnels`](super::Tunnels).
 
 use shared::addr::{Addr, FlowKey};
 use shared::time::Time;
@@ -13,96 +10,18 @@ use shared::wire::vnet::{self, VnetHeader};
 use super::outer::{self, Label, Outer};
 use super::segments::Segments;
 use super::{cut, decrement_ttl};
-use crate::core::arena::Id;
 use crate::core::balancer::{ConnectionId, Direction};
 use crate::core::director::{Arrival, Director, Headers, MIN_MTU};
 use crate::core::frame::{self, Frame};
-use crate::core::net::{Hop, Mac, Network};
+use crate::core::net::{Hop, Mac};
 use crate::core::reason::Reason;
 use crate::core::server::ServerId;
 use crate::core::verdict::{Outbox, Verdict};
 
-/// What is known of the ways to real servers behind tunnels.
-#[derive(Debug, Default)]
-pub(in crate::core) struct Tunnels {
-    /// By the number of the real server.
-    paths: Vec<Option<Path>>,
-    /// Path MTUs that routers have told.
-    learned: BTreeMap<Addr, Learned>,
-    /// Changes with them.
-    revision: u32,
-}
-
-/// The way to a real server, as long as neither routes nor path MTUs change.
-#[derive(Debug, Clone, Copy)]
-struct Path {
-    to: Addr,
-    source: [u8; 4],
-    learned: Option<Learned>,
-    generation: u32,
-    revision: u32,
-}
-
-/// A path MTU that a router has told.
-#[derive(Debug, Clone, Copy)]
-struct Learned {
-    mtu: u32,
-    until: Time,
-}
-
-impl Tunnels {
-    /// The way to a real server. None if the host has no address to call itself by.
-    fn path(&mut self, network: &Network, hop: &Hop, server: ServerId, to: Addr) -> Option<Path> {
-        let at = server.number() as usize;
-        let (generation, revision) = (network.generation(), self.revision);
-        if let Some(&Some(path)) = self.paths.get(at)
-            && (path.to, path.generation, path.revision) == (to, generation, revision)
-        {
-            return Some(path);
-        }
-        let path = Path {
-            to,
-            source: network.source_towards(hop.port, to)?.to_v4_bytes(),
-            learned: self.learned.get(&to).copied(),
-            generation,
-            revision,
-        };
-        if self.paths.len() <= at {
-            self.paths.resize(at + 1, None);
-        }
-        self.paths[at] = Some(path);
-        Some(path)
-    }
-
-    /// A router says that packets to a real server must not have more than `mtu` bytes. Anybody may say
-    /// so; hence nothing below the kernel's `net.ipv4.route.min_pmtu` is believed.
-    pub(in crate::core) fn learn(&mut self, now: Time, to: Addr, mtu: u32) {
-        self.learned.retain(|_, learned| now < learned.until);
-        let learned = Learned {
-            mtu: mtu.max(LEAST_LEARNED),
-            until: now + LEARNED_FOR,
-        };
-        let former = self.learned.get(&to);
-        if former.is_some_and(|former| former.mtu < learned.mtu) {
-            return;
-        }
-        self.learned.insert(to, learned);
-        self.revision = self.revision.wrapping_add(1);
-    }
-}
-
-impl Path {
-    /// Bytes of the largest outer packet.
-    fn mtu(&self, now: Time, hop: &Hop) -> u32 {
-        let told = self.learned.filter(|learned| now < learned.until);
-        told.map_or(hop.mtu, |learned| learned.mtu.min(hop.mtu))
-    }
-}
-
 /// A tunnel with everything that its next packet needs.
-struct Way {
-    hop: Hop,
-    outer: Outer,
+pub(super) struct Way {
+    pub(super) hop: Hop,
+    pub(super) outer: Outer,
     /// Bytes of the largest outer packet.
     mtu: u32,
 }
@@ -147,6 +66,13 @@ impl Director {
         }
         decrement_ttl(frame);
         if vnet.is_gso() {
+            let whole = discovers && headers.dont_fragment;
+            if whole && let Some(label) = self.kernel_label(&way, server, frame) {
+                return match self.send(&way.hop, frame) {
+                    Verdict::Forward(port) => Verdict::Encapsulate(port, label),
+                    other => other,
+                };
+            }
             return self.encapsulate_segments(&way, headers, frame, outbox);
         }
         self.encapsulate(&way, frame, outbox)
@@ -373,8 +299,3 @@ impl Way {
         self.mtu.saturating_sub(overhead as u32)
     }
 }
-
-/// `net.ipv4.route.mtu_expires`
-const LEARNED_FOR: Duration = Duration::from_secs(600);
-/// `net.ipv4.route.min_pmtu`
-const LEAST_LEARNED: u32 = 552;

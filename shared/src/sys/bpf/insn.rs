@@ -111,8 +111,14 @@ pub enum Helper {
     /// `bpf_skb_load_bytes(skb, offset, to, len)`: copies bytes of the frame, also when it is not
     /// linear; negative when the frame has not so many.
     SkbLoadBytes = 26,
+    /// `s64 bpf_csum_diff(from, from_size, to, to_size, seed)`: the sum of 16-bit words of `to`, less that of
+    /// `from`, not folded (or folded once, by newer kernels); sizes are multiples of 4.
+    ChecksumDifference = 28,
     /// `bpf_skb_change_type(skb, type)`: sets `skb->pkt_type`.
     SkbChangeType = 32,
+    /// `u64 bpf_get_socket_cookie(skb)`: the number, unique on this host, of the socket that sends the frame; 0
+    /// if there is none.
+    SocketCookie = 46,
     /// `bpf_skb_adjust_room(skb, difference, mode, flags)`: makes room behind the Ethernet header or,
     /// with a negative difference, takes bytes away there; negative when it cannot.
     SkbAdjustRoom = 50,

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::insn::Insn;
+use super::skb;
 use super::syscall::{ProgLoad, ProgTestRun, bpf, bpf_fd, object_name};
 use crate::sys::SyscallError;
 
@@ -59,8 +60,20 @@ impl Program {
     /// # Errors
     /// As of [`test_run`](Program::test_run); ENOSPC for a frame that has become too long.
     pub fn test_frame(&self, frame: &[u8]) -> Result<(i32, Vec<u8>), SyscallError> {
+        self.test_marked(frame, 0)
+    }
+
+    /// As [`test_frame`](Program::test_frame), with a mark.
+    ///
+    /// # Errors
+    /// As of [`test_frame`](Program::test_frame).
+    pub fn test_marked(&self, frame: &[u8], mark: u32) -> Result<(i32, Vec<u8>), SyscallError> {
         let mut out = vec![0; frame.len() + TEST_GROWTH];
+        let mut context = [0_u32; 3];
+        context[usize::from(skb::MARK as u16) / size_of::<u32>()] = mark;
         let mut attr = ProgTestRun {
+            ctx_size_in: size_of_val(&context) as u32,
+            ctx_in: address(&context),
             prog_fd: self.fd.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
             data_size_out: out.len() as u32,

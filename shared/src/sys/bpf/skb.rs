@@ -12,6 +12,8 @@ use super::insn::{Alu, Cond, Helper, Operand, Reg, Size};
 pub const LEN: i16 = 0;
 /// `__sk_buff::pkt_type`: for whom the frame is.
 pub const PKT_TYPE: i16 = 4;
+/// `__sk_buff::mark`: `SO_MARK` of its sender, or what a packet filter set.
+pub const MARK: i16 = 8;
 /// `__sk_buff::queue_mapping`: the queue that the frame is of.
 pub const QUEUE_MAPPING: i16 = 12;
 /// `__sk_buff::protocol`: the EtherType, in network order.

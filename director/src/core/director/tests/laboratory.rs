@@ -14,26 +14,26 @@ use crate::core::net::{Mac, NetworkEvent, Port, PortId, Prefix, RouteInfo, Route
 use crate::core::operation::{ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec};
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 
-pub(super) const CLIENT: [u8; 4] = [10, 0, 0, 10];
-pub(super) const FAR_CLIENT: [u8; 4] = [192, 0, 2, 7];
-pub(super) const VIP: [u8; 4] = [10, 0, 0, 100];
-pub(super) const SERVER: [u8; 4] = [10, 1, 0, 11];
+pub(crate) const CLIENT: [u8; 4] = [10, 0, 0, 10];
+pub(crate) const FAR_CLIENT: [u8; 4] = [192, 0, 2, 7];
+pub(crate) const VIP: [u8; 4] = [10, 0, 0, 100];
+pub(crate) const SERVER: [u8; 4] = [10, 1, 0, 11];
 /// A local address of FULLNAT.
-pub(super) const LOCAL: [u8; 4] = [10, 1, 0, 2];
-pub(super) const INNER: [u8; 4] = [10, 1, 0, 1];
+pub(crate) const LOCAL: [u8; 4] = [10, 1, 0, 2];
+pub(crate) const INNER: [u8; 4] = [10, 1, 0, 1];
 
-pub(super) const OUTSIDE: PortId = PortId(0);
-pub(super) const INSIDE: PortId = PortId(1);
+pub(crate) const OUTSIDE: PortId = PortId(0);
+pub(crate) const INSIDE: PortId = PortId(1);
 
-pub(super) const OUTSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-pub(super) const INSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
-pub(super) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 10]);
-pub(super) const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0, 254]);
-pub(super) const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
+pub(crate) const OUTSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub(crate) const INSIDE_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+pub(crate) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 10]);
+pub(crate) const GATEWAY_MAC: Mac = Mac([2, 0, 0, 0, 0, 254]);
+pub(crate) const SERVER_MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
 
 /// The director with one service of each protocol, ports 80 and 53, mapped to 8080 and 5353 with
 /// NAT.
-pub(super) fn director(method: ForwardMethod) -> Director {
+pub(crate) fn director(method: ForwardMethod) -> Director {
     let entropy = Entropy {
         hash_key: [3, 5],
         identification: 100,
@@ -95,7 +95,7 @@ pub(super) fn director(method: ForwardMethod) -> Director {
     director
 }
 
-pub(super) fn route(
+pub(crate) fn route(
     destination: [u8; 4],
     length: u8,
     ifindex: u32,
@@ -114,7 +114,7 @@ pub(super) fn route(
     })
 }
 
-pub(super) fn set_mtu(director: &mut Director, ifindex: u32, mac: Mac, mtu: u32) {
+pub(crate) fn set_mtu(director: &mut Director, ifindex: u32, mac: Mac, mtu: u32) {
     let name = format!("eth{ifindex}");
     let event = NetworkEvent::Link(Port {
         ifindex,
@@ -128,27 +128,27 @@ pub(super) fn set_mtu(director: &mut Director, ifindex: u32, mac: Mac, mtu: u32)
 
 /// A packet to be built.
 #[derive(Debug, Clone)]
-pub(super) struct Sketch {
-    pub(super) source: ([u8; 4], u16),
-    pub(super) destination: ([u8; 4], u16),
-    pub(super) kind: Kind,
-    pub(super) ttl: u8,
-    pub(super) fragment: u16,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Sketch {
+    pub(crate) source: ([u8; 4], u16),
+    pub(crate) destination: ([u8; 4], u16),
+    pub(crate) kind: Kind,
+    pub(crate) ttl: u8,
+    pub(crate) fragment: u16,
+    pub(crate) payload: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Tcp(u8),
     Udp,
     UdpWithoutChecksum,
 }
 
-pub(super) const SYN: u8 = 0x02;
-pub(super) const ACK: u8 = 0x10;
-pub(super) const SYN_ACK: u8 = 0x12;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const ACK: u8 = 0x10;
+pub(crate) const SYN_ACK: u8 = 0x12;
 
-pub(super) fn tcp(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> Sketch {
+pub(crate) fn tcp(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8) -> Sketch {
     let fragment = ipv4::DF;
     let kind = Kind::Tcp(flags);
     Sketch {
@@ -161,7 +161,7 @@ pub(super) fn tcp(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: u8
     }
 }
 
-pub(super) fn udp(source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Sketch {
+pub(crate) fn udp(source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Sketch {
     Sketch {
         kind: Kind::Udp,
         fragment: 0,
@@ -171,7 +171,7 @@ pub(super) fn udp(source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Sketch
 
 impl Sketch {
     /// The IP packet, its checksums complete.
-    pub(super) fn packet(&self) -> Vec<u8> {
+    pub(crate) fn packet(&self) -> Vec<u8> {
         let mut segment = self.header();
         segment.extend(&self.payload);
         let (protocol, at) = match self.kind {
@@ -189,7 +189,7 @@ impl Sketch {
     }
 
     /// The IP packet and its virtio header, the checksum left to whoever sends it on.
-    pub(super) fn partial(&self, gso_size: u16) -> (VnetHeader, Vec<u8>) {
+    pub(crate) fn partial(&self, gso_size: u16) -> (VnetHeader, Vec<u8>) {
         let mut packet = self.packet();
         let (protocol, at, gso_type, length) = match self.kind {
             Kind::Tcp(_) => (Protocol::TCP, transport::TCP_CHECKSUM, 1, 20),
@@ -245,15 +245,15 @@ impl Sketch {
 
 /// What came of a frame.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) verdict: Verdict,
-    pub(super) ethernet: (Mac, Mac),
-    pub(super) vnet: VnetHeader,
-    pub(super) packet: Vec<u8>,
-    pub(super) outbox: Vec<Outgoing>,
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) ethernet: (Mac, Mac),
+    pub(crate) vnet: VnetHeader,
+    pub(crate) packet: Vec<u8>,
+    pub(crate) outbox: Vec<Outgoing>,
 }
 
-pub(super) fn from_client(director: &mut Director, packet: &[u8]) -> Outcome {
+pub(crate) fn from_client(director: &mut Director, packet: &[u8]) -> Outcome {
     send(
         director,
         OUTSIDE,
@@ -264,7 +264,7 @@ pub(super) fn from_client(director: &mut Director, packet: &[u8]) -> Outcome {
     )
 }
 
-pub(super) fn from_server(director: &mut Director, packet: &[u8]) -> Outcome {
+pub(crate) fn from_server(director: &mut Director, packet: &[u8]) -> Outcome {
     send(
         director,
         INSIDE,
@@ -275,7 +275,7 @@ pub(super) fn from_server(director: &mut Director, packet: &[u8]) -> Outcome {
     )
 }
 
-pub(super) fn send(
+pub(crate) fn send(
     director: &mut Director,
     port: PortId,
     source: Mac,
@@ -290,7 +290,7 @@ pub(super) fn send(
 }
 
 /// A copy of what the host keeps.
-pub(super) fn copy(director: &mut Director, packet: &[u8]) -> Outcome {
+pub(crate) fn copy(director: &mut Director, packet: &[u8]) -> Outcome {
     let bytes = frame::compose(OUTSIDE_MAC, CLIENT_MAC, VnetHeader::default(), &[packet]);
     arrive(bytes, |frame, outbox| {
         director.handle_copy(NOW, OUTSIDE, frame, outbox)
@@ -298,7 +298,7 @@ pub(super) fn copy(director: &mut Director, packet: &[u8]) -> Outcome {
 }
 
 /// A packet that the host has routed here: one router less, and no Ethernet header.
-pub(super) fn routed(director: &mut Director, mark: u32, packet: &[u8]) -> Outcome {
+pub(crate) fn routed(director: &mut Director, mark: u32, packet: &[u8]) -> Outcome {
     let mut packet = packet.to_vec();
     Packet::new_checked(&mut packet[..])
         .unwrap()
@@ -332,7 +332,7 @@ fn arrive(bytes: Vec<u8>, handle: impl FnOnce(&mut Frame<'_>, &mut Outbox) -> Ve
 }
 
 /// Ports and addresses of a packet, after all its checksums were verified.
-pub(super) fn read(packet: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16)) {
+pub(crate) fn read(packet: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16)) {
     let ip = Packet::new_checked(packet).unwrap();
     let segment = ip.payload();
     let pseudo = checksum::pseudo_v4(
@@ -351,7 +351,7 @@ pub(super) fn read(packet: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16)) {
 }
 
 /// Does what a network card does to a partial checksum.
-pub(super) fn completed(vnet: VnetHeader, packet: &[u8]) -> Vec<u8> {
+pub(crate) fn completed(vnet: VnetHeader, packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if vnet.is_partial() {
         let start = usize::from(vnet.csum_start) - 14;
@@ -361,4 +361,4 @@ pub(super) fn completed(vnet: VnetHeader, packet: &[u8]) -> Vec<u8> {
     packet
 }
 
-pub(super) const NOW: Time = Time::from_secs(1000);
+pub(crate) const NOW: Time = Time::from_secs(1000);

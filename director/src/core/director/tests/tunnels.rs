@@ -25,7 +25,7 @@ const GUE: Tunnel = Tunnel::Gue {
     checksum: TunnelChecksum::Full,
 };
 
-fn tunnelling(tunnel: Tunnel) -> Director {
+pub(crate) fn tunnelling(tunnel: Tunnel) -> Director {
     let mut director = director(ForwardMethod::Tunnel);
     for (protocol, port) in [(Protocol::TCP, 80), (Protocol::UDP, 53)] {
         let key = ServiceKey::new(protocol, std::net::Ipv4Addr::from(VIP), port);

@@ -1,0 +1,145 @@
+//! The program at the egress of interfaces that tunnels leave by, and the headers that it writes.
+//!
+//! It is there from the first large frame on that could go into a tunnel whole, and ends with the process.
+//! Kernels without tcx have none: there the director cuts the frames itself.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+use shared::sys::SyscallError;
+use shared::sys::bpf::{AssembleError, HashMap, LoadError, Program, TcxLink};
+use tracing::{info, warn};
+
+use super::capture::{CaptureKind, is_unknown};
+use crate::core::egress::{Request, Senders, VALUE_BYTES, program};
+use crate::sys::packet_socket::PacketSocket;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Egress {
+    writer: Writer,
+    /// By the kernel's number of the interface; none where it could not be.
+    attached: BTreeMap<u32, Option<TcxLink>>,
+}
+
+#[derive(Debug)]
+enum Writer {
+    /// Nobody has needed it.
+    NotYet,
+    /// The kernel has none.
+    Never,
+    Loaded(Loaded),
+}
+
+#[derive(Debug)]
+struct Loaded {
+    headers: HashMap<4, VALUE_BYTES>,
+    senders: HashMap<8, 1>,
+    program: Program,
+}
+
+/// Why the kernel does not write headers.
+#[derive(Debug, thiserror::Error)]
+enum EgressError {
+    #[error("the program is wrong: {0}; this is a fault of the director")]
+    Assemble(#[from] AssembleError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Kernel(#[from] SyscallError),
+}
+
+impl Egress {
+    /// Nothing is attached yet. Where frames are taken by clsact on request, there is no tcx here either.
+    pub(super) fn new(capture: CaptureKind) -> Egress {
+        Egress {
+            writer: match capture {
+                CaptureKind::Clsact => Writer::Never,
+                CaptureKind::Auto | CaptureKind::Tcx => Writer::NotYet,
+            },
+            attached: BTreeMap::new(),
+        }
+    }
+
+    /// An interface has vanished.
+    pub(super) fn link_gone(&mut self, ifindex: u32) {
+        self.attached.remove(&ifindex);
+    }
+
+    /// Makes the kernel write a header. False if it does not.
+    pub(super) fn prepare(
+        &mut self,
+        request: &Request,
+        ifindex: u32,
+        socket: &mut PacketSocket,
+    ) -> bool {
+        if matches!(self.writer, Writer::NotYet) {
+            self.writer = match Loaded::load() {
+                Ok(loaded) => Writer::Loaded(loaded),
+                Err(error) => {
+                    warn!("large frames for tunnels are cut by the director: {error}");
+                    Writer::Never
+                }
+            };
+        }
+        let Writer::Loaded(loaded) = &self.writer else {
+            return false;
+        };
+        let attached = self.attached.entry(ifindex).or_insert_with(|| {
+            let attached = loaded.attach(ifindex, socket);
+            match &attached {
+                Ok(_) => {
+                    info!("large frames for tunnels are cut by the kernel, interface {ifindex}")
+                }
+                Err(EgressError::Kernel(error)) if is_unknown(error) => {
+                    info!(
+                        "this kernel has no tcx: large frames for tunnels are cut by the director"
+                    );
+                }
+                Err(error) => warn!(
+                    "large frames for tunnels are cut by the director, interface {ifindex}: {error}"
+                ),
+            }
+            attached.ok()
+        });
+        let Some(key) = request.key().filter(|_| attached.is_some()) else {
+            return false;
+        };
+        match loaded.headers.insert(&key, &request.header.to_value()) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!("large frames for a tunnel are cut by the director: {error}");
+                false
+            }
+        }
+    }
+}
+
+impl Loaded {
+    fn load() -> Result<Loaded, EgressError> {
+        let headers = HashMap::create("lvs_headers", MOST_HEADERS)?;
+        let senders = HashMap::create("lvs_senders", MOST_INTERFACES)?;
+        let code = program(Senders::Known)?;
+        let program = Program::load(NAME, &code, &[headers.as_fd(), senders.as_fd()])?;
+        Ok(Loaded {
+            headers,
+            senders,
+            program,
+        })
+    }
+
+    fn attach(&self, ifindex: u32, socket: &mut PacketSocket) -> Result<TcxLink, EgressError> {
+        let cookie = socket.cookie(ifindex)?;
+        self.senders.insert(&cookie.to_ne_bytes(), &[1])?;
+        Ok(TcxLink::attach_egress(&self.program, ifindex)?)
+    }
+}
+
+const NAME: &str = "lvs_egress";
+/// As many as a label can tell apart.
+const MOST_HEADERS: u32 = 1 << 16;
+/// With those that have vanished.
+const MOST_INTERFACES: u32 = 1 << 16;
+
+#[cfg(test)]
+mod tests;
