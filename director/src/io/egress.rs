@@ -89,7 +89,7 @@ impl Egress {
             let attached = loaded.attach(ifindex, socket);
             match &attached {
                 Ok(_) => {
-                    info!("large frames for tunnels are cut by the kernel, interface {ifindex}")
+                    info!("large frames for tunnels are cut by the kernel, interface {ifindex}");
                 }
                 Err(EgressError::Kernel(error)) if is_unknown(error) => {
                     info!(

@@ -28,9 +28,9 @@ pub enum Middle {
     FullNat,
     /// The director, direct routing.
     Direct,
-    /// The director, IP in IP, where the kernel cuts large frames.
+    /// The director, IP in IP: the kernel cuts large frames.
     Tunnel,
-    /// The director, IP in IP, which cuts large frames itself.
+    /// The director, GRE with a checksum: it cuts large frames itself.
     TunnelSoftware,
     /// haproxy in TCP mode.
     Haproxy,
@@ -104,7 +104,12 @@ impl Lane {
         director.gateway(CLIENT);
         server.address("eth0", &format!("{SERVER}/24"));
         server.gateway(Ipv4Addr::new(10, 1, 0, 1));
-        let forwards = matches!(middle, Middle::Kernel | Middle::Nftables);
+        let forwards = match middle {
+            Middle::Kernel | Middle::Nftables => true,
+            // What the server answers as the VIP: the host does not have that address itself.
+            Middle::Tunnel | Middle::TunnelSoftware => true,
+            _ => false,
+        };
         director.sysctl("net/ipv4/ip_forward", if forwards { "1" } else { "0" });
         let (program, target) = match middle {
             Middle::Kernel | Middle::Nobody => (Program::None, SERVER),
@@ -117,9 +122,17 @@ impl Lane {
                 (balance(&director, &options, VIP, SERVER, "-b"), VIP)
             }
             Middle::Marked => (marked(&director), VIP),
-            Middle::Nat | Middle::Direct | Middle::Tunnel | Middle::TunnelSoftware => {
-                (balance(&director, &[], VIP, SERVER, "-m"), VIP)
+            Middle::Nat => (balance(&director, &[], VIP, SERVER, "-m"), VIP),
+            Middle::Tunnel | Middle::TunnelSoftware => {
+                serve(&server, FAR_VIP, &["--mode", "tun"]);
+                let method = match middle {
+                    Middle::Tunnel => "-i",
+                    // Its header has a sum of the data, which only the director can make.
+                    _ => "-i --tun-type gre --tun-csum",
+                };
+                (balance(&director, &[], FAR_VIP, SERVER, method), FAR_VIP)
             }
+            Middle::Direct => unreachable!("it needs one link for all, Lane::lan"),
             Middle::Haproxy => {
                 let mut haproxy = Command::new("haproxy");
                 haproxy.args(["-db", "-f", &committed("haproxy.cfg")]);
@@ -143,8 +156,7 @@ impl Lane {
         }
     }
 
-    /// Client, director and server on one switch: by direct routing or a tunnel, past the director, or
-    /// forwarded by its kernel; what the server answers goes to the client at once.
+    /// Client, director and server on one switch: by direct routing, or past the director.
     ///
     /// # Panics
     /// Without root, or without the programs.
@@ -152,32 +164,9 @@ impl Lane {
         let (client, director, mut servers, switch) = OneLan::new(1).into_hosts();
         let server = servers.remove(0);
         let (vip, real) = (OneLan::VIP, OneLan::server(0));
-        let through = |method, options: &[&str]| balance(&director, options, vip, real, method);
+        serve(&server, vip, &[]);
         let (program, target) = match middle {
-            Middle::Tunnel | Middle::TunnelSoftware => {
-                serve(&server, &["--mode", "tun"]);
-                let capture = ["--capture", "clsact"];
-                let software = middle == Middle::TunnelSoftware;
-                (through("-i", if software { &capture } else { &[] }), vip)
-            }
-            Middle::Direct => {
-                serve(&server, &[]);
-                (through("-g", &[]), vip)
-            }
-            Middle::Kernel => {
-                serve(&server, &[]);
-                let [vip_text, real_text] = [vip, real].map(|address| address.to_string());
-                director.succeed(
-                    "ip",
-                    &["address", "del", &format!("{vip}/32"), "dev", "eth0"],
-                );
-                director.succeed("ip", &["route", "add", &vip_text, "via", &real_text]);
-                director.sysctl("net/ipv4/ip_forward", "1");
-                director.sysctl("net/ipv4/conf/all/send_redirects", "0");
-                director.sysctl("net/ipv4/conf/eth0/send_redirects", "0");
-                client.succeed("ip", &["route", "add", &vip_text, "via", "10.2.0.1"]);
-                (Program::None, vip)
-            }
+            Middle::Direct => (balance(&director, &[], vip, real, "-g"), vip),
             _ => (Program::None, real),
         };
         Lane {
@@ -239,8 +228,8 @@ impl Lane {
 }
 
 /// The server holds the VIP.
-fn serve(server: &Host, options: &[&str]) {
-    let vip = OneLan::VIP.to_string();
+fn serve(server: &Host, vip: Ipv4Addr, options: &[&str]) {
+    let vip = vip.to_string();
     let words = [&["start", "--vip", &vip], options].concat();
     server.succeed(&ours("rsagent").display().to_string(), &words);
 }
@@ -313,6 +302,8 @@ pub(super) fn committed(name: &str) -> String {
     folder.join(name).display().to_string()
 }
 
+/// Behind the director, and not its own.
+const FAR_VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// Seconds that a UDP flow of one packet is remembered.

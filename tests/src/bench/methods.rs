@@ -27,11 +27,11 @@ fn bulk_beside_nat(repeat: usize) -> Vec<Row> {
 }
 
 fn tunnels(repeat: usize) -> Vec<Row> {
-    let lanes = [Middle::Kernel, Middle::TunnelSoftware, Middle::Tunnel].map(Lane::lan);
+    let lanes = [Middle::Kernel, Middle::TunnelSoftware, Middle::Tunnel].map(Lane::line);
     let _servers = lanes.each_ref().map(server);
     let goals = [
         Goal::new(Middle::TunnelSoftware, Middle::Kernel, 0.2, 0.4),
         Goal::new(Middle::Tunnel, Middle::Kernel, 0.5, 0.8),
     ];
-    turns(&lanes, "TCP TUN on one LAN, 1 stream", &[], &goals, repeat).into()
+    turns(&lanes, "TCP TUN, 1 stream", &[], &goals, repeat).into()
 }
