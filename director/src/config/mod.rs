@@ -26,6 +26,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// A file of `ipvsadm-save` text to load at start.
     pub rules: Option<PathBuf>,
+    /// Whether what the director's host itself asks of services is balanced.
+    pub local_clients: bool,
     /// `[sysctl]`: the switches of `net.ipv4.vs`.
     pub sysctl: Sysctl,
     /// `ipvsadm --set`, seconds.
@@ -65,6 +67,7 @@ impl Default for Config {
         Config {
             interfaces: Vec::new(),
             rules: None,
+            local_clients: false,
             sysctl: Sysctl::default(),
             timeouts: DEFAULT_TIMEOUTS,
             connections: Connections::default(),

@@ -36,6 +36,9 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
     if old.marks != new.marks {
         operations.push(Operation::SetMarks(new.marks.clone()));
     }
+    if old.local_clients != new.local_clients {
+        operations.push(Operation::SetLocalClients(new.local_clients));
+    }
     // Before those who need them, and after those who needed them.
     let locals = (old.local_addresses != new.local_addresses)
         .then(|| Operation::SetLocalAddresses(new.local_addresses.clone()));

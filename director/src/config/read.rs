@@ -53,6 +53,7 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     if let Some(section) = root.table(notes, "director", &words::DIRECTOR) {
         config.interfaces = interfaces(notes, section);
         config.rules = rules(notes, section);
+        config.local_clients = section.flag(notes, "local_clients").unwrap_or(false);
     }
     if let Some(section) = root.table(notes, "sysctl", &words::SYSCTL) {
         config.sysctl = sysctl(notes, section);

@@ -127,6 +127,17 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// A list of strings.
+    /// `key = true` or `false`
+    pub(super) fn flag(self, notes: &mut Notes<'_>, key: &str) -> Option<bool> {
+        let value = self.table.get(key)?;
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return Some(*flag);
+        }
+        let at = value.span().start;
+        notes.fault(at, format!("{key} is true or false: {key} = true"));
+        None
+    }
+
     pub(super) fn texts(self, notes: &mut Notes<'_>, key: &str) -> Vec<Placed<&'a str>> {
         let Some(value) = self.table.get(key) else {
             return Vec::new();

@@ -31,7 +31,7 @@ pub(super) const FILE: Keys = Keys {
 
 pub(super) const DIRECTOR: Keys = Keys {
     table: "[director]",
-    known: &["interfaces", "rules"],
+    known: &["interfaces", "rules", "local_clients"],
     later: &[],
 };
 

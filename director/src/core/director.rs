@@ -70,6 +70,8 @@ pub(super) enum Way {
     /// The host has routed them here, because of their mark or what they are addressed to. Their later
     /// fragments, which carry no mark, are copied off the wire, and the host sees them too.
     Routed,
+    /// The host has sent them itself, and routed them here.
+    Own,
 }
 
 impl Arrival {
@@ -142,9 +144,10 @@ impl Director {
             mark,
         };
         let verdict = match Packet::new_checked(frame.packet()) {
-            // What the host says of its own on the device, of groups and the like.
             Ok(packet) if self.network.is_local(Addr::from_v4_bytes(packet.source())) => {
-                Verdict::Consumed
+                let to = Addr::from_v4_bytes(packet.destination());
+                let way = Way::Own;
+                self.own(Arrival { way, ..arrival }, to, frame, outbox)
             }
             Ok(_) => {
                 // The host has taken one off already, and will again of what is given back.
@@ -157,6 +160,29 @@ impl Director {
             Err(error) => Verdict::Drop(malformed(error)),
         };
         self.settle(verdict, outbox)
+    }
+
+    /// A packet that the host itself has sent: an answer of the real server that it is, or a question of a
+    /// client there. What is neither goes where it was going.
+    #[cold]
+    fn own(
+        &mut self,
+        arrival: Arrival,
+        to: Addr,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        // What it says of its own on the device, of groups and the like.
+        if !to.is_unicast() {
+            return Verdict::Consumed;
+        }
+        match self.sort(arrival, frame, outbox) {
+            Verdict::Local if !self.network.is_local(to) => match self.own_hop(to, None) {
+                Some(hop) => self.send(&hop, frame),
+                None => Verdict::Drop(Reason::NoRoute),
+            },
+            verdict => verdict,
+        }
     }
 
     /// Decides about the copy of a frame that the host keeps: only later fragments of what it routes here are
@@ -418,6 +444,7 @@ impl Director {
                 Verdict::Drop(Reason::FragmentsFull)
             };
         }
+        let ends = (packet.source(), packet.destination());
         let (verdict, flow) = match Headers::read(&packet) {
             Some(headers) => {
                 let verdict = self.balance(arrival, &headers, frame, outbox);
@@ -425,11 +452,15 @@ impl Director {
             }
             None => (Verdict::Drop(Reason::MalformedTransport), None),
         };
+        // One for the host may be of a connection all the same, whose other end is there.
+        let rewritten = Packet::new_lenient(frame.packet())
+            .is_ok_and(|packet| (packet.source(), packet.destination()) != ends);
         let fate = match (verdict, flow) {
             (Verdict::Drop(reason), _) => Fate::Drop(reason),
             (Verdict::Forward(_) | Verdict::Encapsulate(..) | Verdict::Consumed, Some(flow)) => {
                 Fate::Follow(flow)
             }
+            (Verdict::Local, Some(flow)) if rewritten => Fate::Follow(flow),
             _ => Fate::Host,
         };
         let fragments = self.fragments_of(arrival.way);
@@ -465,7 +496,7 @@ impl Director {
 
     fn fragments_of(&mut self, way: Way) -> &mut Fragments {
         match way {
-            Way::Wire => &mut self.fragments,
+            Way::Wire | Way::Own => &mut self.fragments,
             Way::Routed => &mut self.routed_fragments,
         }
     }

@@ -38,6 +38,8 @@ pub enum Operation {
     /// `[fullnat] local_addresses`: all of them, in place of those that were there. No connection ends: an
     /// address that is none any more stays until its last one does.
     SetLocalAddresses(Vec<IpAddr>),
+    /// `[director] local_clients`: whether what the director's host itself asks of services is balanced.
+    SetLocalClients(bool),
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.

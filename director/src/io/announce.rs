@@ -102,6 +102,8 @@ fn sentence(operation: &Operation) -> String {
         Operation::SetLocalAddresses(addresses) => {
             format!("{} local addresses for FULLNAT", addresses.len())
         }
+        Operation::SetLocalClients(true) => "this host's own clients are balanced".to_owned(),
+        Operation::SetLocalClients(false) => "this host's own clients are not balanced".to_owned(),
         Operation::SetSysctl { name, value } => format!("{name} is {value}"),
     }
 }
@@ -120,6 +122,7 @@ fn attempt(operation: &Operation) -> String {
         Operation::SetMarks(_) => "setting what is marked".to_owned(),
         Operation::SetDeny(_) => "setting who is denied".to_owned(),
         Operation::SetLocalAddresses(_) => "setting the local addresses".to_owned(),
+        Operation::SetLocalClients(_) => "setting local_clients".to_owned(),
         Operation::SetSysctl { name, .. } => format!("setting {name}"),
     }
 }

@@ -395,7 +395,12 @@ impl EventLoop {
             return;
         };
         let (director, outbox) = (&mut self.director, &mut self.outbox);
-        if self.transmit.drain_routed(self.now, tap, director, outbox) == Drained::No {
+        let intake = &self.intake;
+        if self
+            .transmit
+            .drain_routed(self.now, tap, intake, director, outbox)
+            == Drained::No
+        {
             self.ready.push_back(self.routing.ifindex());
         }
     }
@@ -412,7 +417,7 @@ impl EventLoop {
             if let RouteChange::Insert(key) = route
                 && let Err(error) = self.routing.insert(key, netlink)
             {
-                error!("packets of services by mark do not get here: {error}");
+                error!("the host does not route packets here: {error}");
             }
         }
         if !changes.is_empty() {

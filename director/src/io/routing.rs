@@ -1,19 +1,22 @@
 //! The host's routing, as far as it brings packets to the director: those with a firewall mark, which the
-//! host itself puts on them after the capture has seen them, and while there are such, all to services.
+//! host itself puts on them after the capture has seen them, and while there are such, all to services; and
+//! what the host itself sends as a real server or as a client.
 //!
 //! Rules in front of everything else send them to a table whose only route leads into the TUN device that
 //! frames are given back through; a socket there sees them with their marks. For that the rule of local
-//! addresses has to stand behind ours. What the device or the host itself sends is not sent back:
+//! addresses has to stand behind ours. What the device sends, and whatever else the host does, is not sent back:
 //!
 //! ```text
 //! 1: from all iif lvs0 goto 3      what is given back
-//! 1: from all iif lo goto 3        what the host sends
+//! 1: from 10.1.0.1 iif lo ipproto tcp sport 8080 lookup 19543     what the host answers
+//! 1: from all to 192.0.2.1 iif lo ipproto tcp dport 80 lookup 19543     what it asks
+//! 2: from all iif lo goto 3        what it sends besides
 //! 2: from all fwmark 8 lookup 19542
 //! 2: from all to 192.0.2.1 ipproto tcp lookup 19542
 //! 3: from all lookup local         was 0
 //! ```
 //!
-//! All of it is undone when the last mark goes, at the end, and at the start after a crash: rules and routes
+//! All of it is undone when the last of them goes, at the end, and at the start after a crash: rules and routes
 //! have our protocol number, and settings are remembered in a file.
 
 use std::collections::BTreeSet;
@@ -26,7 +29,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use shared::addr::Family;
 use shared::host::netlink::{
-    Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, TABLE_LOCAL,
+    Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, RulePorts, Scope, TABLE_LOCAL,
 };
 use shared::host::sysctl::{Remembered, Sysctl, SysctlError};
 use shared::sys::{SyscallError, namespace};
@@ -47,7 +50,9 @@ pub(super) struct Routing {
     tap: Option<MarkTap>,
     keys: BTreeSet<RouteKey>,
     settings: Remembered,
-    /// Whose packets are forwarded.
+    /// Whether what others send is forwarded here.
+    forwards: bool,
+    /// Whose packets are forwarded then.
     interfaces: BTreeSet<String>,
 }
 
@@ -96,6 +101,7 @@ impl Routing {
             tap: None,
             keys: BTreeSet::new(),
             settings: Remembered::default(),
+            forwards: false,
             interfaces: BTreeSet::new(),
         };
         if let Ok(text) = fs::read_to_string(&routing.remembered) {
@@ -129,13 +135,14 @@ impl Routing {
         })
     }
 
-    /// Makes sure that packets can be routed here.
+    /// Makes sure that packets with marks can be routed here.
     pub(super) fn prepare(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
-        if self.tap.is_some() {
+        self.begin(netlink)?;
+        if self.forwards {
             return Ok(());
         }
-        let made = self.begin(netlink);
-        if made.is_err() {
+        let made = self.forward_all();
+        if made.is_err() && self.keys.is_empty() {
             self.undo(netlink);
         }
         made
@@ -147,7 +154,10 @@ impl Routing {
         key: RouteKey,
         netlink: &mut Netlink,
     ) -> Result<(), RoutingError> {
-        self.prepare(netlink)?;
+        match key {
+            RouteKey::Mark { .. } | RouteKey::Destination { .. } => self.prepare(netlink)?,
+            RouteKey::Answer { .. } | RouteKey::Question { .. } => self.begin(netlink)?,
+        }
         self.keys.insert(key);
         let added = netlink.add_rule(&rule(key));
         added.or_else(|error| {
@@ -178,7 +188,7 @@ impl Routing {
     /// Frames are taken from this interface.
     pub(super) fn interface(&mut self, name: &str) {
         self.interfaces.insert(name.to_owned());
-        if self.tap.is_some()
+        if self.forwards
             && let Err(error) = self.forward(name)
         {
             warn!("marked packets of {name} do not get here: {error}");
@@ -192,6 +202,7 @@ impl Routing {
             let _ = self.registry.deregister(&mut SourceFd(&tap.as_raw_fd()));
         }
         self.keys.clear();
+        self.forwards = false;
         if let Err(error) = remove_rules(netlink) {
             warn!("rules of the host's routing are left behind: {error}");
         }
@@ -203,7 +214,19 @@ impl Routing {
         }
     }
 
+    /// Makes sure that packets can be routed here.
     fn begin(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
+        if self.tap.is_some() {
+            return Ok(());
+        }
+        let made = self.make(netlink);
+        if made.is_err() {
+            self.undo(netlink);
+        }
+        made
+    }
+
+    fn make(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
         // Nobody reads the device: what the socket has seen need not wait there.
         netlink.set_link_queue(self.ifindex, 1)?;
         let tap = MarkTap::open(self.ifindex).map_err(RoutingError::Tap)?;
@@ -216,17 +239,23 @@ impl Routing {
             )
             .map_err(RoutingError::Poll)?;
         self.tap = Some(tap);
-        netlink.replace_route(&Route {
-            table: TABLE,
-            link: Some(self.ifindex),
-            ..Route::to(Prefix::new(Ipv4Addr::UNSPECIFIED, 0))
-        })?;
+        // The host's own packets are to be made as for the wire; those of others may have been merged.
+        for (table, mtu) in [(TABLE, None), (TABLE_OWN, Some(OWN_MTU))] {
+            netlink.replace_route(&Route {
+                table,
+                mtu,
+                link: Some(self.ifindex),
+                // Wider than the device's own address: nobody is to be called by that.
+                scope: SITE,
+                ..Route::to(Prefix::new(Ipv4Addr::UNSPECIFIED, 0))
+            })?;
+        }
         netlink.add_rule(&Rule::lookup(Family::V4, BEHIND, TABLE_LOCAL))?;
-        for device in [&self.device[..], "lo"] {
+        for (priority, device) in [(BEFORE, &self.device[..]), (OURS, "lo")] {
             netlink.add_rule(&Rule {
                 input: Some(device.to_owned()),
                 goto: Some(BEHIND),
-                ..Rule::lookup(Family::V4, BEFORE, 0)
+                ..Rule::lookup(Family::V4, priority, 0)
             })?;
         }
         let rules = netlink.rules(Family::V4)?;
@@ -242,6 +271,11 @@ impl Routing {
                 );
             }
         }
+        info!("the host routes packets to the director, by the rules {BEFORE} to {BEHIND}");
+        Ok(())
+    }
+
+    fn forward_all(&mut self) -> Result<(), RoutingError> {
         for name in self.interfaces.clone() {
             match self.forward(&name) {
                 // It has vanished, or has another name.
@@ -251,7 +285,7 @@ impl Routing {
                 outcome => outcome?,
             }
         }
-        info!("the host routes marked packets to the director, by the rules {BEFORE} to {BEHIND}");
+        self.forwards = true;
         Ok(())
     }
 
@@ -305,7 +339,7 @@ fn remove_rules(netlink: &mut Netlink) -> Result<(), NetlinkError> {
     let routes = netlink.routes(Family::V4)?;
     for route in routes
         .iter()
-        .filter(|route| route.table == TABLE && route.protocol == OUR_PROTOCOL)
+        .filter(|route| [TABLE, TABLE_OWN].contains(&route.table) && route.protocol == OUR_PROTOCOL)
     {
         netlink.delete_route(route)?;
     }
@@ -336,7 +370,42 @@ fn rule(key: RouteKey) -> Rule {
             ip_protocol: Some(protocol.0),
             ..to_us
         },
+        RouteKey::Answer {
+            protocol,
+            address,
+            port,
+        } => Rule {
+            source: Some(Prefix::host(address.ip())),
+            ip_protocol: Some(protocol.0),
+            source_ports: ports(port),
+            ..own()
+        },
+        RouteKey::Question {
+            protocol,
+            address,
+            port,
+        } => Rule {
+            destination: Some(Prefix::host(address.ip())),
+            ip_protocol: Some(protocol.0),
+            destination_ports: ports(port),
+            ..own()
+        },
     }
+}
+
+/// Of what the host itself sends.
+fn own() -> Rule {
+    Rule {
+        input: Some("lo".to_owned()),
+        ..Rule::lookup(Family::V4, BEFORE, TABLE_OWN)
+    }
+}
+
+fn ports(port: u16) -> Option<RulePorts> {
+    (port != 0).then_some(RulePorts {
+        first: port,
+        last: port,
+    })
 }
 
 /// Where the kernel puts the rule of local addresses.
@@ -348,5 +417,11 @@ const OURS: u32 = 2;
 const BEHIND: u32 = 3;
 /// "LV"
 const TABLE: u32 = 0x4c56;
+/// For what the host itself sends.
+const TABLE_OWN: u32 = TABLE + 1;
+/// `RT_SCOPE_SITE`
+const SITE: Scope = Scope::Other(200);
+/// Of Ethernet.
+const OWN_MTU: u32 = 1500;
 /// include/uapi/linux/rtnetlink.h
 const RTPROT_KERNEL: u8 = 2;

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::egress::Egress;
 use super::give_back::GiveBack;
-use super::intake::Interface;
+use super::intake::{Intake, Interface};
 use crate::core::director::Director;
 use crate::core::frame::{self, Frame};
 use crate::core::net::PortId;
@@ -236,6 +236,7 @@ impl Transmit {
         &mut self,
         now: Time,
         tap: &mut MarkTap,
+        intake: &Intake,
         director: &mut Director,
         outbox: &mut Outbox,
     ) -> Drained {
@@ -261,6 +262,10 @@ impl Transmit {
                     continue;
                 };
                 let verdict = director.handle_routed(now, mark, &mut frame, outbox);
+                if director.balancer.captures().has_changes() {
+                    // A client on this host: the answer must not come before it is expected.
+                    intake.update(&director.balancer.captures().take_changes());
+                }
                 self.carry_out(verdict, number, &frame, director);
                 if !outbox.train().is_empty() {
                     self.send_batch(|number| tap.buffer(number), director);

@@ -157,6 +157,7 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::SetSysctl { .. }
         | Operation::SetDeny(_)
         | Operation::SetMarks(_)
+        | Operation::SetLocalClients(_)
         | Operation::SetLocalAddresses(_) => None,
     }
 }

@@ -113,6 +113,7 @@ impl Backend for Table {
             Operation::SetSysctl { .. }
             | Operation::SetDeny(_)
             | Operation::SetMarks(_)
+            | Operation::SetLocalClients(_)
             | Operation::SetLocalAddresses(_) => {}
             Operation::SetTimeouts(change) => {
                 let set = |field: &mut u32, value: u32| {

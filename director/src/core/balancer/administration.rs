@@ -56,6 +56,10 @@ impl Balancer {
                 self.set_marks(rules);
                 Ok(())
             }
+            Operation::SetLocalClients(on) => {
+                self.captures.set_local_clients(*on);
+                Ok(())
+            }
             Operation::SetLocalAddresses(addresses) => self.set_local_addresses(addresses),
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, FlowKey, Protocol};
 
 use super::Balancer;
 use crate::core::capture::CaptureKey;
@@ -111,6 +111,33 @@ impl Balancer {
             keys(address).for_each(|key| self.captures.release(key));
         }
         Ok(())
+    }
+
+    /// A connection by NAT has begun: if its client is on this host, what is sent to it is taken.
+    #[cold]
+    pub(super) fn expect_answers(&mut self, flow: &FlowKey) {
+        let address = flow.source;
+        if self.captures.contains(CaptureKey::Local { address }) {
+            self.captures.acquire(CaptureKey::Client {
+                protocol: flow.protocol,
+                address,
+                port: flow.source_port,
+            });
+        }
+    }
+
+    /// A connection by NAT has ended.
+    #[cold]
+    pub(super) fn expect_no_more_answers(&mut self, connection: &Connection) {
+        let client = connection.client();
+        let key = CaptureKey::Client {
+            protocol: connection.protocol(),
+            address: client.address,
+            port: client.port,
+        };
+        if self.captures.contains(key) {
+            self.captures.release(key);
+        }
     }
 
     /// A FULLNAT connection has ended.

@@ -235,6 +235,9 @@ impl Balancer {
         if followed {
             self.positions.begin(id);
         }
+        if forward == ForwardMethod::Nat && self.captures.has_local_clients() {
+            self.expect_answers(flow);
+        }
         if tcp && forward == ForwardMethod::FullNat {
             self.shifts.begin(id);
         }

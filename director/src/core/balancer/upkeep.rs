@@ -76,6 +76,9 @@ impl Balancer {
         if connection.forward() == ForwardMethod::FullNat {
             self.let_port_go(&connection);
         }
+        if self.captures.has_clients() {
+            self.expect_no_more_answers(&connection);
+        }
         if is_half_open(connection.state()) {
             self.leave_half_open();
         }

@@ -70,6 +70,15 @@ pub enum CaptureKey {
     },
     /// The host routes marked packets to the director: whatever address they have.
     Marks,
+    /// Packets to a client on the host itself, for as long as a connection of its is balanced by NAT.
+    Client {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// The host's address.
+        address: Addr,
+        /// Host order.
+        port: u16,
+    },
     /// ICMP errors about packets that the host itself has sent through a tunnel to a real server.
     Tunnel {
         /// Protocol of the outer packet.
@@ -104,6 +113,7 @@ impl CaptureKey {
             | CaptureKey::Local { address }
             | CaptureKey::RoutedFragments { address }
             | CaptureKey::LocalFragments { address }
+            | CaptureKey::Client { address, .. }
             | CaptureKey::Tunnel { address, .. } => address,
             CaptureKey::Marks => Addr::UNSPECIFIED_V4,
         }
@@ -113,6 +123,7 @@ impl CaptureKey {
         match self {
             CaptureKey::Service { protocol, port, .. }
             | CaptureKey::Reply { protocol, port, .. }
+            | CaptureKey::Client { protocol, port, .. }
             | CaptureKey::Tunnel { protocol, port, .. } => Some((protocol, port)),
             _ => None,
         }
@@ -129,6 +140,7 @@ impl CaptureKey {
             CaptureKey::LocalFragments { .. } => Class::LocalFragments,
             CaptureKey::Marks => Class::Marks,
             CaptureKey::Tunnel { .. } => Class::Tunnel,
+            CaptureKey::Client { .. } => Class::Client,
         }
     }
 }
@@ -147,6 +159,7 @@ impl fmt::Display for CaptureKey {
             Class::LocalFragments => "local fragments",
             Class::Marks => "marks",
             Class::Tunnel => "tunnel",
+            Class::Client => "client",
         };
         match self.transport() {
             Some((protocol, port)) if address.family() == Family::V4 => {
@@ -171,6 +184,7 @@ enum Class {
     LocalFragments = 7,
     Marks = 8,
     Tunnel = 9,
+    Client = 10,
 }
 
 /// Length of a key in the kernel's map.

@@ -11,7 +11,9 @@ use shared::sys::bpf::{
 };
 
 use super::layout::{ethernet, icmp, ipv4, key, ports};
-use super::questions::{FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{
+    CLIENT, FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose,
+};
 
 /// What becomes of a frame that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +218,14 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
             Found::Take => asm.jump_if(R0, Cond::Ne, 0, ends.take),
             Found::Leave => asm.jump_if(R0, Cond::Ne, 0, ends.leave),
             Found::Copy => asm.jump_if(R0, Cond::Ne, 0, ends.copy),
+            Found::LeaveUnlessClient => {
+                let next = asm.label("next question");
+                asm.jump_if(R0, Cond::Eq, 0, next);
+                look_up_ipv4(asm, &CLIENT);
+                asm.jump_if(R0, Cond::Ne, 0, ends.take);
+                asm.jump(ends.leave);
+                asm.bind(next);
+            }
             Found::TakeIfOwn => {
                 let next = asm.label("next question");
                 asm.jump_if(R0, Cond::Eq, 0, next);

@@ -47,6 +47,9 @@ pub(super) enum Found {
     Take,
     /// The frame is the host's.
     Leave,
+    /// The frame is the host's, unless it is *to* a client there whom the director balances, which
+    /// [`CLIENT`] asks.
+    LeaveUnlessClient,
     /// The frame is the host's, and the director gets a copy.
     Copy,
     /// The frame is ours if it is *to* an address of the host, which [`OWN`] asks; else the next question
@@ -74,7 +77,7 @@ pub(super) const WITH_PORTS: [Question; 5] = [
         class: Class::Local,
         address: Whose::Host,
         transport: Transport::None,
-        found: Found::Leave,
+        found: Found::LeaveUnlessClient,
     },
     Question {
         class: Class::Reply,
@@ -125,6 +128,14 @@ pub(super) const OWN: Question = Question {
     class: Class::Local,
     address: Whose::To,
     transport: Transport::None,
+    found: Found::Take,
+};
+
+/// Whether a packet is to a client on the host itself whom the director balances.
+pub(super) const CLIENT: Question = Question {
+    class: Class::Client,
+    address: Whose::To,
+    transport: Transport::ToPort,
     found: Found::Take,
 };
 

@@ -3,6 +3,9 @@
 //! Firewall marks are put on packets by the host, after the capture has seen them. So while there is a
 //! service by mark, what is *to* services is left to the host, which routes it to the director when it has
 //! marked it; everything else is taken off the wire as ever.
+//!
+//! What the host itself sends passes no wire: that, too, it routes to the director, where it is the real server
+//! of a NAT service, or, if the administrator wants so, a client.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +39,24 @@ pub enum RouteKey {
         /// VIP.
         address: Addr,
     },
+    /// What the host itself answers as a real server behind NAT.
+    Answer {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// RIP.
+        address: Addr,
+        /// Host order; 0 is every port.
+        port: u16,
+    },
+    /// What the host itself asks of a service.
+    Question {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// VIP.
+        address: Addr,
+        /// Host order; 0 is every port.
+        port: u16,
+    },
 }
 
 /// A change that the host's routing has not seen yet.
@@ -56,6 +77,10 @@ pub struct CaptureSet {
     marks: BTreeMap<RouteKey, u32>,
     routed: BTreeMap<RouteKey, u32>,
     routes: Vec<RouteChange>,
+    /// Whether the host's own questions are routed here.
+    local_clients: bool,
+    /// How many keys of clients there are.
+    clients: u32,
 }
 
 impl CaptureSet {
@@ -71,6 +96,10 @@ impl CaptureSet {
                 if let Some(route) = in_routing(key, routes) {
                     self.route(route);
                 }
+                for route in self.own_routes(key) {
+                    self.route(route);
+                }
+                self.clients += u32::from(matches!(key, CaptureKey::Client { .. }));
             }
         }
     }
@@ -83,6 +112,10 @@ impl CaptureSet {
             };
             *users -= 1;
             if *users == 0 {
+                for route in self.own_routes(key) {
+                    self.unroute(route);
+                }
+                self.clients -= u32::from(matches!(key, CaptureKey::Client { .. }));
                 self.users.remove(&key);
                 let routes = self.routes();
                 self.changes
@@ -121,6 +154,55 @@ impl CaptureSet {
         }
     }
 
+    /// Whether the host's own questions are routed here.
+    pub fn has_local_clients(&self) -> bool {
+        self.local_clients
+    }
+
+    /// Routes them here, or no longer.
+    pub fn set_local_clients(&mut self, on: bool) {
+        if self.local_clients == on {
+            return;
+        }
+        self.local_clients = true;
+        let questions = self.users.keys().filter_map(|&key| question(key));
+        let questions: Vec<RouteKey> = questions.collect();
+        for route in questions {
+            if on {
+                self.route(route);
+            } else {
+                self.unroute(route);
+            }
+        }
+        self.local_clients = on;
+    }
+
+    /// Whether there are clients on the host whom somebody answers.
+    pub fn has_clients(&self) -> bool {
+        self.clients > 0
+    }
+
+    /// Whether there are changes that nobody has taken.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// What the host routes of its own because of a key that somebody uses.
+    fn own_routes(&self, key: CaptureKey) -> Vec<RouteKey> {
+        match key {
+            CaptureKey::Service { .. } if self.local_clients => question(key).into_iter().collect(),
+            CaptureKey::Reply { address, .. } => {
+                let own = self.users.contains_key(&CaptureKey::Local { address });
+                own.then(|| answer(key)).flatten().into_iter().collect()
+            }
+            CaptureKey::Local { address } => {
+                let replies = self.users.keys().filter(|key| key.address() == address);
+                replies.filter_map(|&key| answer(key)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the kernel's map holds `key`.
     pub fn contains(&self, key: CaptureKey) -> bool {
         let routes = self.routes();
@@ -135,6 +217,7 @@ impl CaptureSet {
             CaptureKey::Reply { .. }
             | CaptureKey::ReplyFragments { .. }
             | CaptureKey::Local { .. }
+            | CaptureKey::Client { .. }
             | CaptureKey::Tunnel { .. } => of(key),
         }
     }
@@ -234,10 +317,42 @@ fn in_routing(key: CaptureKey, routes: bool) -> Option<RouteKey> {
     }
 }
 
+fn question(key: CaptureKey) -> Option<RouteKey> {
+    match key {
+        CaptureKey::Service {
+            protocol,
+            address,
+            port,
+        } => Some(RouteKey::Question {
+            protocol,
+            address,
+            port,
+        }),
+        _ => None,
+    }
+}
+
+fn answer(key: CaptureKey) -> Option<RouteKey> {
+    match key {
+        CaptureKey::Reply {
+            protocol,
+            address,
+            port,
+        } => Some(RouteKey::Answer {
+            protocol,
+            address,
+            port,
+        }),
+        _ => None,
+    }
+}
+
 /// The fragments of a flow carry the ports only in the first one.
 fn companion(key: CaptureKey) -> Option<CaptureKey> {
     match key {
-        CaptureKey::Service { address, .. } => Some(CaptureKey::ServiceFragments { address }),
+        CaptureKey::Service { address, .. } | CaptureKey::Client { address, .. } => {
+            Some(CaptureKey::ServiceFragments { address })
+        }
         CaptureKey::Reply { address, .. } => Some(CaptureKey::ReplyFragments { address }),
         _ => None,
     }
@@ -262,7 +377,7 @@ mod tests {
     fn a_mark_sends_what_is_to_services_through_the_hosts_routing() {
         let reply = CaptureKey::Reply {
             protocol: Protocol::TCP,
-            address: VIP,
+            address: Addr::from_v4_bytes([10, 0, 0, 8]),
             port: 80,
         };
         let local = CaptureKey::Local { address: VIP };
@@ -324,6 +439,30 @@ mod tests {
         assert!(there[2..].iter().all(|&key| !set.contains(key)));
     }
 
+    #[test]
+    fn the_hosts_own_questions_are_routed_if_asked_for() {
+        let question = |port| RouteKey::Question {
+            protocol: Protocol::TCP,
+            address: VIP,
+            port,
+        };
+        let mut set = CaptureSet::default();
+        set.acquire(service(80));
+        set.set_local_clients(true);
+        set.set_local_clients(true);
+        set.acquire(service(81));
+        set.acquire(service(81));
+        let come = [question(80), question(81)].map(RouteChange::Insert);
+        assert_eq!(set.take_routes(), come.to_vec());
+        set.release(service(80));
+        set.set_local_clients(false);
+        let gone = [question(80), question(81)].map(RouteChange::Remove);
+        assert_eq!(set.take_routes(), gone.to_vec());
+        set.release(service(81));
+        set.release(service(81));
+        assert!(set.take_routes().is_empty());
+    }
+
     proptest::proptest! {
         /// Whatever comes and goes, in whatever order: the kernel's map holds what `contains` says.
         #[test]
@@ -363,7 +502,9 @@ mod tests {
                 }
                 let marks = held[4..].iter().filter(|&&users| users > 0).count();
                 let services = usize::from(held[0] + held[1] > 0 && marks > 0);
-                proptest::prop_assert_eq!(routing.len(), marks + services);
+                // The host is the real server.
+                let answers = usize::from(held[2] > 0 && held[3] > 0);
+                proptest::prop_assert_eq!(routing.len(), marks + services + answers);
                 for key in &map {
                     proptest::prop_assert!(set.contains(*key), "{}", key);
                 }

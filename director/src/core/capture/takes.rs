@@ -3,7 +3,9 @@
 use shared::addr::{Addr, Protocol};
 
 use super::layout::{ethernet, icmp, ipv4, ports};
-use super::questions::{FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose};
+use super::questions::{
+    CLIENT, FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose,
+};
 use super::{CaptureKey, CaptureSet, Class};
 
 /// Whether the capture takes `frame`, which begins with its Ethernet header and was received by a
@@ -45,7 +47,8 @@ pub fn treat(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> Treatment {
     match decided {
         Some(Found::Take | Found::TakeIfOwn) => Treatment::Take,
         Some(Found::Copy) => Treatment::Copy,
-        Some(Found::Leave) | None => Treatment::Leave,
+        Some(Found::LeaveUnlessClient) if set.contains(subject.key(&CLIENT)) => Treatment::Take,
+        Some(Found::Leave | Found::LeaveUnlessClient) | None => Treatment::Leave,
     }
 }
 
@@ -89,6 +92,11 @@ impl Subject {
             Class::LocalFragments => CaptureKey::LocalFragments { address },
             Class::Marks => CaptureKey::Marks,
             Class::Tunnel => CaptureKey::Tunnel {
+                protocol,
+                address,
+                port,
+            },
+            Class::Client => CaptureKey::Client {
                 protocol,
                 address,
                 port,

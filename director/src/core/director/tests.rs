@@ -7,6 +7,7 @@ mod fullnat;
 mod garbage;
 mod kernel_tunnels;
 pub(crate) mod laboratory;
+mod own_packets;
 mod resets;
 mod routed;
 mod tunnel_records;

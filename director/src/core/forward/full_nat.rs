@@ -21,7 +21,7 @@ impl Director {
         id: ConnectionId,
         direction: Direction,
         headers: &Headers,
-        hop: &Hop,
+        hop: Option<&Hop>,
         frame: &mut Frame<'_>,
     ) -> Option<Vec<u8>> {
         let vnet = frame.vnet();
@@ -51,9 +51,7 @@ impl Director {
         let names =
             direction == Direction::Request && sequence::names_client(segment, shift, flags);
         nat::amend(segment, headers, vnet, Change::default(), change);
-        if !names {
-            return None;
-        }
+        let hop = hop.filter(|_| names)?;
         let grown = headers.largest(vnet, frame) + sequence::TOA_BYTES;
         let fits = grown <= hop.mtu.max(MIN_MTU) as usize
             && usize::from(headers.total) + sequence::TOA_BYTES <= usize::from(u16::MAX);

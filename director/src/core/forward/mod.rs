@@ -62,6 +62,9 @@ impl Director {
         };
         let hop = match hop {
             Ok(hop) => hop,
+            Err(Reason::LocalServer) if method.is_nat() => {
+                return self.deliver(arrival, id, direction, headers, frame);
+            }
             Err(reason) => return nowhere(method, reason),
         };
         if method == ForwardMethod::Tunnel {
@@ -113,7 +116,8 @@ impl Director {
             }
             (ForwardMethod::FullNat, _) => {
                 let now = arrival.now;
-                if let Some(longer) = self.full_nat(now, id, direction, headers, &hop, frame) {
+                if let Some(longer) = self.full_nat(now, id, direction, headers, Some(&hop), frame)
+                {
                     self.post(&hop, longer, outbox);
                     return Verdict::Consumed;
                 }
@@ -127,6 +131,45 @@ impl Director {
             return self.send_in_pieces(&hop, frame, outbox);
         }
         self.send(&hop, frame)
+    }
+
+    /// Rewrites a packet whose receiver is on the director itself: the real server of a NAT service, or a client.
+    /// The host routes here what it sends in turn.
+    #[cold]
+    fn deliver(
+        &mut self,
+        arrival: Arrival,
+        id: ConnectionId,
+        direction: Direction,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+    ) -> Verdict {
+        let connection = self.balancer.connection(id);
+        let (method, followed) = (connection.forward(), connection.is_followed());
+        let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
+        let vnet = frame.vnet();
+        match (method, direction) {
+            (ForwardMethod::Nat, Direction::Request) => {
+                if followed {
+                    self.follow_position(id, direction, headers, frame);
+                }
+                nat::rewrite(frame, vnet, headers, Port::Destination, destination);
+            }
+            (_, Direction::Reply) => {
+                self.count(arrival, id, direction, headers);
+                if method == ForwardMethod::Nat {
+                    nat::rewrite(frame, vnet, headers, Port::Source, virtual_end);
+                } else {
+                    self.full_nat(arrival.now, id, direction, headers, None, frame);
+                }
+                if followed {
+                    self.follow_position(id, direction, headers, frame);
+                }
+            }
+            // Its answers would go to a local address, which is the host's as well.
+            _ => return Verdict::Drop(Reason::LocalServer),
+        }
+        Verdict::Local
     }
 
     #[inline(always)]

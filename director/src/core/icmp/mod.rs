@@ -17,11 +17,11 @@ use super::balancer::{ConnectionId, Direction};
 use super::connection::Endpoint;
 use super::director::{Arrival, Director, MIN_MTU};
 use super::forward::{decrement_ttl, nowhere, sequence};
-use super::frame::Frame;
+use super::frame::{self, Frame};
 use super::net::{Mac, PortId};
 use super::operation::ForwardMethod;
 use super::reason::Reason;
-use super::verdict::{Outbox, Verdict};
+use super::verdict::{Outbox, Outgoing, Verdict};
 
 impl Director {
     /// An ICMP message. Errors about packets of connections go where those came from; all others
@@ -156,10 +156,13 @@ impl Director {
         if packet.fragment_offset() != 0 || !self.limiter.allows(now, to, error) {
             return 0;
         }
-        let Some(hop) = self.own_hop(to, seen) else {
+        let hop = self.own_hop(to, seen);
+        let own = seen.is_none() && self.network.is_local(to);
+        if hop.is_none() && !own {
             return 0;
-        };
-        let most = MOST_BYTES.min(hop.mtu.max(MIN_MTU) as usize) - HEADERS;
+        }
+        let mtu = hop.map_or(MOST_BYTES, |hop| hop.mtu.max(MIN_MTU) as usize);
+        let most = MOST_BYTES.min(mtu) - HEADERS;
         let message = error.message(&quoted[..quoted.len().min(most)]);
         self.identification = self.identification.wrapping_add(1);
         let header = ipv4::Header {
@@ -172,7 +175,16 @@ impl Director {
             destination: packet.source(),
         };
         let header = header.to_bytes(message.len());
-        self.send_own(&hop, &[&header, &message], outbox);
+        match hop {
+            Some(hop) => self.send_own(&hop, &[&header, &message], outbox),
+            // It is the host that asked.
+            None => {
+                let packet: [&[u8]; 2] = [&header, &message];
+                let nobody = Mac::default();
+                let bytes = frame::compose(nobody, nobody, Default::default(), &packet);
+                outbox.push(Outgoing::Local(bytes));
+            }
+        }
         (header.len() + message.len()) as u32
     }
 

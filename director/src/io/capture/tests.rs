@@ -59,6 +59,11 @@ fn set() -> CaptureSet {
         },
         CaptureKey::Local { address: vip },
         CaptureKey::Local { address: host },
+        CaptureKey::Client {
+            protocol: Protocol::TCP,
+            address: host,
+            port: 8080,
+        },
     ] {
         set.acquire(key);
     }

@@ -11,7 +11,9 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, L
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteVia};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteVia,
+};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 
 use super::OUR_PROTOCOL;
@@ -230,6 +232,9 @@ fn route_message(route: &Route) -> RouteMessage {
     }
     if route.metric > 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    if let Some(mtu) = route.mtu {
+        attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
     }
     message
 }

@@ -68,7 +68,7 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Address that the host's own packets leave with, if the route says so.
     pub source: Option<IpAddr>,
-    /// Largest packet that the route takes (`RTAX_MTU`), bytes, if it says so. Told, never asked for.
+    /// Largest packet that the route takes (`RTAX_MTU`), bytes, if it says so.
     pub mtu: Option<u32>,
     /// Among routes of one table and destination the smallest wins.
     pub metric: u32,

@@ -300,17 +300,6 @@ fn a_frame_that_tells_what_others_wait_for_lets_them_go_at_once() {
     assert!(out.outbox.iter().all(to_server), "{:?}", out.outbox);
 }
 
-#[test]
-fn a_server_that_is_the_director_itself_is_refused() {
-    let mut director = director(ForwardMethod::Nat);
-    let prefix = crate::core::net::Prefix::new(Addr::from_v4_bytes(SERVER), 32);
-    let event = NetworkEvent::Address { ifindex: 1, prefix };
-    director.network_changed(event, &mut Outbox::default());
-    let syn = tcp((CLIENT, 40001), (VIP, 80), SYN).packet();
-    let out = from_client(&mut director, &syn);
-    assert_eq!(out.verdict, Verdict::Drop(Reason::LocalServer));
-}
-
 fn ethernet(destination: Mac, packet: &[u8]) -> Vec<u8> {
     crate::core::frame::compose(destination, CLIENT_MAC, Default::default(), &[packet])[10..]
         .to_vec()
