@@ -144,26 +144,6 @@ fn bulk_data_arrives_as_it_was_sent_with_offloads_and_without() {
 }
 
 #[test]
-fn a_small_link_behind_the_director_does_not_stall() {
-    let lab = Lab::new();
-    let transfers = Transfers::new();
-    let ten = scratch("ten");
-    fs::write(&ten, &fs::read(transfers.path()).unwrap()[..10_000_000]).unwrap();
-    let web = Nginx::start(&lab.server, "server 1", 8080, None);
-    let _director = lab.start();
-    lab.router.mtu("rs", 1400);
-    lab.server.mtu("eth0", 1400);
-    let file = ten.display().to_string();
-    lab.client.succeed(
-        "curl",
-        &["-sS", "-m", "20", "-T", &file, "http://10.0.0.100/put/ten"],
-    );
-    assert!(fs::read(web.put_file("ten")).unwrap() == fs::read(&ten).unwrap());
-    fs::remove_file(web.put_file("ten")).unwrap();
-    fs::remove_file(&ten).unwrap();
-}
-
-#[test]
 fn datagrams_of_more_than_one_packet_come_back() {
     let lab = Lab::new();
     let _director = lab.start();
