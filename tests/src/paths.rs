@@ -212,9 +212,8 @@ impl Paths {
         let name = file.display().to_string();
         let director = Director::start_with(&self.director, &["--config", &name]);
         let _ = std::fs::remove_file(&file);
-        let ports = [("tcp", "-t", 80), ("udp", "-u", 53)];
-        let services = if self.method == Method::Mark {
-            for (protocol, _, port) in ports {
+        if self.method == Method::Mark {
+            for (protocol, port) in [("tcp", 80), ("udp", 53)] {
                 let rule = format!(
                     "-t mangle -A PREROUTING -d 192.0.2.100 -p {protocol} --dport {port} \
                      -j MARK --set-mark 1"
@@ -222,17 +221,29 @@ impl Paths {
                 let words: Vec<&str> = rule.split_whitespace().collect();
                 self.director.succeed("iptables", &words);
             }
-            vec!["-f 1".to_owned()]
-        } else {
-            let named = |(_, option, port)| format!("{option} 192.0.2.100:{port}");
-            ports.map(named).to_vec()
-        };
-        for name in services {
-            let (address, options) = (self.server_address(), self.method.options());
-            director.admin(&format!("-A {name} -s rr {service}"));
-            director.admin(&format!("-a {name} -r {address} {options}"));
         }
+        for name in self.services() {
+            director.admin(&format!("-A {name} -s rr {service}"));
+        }
+        self.add_server(&director, &self.server_address().to_string());
         director
+    }
+
+    /// Adds a real server, such as another address of the same one, to all services.
+    ///
+    /// # Panics
+    /// When the director refuses.
+    pub fn add_server(&self, director: &Director, address: &str) {
+        for name in self.services() {
+            director.admin(&format!("-a {name} -r {address} {}", self.method.options()));
+        }
+    }
+
+    fn services(&self) -> &'static [&'static str] {
+        match self.method {
+            Method::Mark => &["-f 1"],
+            _ => &["-t 192.0.2.100:80", "-u 192.0.2.100:53"],
+        }
     }
 
     /// The real server's address.
@@ -268,6 +279,20 @@ impl Paths {
         };
         for (host, device) in ends {
             host.mtu(device, mtu);
+        }
+    }
+
+    /// Turns checksum and segmentation offload of client, director and server off.
+    ///
+    /// # Panics
+    /// Without ethtool.
+    pub fn offloads_off(&self) {
+        for host in [&self.client, &self.director, &self.server] {
+            for link in host.netlink(Netlink::links) {
+                if link.name != "lo" && link.mac.is_some() {
+                    host.offloads_off(&link.name);
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
 
+use common::datagrams::receive;
 use laboratory::host::Host;
 use laboratory::programs::Director;
 use laboratory::topology::Routed;
@@ -33,17 +34,6 @@ fn connected(host: &Host, to: &str) -> UdpSocket {
     let socket = bound(host, "0.0.0.0:0");
     socket.connect(to).unwrap();
     socket
-}
-
-/// The length of the next datagram. A wait with a time limit may be interrupted by nothing at all
-/// (signal(7)).
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match socket.recv(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Answers each datagram with its bytes in reverse order, until one is empty.

@@ -235,7 +235,6 @@ impl Director {
         let vnet = frame.vnet();
         let overhead = way.outer.overhead(vnet.is_partial());
         if frame.packet().len() + overhead > way.mtu.max(MIN_MTU) as usize {
-            // The receiver puts the pieces together before it looks inside.
             cut::complete(frame);
             return self.encapsulate_in_pieces(way, frame.packet(), outbox);
         }
@@ -267,11 +266,20 @@ impl Director {
         Verdict::Consumed
     }
 
-    /// Puts a packet that is too big into a tunnel; the outer packet leaves in pieces. Nothing of its
-    /// checksum is left to be done.
+    /// Puts a packet that is too big into a tunnel; nothing of its checksum is left to be done. It is cut
+    /// first, so that each piece has a tunnel of its own, which the real server can end anywhere. The kernel
+    /// cuts the outer packet, which somebody has to put together before it can be looked into; here only
+    /// what must not be cut, and is to be sent all the same (`pmtu_disc` is 0), leaves so.
     #[cold]
     fn encapsulate_in_pieces(&mut self, way: &Way, inner: &[u8], outbox: &mut Outbox) -> Verdict {
         let whole = VnetHeader::default();
+        let room = way.room(whole).max(MIN_MTU) as usize;
+        if Packet::new_lenient(inner).is_ok_and(|inner| !inner.dont_fragment()) {
+            for piece in cut::pieces(inner, room) {
+                self.encapsulate_copy(way, &piece, whole, outbox);
+            }
+            return Verdict::Consumed;
+        }
         let mut packet = vec![0; way.outer.overhead(false)];
         if packet.len() + inner.len() > usize::from(u16::MAX) {
             return Verdict::Drop(Reason::TooBig);
