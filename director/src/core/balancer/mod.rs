@@ -52,7 +52,7 @@ use super::trash::Trash;
 
 use self::defence::Defence;
 use self::half_open::{HalfOpen, is_half_open};
-pub use self::schedule::UNMARKED;
+pub use self::schedule::{Sending, UNMARKED};
 pub use self::settings::Settings;
 use self::side_table::SideTable;
 use self::sweep::Positions;
