@@ -119,8 +119,9 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
+        let going = (id, Direction::Request);
         if headers.ttl <= 1 {
-            self.complain_for_server(arrival, id, Error::TimeExceeded, frame, outbox);
+            self.complain_on_the_way(arrival, going, Error::TimeExceeded, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
         }
         let connection = self.balancer.connection(id);
@@ -139,7 +140,7 @@ impl Director {
             decrement_ttl(frame);
             let mtu = u16::try_from(room).unwrap_or(u16::MAX);
             let error = Error::FragmentationNeeded { mtu };
-            self.complain_for_server(arrival, id, error, frame, outbox);
+            self.complain_on_the_way(arrival, going, error, frame, outbox);
             return Verdict::Drop(Reason::TooBig);
         }
         if followed {
