@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::datagrams;
 use laboratory::host::Host;
+use laboratory::paths::{Method, Paths};
 use laboratory::programs::Director;
 use laboratory::topology::{OneLan, Routed};
 use laboratory::wait::{SOON, wait_for};
@@ -27,6 +28,8 @@ struct Matrix<'a> {
     director: &'a Host,
     devices: &'a [&'a str],
     administered: Director,
+    /// Bytes of the largest datagram that need not be cut.
+    largest: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -40,9 +43,24 @@ impl<'a> Matrix<'a> {
             administered.admin(&format!("-A {kind} {vip}:{port} -s rr"));
             administered.admin(&format!("-a {kind} {vip}:{port} -r {rip}:{port} {method}"));
         }
-        echo_tcp(server);
         // A datagram's answer comes from where it went to.
-        datagrams::echo(server, if method == "-g" { vip } else { rip }, UDP);
+        let answering = if method == "-g" { vip } else { rip };
+        Matrix::of(
+            (client, director, server),
+            devices,
+            (vip, answering),
+            (administered, 1472),
+        )
+    }
+
+    fn of(
+        (client, director, server): (&'a Host, &'a Host, &'a Host),
+        devices: &'a [&'a str],
+        (vip, answering): (Ipv4Addr, Ipv4Addr),
+        (administered, largest): (Director, usize),
+    ) -> Matrix<'a> {
+        echo_tcp(server);
+        datagrams::echo(server, answering, UDP);
         Matrix {
             client,
             server,
@@ -50,6 +68,7 @@ impl<'a> Matrix<'a> {
             director,
             devices,
             administered,
+            largest,
         }
     }
 
@@ -125,7 +144,7 @@ impl<'a> Matrix<'a> {
     /// Datagrams of several sizes there and back, and one large one that leaves its host as twenty.
     fn datagrams(&self, what: &str) {
         let socket = datagrams::connected(self.client, self.vip, UDP);
-        for bytes in [1, 1000, 1472] {
+        for bytes in [1, 1000, self.largest] {
             datagrams::exchange(&socket, &pattern(bytes), what);
         }
         datagrams::exchange_segments(&socket, &pattern(SEGMENT * SEGMENTS), SEGMENT, what);
@@ -204,6 +223,36 @@ fn direct(mtu: u32) {
     );
     matrix.run();
     matrix.no_drops_but(&[]);
+}
+
+/// A method that has a network of its own, with routers.
+fn routed(method: Method) {
+    let paths = Paths::new(method);
+    let matrix = Matrix::of(
+        (&paths.client, &paths.director, &paths.server),
+        &["cl", "rs"],
+        (Paths::VIP, paths.answering_address()),
+        (paths.start(""), 1472 - method.outer() as usize),
+    );
+    matrix.run();
+    matrix.no_drops_but(&[]);
+}
+
+#[test]
+fn tunnels() {
+    for method in [Method::Ipip, Method::Gue, Method::Gre] {
+        routed(method);
+    }
+}
+
+#[test]
+fn fullnat() {
+    routed(Method::FullNat);
+}
+
+#[test]
+fn firewall_mark() {
+    routed(Method::Mark);
 }
 
 #[test]
