@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod host;
 pub mod link;
+pub mod paths;
 pub mod process;
 pub mod programs;
 pub mod topology;

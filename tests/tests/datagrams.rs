@@ -7,8 +7,8 @@ mod common;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
-use std::time::Duration;
 
+use common::datagrams::receive;
 use laboratory::host::Host;
 use laboratory::programs::Director;
 use laboratory::topology::Routed;
@@ -34,17 +34,6 @@ fn connected(host: &Host, to: &str) -> UdpSocket {
     let socket = bound(host, "0.0.0.0:0");
     socket.connect(to).unwrap();
     socket
-}
-
-/// The length of the next datagram. A wait with a time limit may be interrupted by nothing at all
-/// (signal(7)).
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match socket.recv(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Answers each datagram with its bytes in reverse order, until one is empty.
@@ -216,36 +205,6 @@ fn the_vip_may_be_an_address_of_lo() {
     assert!(
         lab.client
             .run(|| common::ping(Ipv4Addr::new(10, 0, 0, 200)))
-    );
-}
-
-#[test]
-fn a_small_link_behind_the_director_is_found_out() {
-    let (lab, director) = lab();
-    lab.director.mtu("rs", 1400);
-    director.admin("-A -t 10.0.0.100:80 -s rr");
-    director.admin("-a -t 10.0.0.100:80 -r 10.1.0.11:8080 -m");
-    let listener = lab.servers[0].run(|| std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
-    let reader = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        bytes
-    });
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n / 3) as u8).collect();
-    let mut stream = lab
-        .client
-        .run(|| std::net::TcpStream::connect("10.0.0.100:80").unwrap());
-    stream
-        .set_write_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    std::io::Write::write_all(&mut stream, &bytes).unwrap();
-    drop(stream);
-    assert!(reader.join().unwrap() == bytes, "the data differs");
-    let status = director.admin("status");
-    assert!(
-        status.contains("too_big"),
-        "the way was never too small: {status}"
     );
 }
 

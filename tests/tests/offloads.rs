@@ -2,17 +2,19 @@
 //! what arrives is what was sent, and no checksum is wrong.
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
-use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use common::datagrams;
 use laboratory::host::Host;
+use laboratory::paths::{Method, Paths};
 use laboratory::programs::Director;
 use laboratory::topology::{OneLan, Routed};
 use laboratory::wait::{SOON, wait_for};
-use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 /// What ethtool calls them. Without checksums there is no segmentation on a device, but in the kernel
 /// there is.
@@ -26,6 +28,8 @@ struct Matrix<'a> {
     director: &'a Host,
     devices: &'a [&'a str],
     administered: Director,
+    /// Bytes of the largest datagram that need not be cut.
+    largest: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -39,9 +43,24 @@ impl<'a> Matrix<'a> {
             administered.admin(&format!("-A {kind} {vip}:{port} -s rr"));
             administered.admin(&format!("-a {kind} {vip}:{port} -r {rip}:{port} {method}"));
         }
-        echo_tcp(server);
         // A datagram's answer comes from where it went to.
-        echo_udp(server, if method == "-g" { vip } else { rip });
+        let answering = if method == "-g" { vip } else { rip };
+        Matrix::of(
+            (client, director, server),
+            devices,
+            (vip, answering),
+            (administered, 1472),
+        )
+    }
+
+    fn of(
+        (client, director, server): (&'a Host, &'a Host, &'a Host),
+        devices: &'a [&'a str],
+        (vip, answering): (Ipv4Addr, Ipv4Addr),
+        (administered, largest): (Director, usize),
+    ) -> Matrix<'a> {
+        echo_tcp(server);
+        datagrams::echo(server, answering, UDP);
         Matrix {
             client,
             server,
@@ -49,6 +68,7 @@ impl<'a> Matrix<'a> {
             director,
             devices,
             administered,
+            largest,
         }
     }
 
@@ -123,29 +143,11 @@ impl<'a> Matrix<'a> {
 
     /// Datagrams of several sizes there and back, and one large one that leaves its host as twenty.
     fn datagrams(&self, what: &str) {
-        let socket = self.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-        socket.connect((self.vip, UDP)).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        for bytes in [1, 1000, 1472] {
-            let sent = pattern(bytes);
-            socket.send(&sent).unwrap();
-            let mut answer = vec![0; 2000];
-            let length = receive(&socket, &mut answer);
-            let length = length.unwrap_or_else(|error| panic!("{bytes} by UDP, {what}: {error}"));
-            assert!(answer[..length] == sent[..], "UDP, {what}");
+        let socket = datagrams::connected(self.client, self.vip, UDP);
+        for bytes in [1, 1000, self.largest] {
+            datagrams::exchange(&socket, &pattern(bytes), what);
         }
-        let large = pattern(SEGMENT * SEGMENTS);
-        setsockopt(&socket, UdpGsoSegment, &(SEGMENT as i32)).unwrap();
-        socket.send(&large).unwrap();
-        let mut missing: BTreeSet<&[u8]> = large.chunks(SEGMENT).collect();
-        while !missing.is_empty() {
-            let mut answer = [0; 2000];
-            let length = receive(&socket, &mut answer);
-            let length = length.unwrap_or_else(|error| {
-                panic!("{} of {SEGMENTS} segments, {what}: {error}", missing.len())
-            });
-            assert!(missing.remove(&answer[..length]), "a segment, {what}");
-        }
+        datagrams::exchange_segments(&socket, &pattern(SEGMENT * SEGMENTS), SEGMENT, what);
     }
 }
 
@@ -174,15 +176,6 @@ fn pattern(bytes: usize) -> Vec<u8> {
     words.flatten().take(bytes).collect()
 }
 
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
-    loop {
-        match socket.recv(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
-}
-
 fn echo_tcp(server: &Host) {
     let listener = server.run(|| TcpListener::bind(("0.0.0.0", TCP)).unwrap());
     thread::spawn(move || {
@@ -193,20 +186,6 @@ fn echo_tcp(server: &Host) {
                 let _ = stream.read_to_end(&mut bytes);
                 let _ = stream.write_all(&bytes);
             });
-        }
-    });
-}
-
-fn echo_udp(server: &Host, address: Ipv4Addr) {
-    let socket = server.run(|| UdpSocket::bind((address, UDP)).unwrap());
-    thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        loop {
-            match socket.recv_from(&mut buffer) {
-                Ok((length, from)) => drop(socket.send_to(&buffer[..length], from)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
         }
     });
 }
@@ -246,6 +225,36 @@ fn direct(mtu: u32) {
     matrix.no_drops_but(&[]);
 }
 
+/// A method that has a network of its own, with routers.
+fn routed(method: Method) {
+    let paths = Paths::new(method);
+    let matrix = Matrix::of(
+        (&paths.client, &paths.director, &paths.server),
+        &["cl", "rs"],
+        (Paths::VIP, paths.answering_address()),
+        (paths.start(""), 1472 - method.outer() as usize),
+    );
+    matrix.run();
+    matrix.no_drops_but(&[]);
+}
+
+#[test]
+fn tunnels() {
+    for method in [Method::Ipip, Method::Gue, Method::Gre] {
+        routed(method);
+    }
+}
+
+#[test]
+fn fullnat() {
+    routed(Method::FullNat);
+}
+
+#[test]
+fn firewall_mark() {
+    routed(Method::Mark);
+}
+
 #[test]
 fn nat_1500() {
     nat(1500, 1500, |matrix| {
@@ -267,8 +276,7 @@ fn nat_9000_in_front_of_1500() {
     nat(9000, 1500, |matrix| {
         matrix.run();
         // DF is set, as on all datagrams of a host that looks for the path's MTU: it is told.
-        let socket = matrix.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-        socket.connect((matrix.vip, UDP)).unwrap();
+        let socket = datagrams::connected(matrix.client, matrix.vip, UDP);
         let patience = Some(Duration::from_millis(200));
         socket.set_read_timeout(patience).unwrap();
         let sent = pattern(8000);
@@ -276,7 +284,8 @@ fn nat_9000_in_front_of_1500() {
             let mut answer = [0; 9000];
             // The first one is refused, and with EMSGSIZE when the news is there.
             let _ = socket.send(&sent);
-            receive(&socket, &mut answer).is_ok_and(|length| answer[..length] == sent[..])
+            datagrams::receive(&socket, &mut answer)
+                .is_ok_and(|length| answer[..length] == sent[..])
         });
         assert!(learned, "{}", matrix.administered.admin("status"));
         matrix.no_drops_but(&["too_big"]);

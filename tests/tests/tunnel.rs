@@ -4,19 +4,12 @@
 
 mod common;
 
-use std::fs;
-use std::io::ErrorKind;
-use std::net::UdpSocket;
 use std::ops::Deref;
-use std::thread;
 
 use common::{Pair, Transfers, compare_transfers, is_reset};
 use laboratory::host::Host;
-use laboratory::link::cable;
-use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
-use laboratory::wait::SOON;
 
 /// The program that takes tunnels off knows no remote checksum offload.
 const KINDS: [&str; 5] = [
@@ -98,68 +91,6 @@ fn a_thousand_requests_by_each_kind_of_tunnel() {
     }
 }
 
-#[test]
-fn bulk_data_arrives_as_it_was_sent_with_offloads_and_without() {
-    let transfers = Transfers::new();
-    let lab = lab(1);
-    let web = Nginx::start(&lab.servers[0], "server", 80, Some(transfers.path()));
-    let director = Director::start(&lab.director);
-    for kind in [KINDS[0], KINDS[2], KINDS[4]] {
-        director.admin("-C");
-        director.admin("-A -t 10.2.0.100:80 -s rr");
-        director.admin(&format!("-a -t 10.2.0.100:80 -r 10.2.0.11 {kind}"));
-        compare_transfers(&lab.client, "10.2.0.100", &web, &transfers);
-    }
-    lab.director.offloads_off("eth0");
-    lab.servers[0].offloads_off("eth0");
-    compare_transfers(&lab.client, "10.2.0.100", &web, &transfers);
-    lab.client.offloads_off("eth0");
-    compare_transfers(&lab.client, "10.2.0.100", &web, &transfers);
-    for host in [&lab.client, &lab.servers[0]] {
-        assert_eq!(host.counter("Tcp", "InCsumErrors"), 0, "{}", host.name());
-    }
-}
-
-#[test]
-fn answers_of_four_thousand_bytes() {
-    let lab = lab(1);
-    let director = Director::start(&lab.director);
-    director.admin("-A -u 10.2.0.100:53 -s rr");
-    director.admin("-a -u 10.2.0.100:53 -r 10.2.0.11 -i");
-    let server = lab.servers[0].run(|| UdpSocket::bind("10.2.0.100:53").unwrap());
-    let answer: Vec<u8> = (0..4000_u32).map(|n| (n * 7 / 5) as u8).collect();
-    let expected = answer.clone();
-    let answering = thread::spawn(move || {
-        let mut question = [0; 100];
-        for _ in 0..100 {
-            let (length, from) = received(|| server.recv_from(&mut question));
-            assert_eq!(&question[..length], b"question");
-            server.send_to(&answer, from).unwrap();
-        }
-    });
-    let client = lab.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-    client.connect("10.2.0.100:53").unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
-    for _ in 0..100 {
-        client.send(b"question").unwrap();
-        let mut got = vec![0; 8000];
-        let length = received(|| client.recv(&mut got));
-        assert!(got[..length] == expected);
-    }
-    answering.join().unwrap();
-    assert_eq!(lab.servers[0].counter("Udp", "InCsumErrors"), 0);
-}
-
-/// A wait with a time limit may be interrupted by nothing at all (signal(7)).
-fn received<T>(mut receive: impl FnMut() -> std::io::Result<T>) -> T {
-    loop {
-        match receive() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome.unwrap(),
-        }
-    }
-}
-
 /// The server is told by a tunnelled segment, the client by one of the director's own.
 #[test]
 fn both_ends_hear_at_once_that_their_server_was_removed() {
@@ -172,74 +103,6 @@ fn both_ends_hear_at_once_that_their_server_was_removed() {
     director.admin("-d -t 10.2.0.100:80 -r 10.2.0.11");
     assert!(is_reset(&mut pair.server), "the server");
     assert!(is_reset(&mut pair.client), "the client");
-}
-
-/// ```text
-/// client 198.51.100.10 -- director -- near -- far -- server 10.3.0.11
-///                                         1300
-/// ```
-/// Only the link between the two routers is narrow, and neither end knows: the client sends segments
-/// that are too big for it in the tunnel, `near` says so to the director, and the director to the client.
-#[test]
-fn a_narrow_link_on_the_way_through_the_tunnel_is_found_out() {
-    let [client, balancing, near, far, server] =
-        ["client", "director", "near", "far", "server"].map(Host::new);
-    cable((&client, "eth0"), (&balancing, "eth0"));
-    cable((&balancing, "eth1"), (&near, "eth0"));
-    cable((&near, "eth1"), (&far, "eth0"));
-    cable((&far, "eth1"), (&server, "eth0"));
-    for (host, device, address) in [
-        (&client, "eth0", "198.51.100.10/24"),
-        (&balancing, "eth0", "198.51.100.1/24"),
-        (&balancing, "eth0", "192.0.2.100/32"),
-        (&balancing, "eth1", "10.1.0.1/24"),
-        (&near, "eth0", "10.1.0.2/24"),
-        (&near, "eth1", "10.2.0.2/24"),
-        (&far, "eth0", "10.2.0.3/24"),
-        (&far, "eth1", "10.3.0.3/24"),
-        (&server, "eth0", "10.3.0.11/24"),
-    ] {
-        host.address(device, address);
-    }
-    near.mtu("eth1", 1300);
-    far.mtu("eth0", 1300);
-    let via = |host: &Host, to: &str, router: &str| {
-        host.succeed("ip", &["route", "add", to, "via", router]);
-    };
-    via(&client, "default", "198.51.100.1");
-    via(&balancing, "10.3.0.0/24", "10.1.0.2");
-    via(&near, "10.3.0.0/24", "10.2.0.3");
-    via(&near, "198.51.100.0/24", "10.1.0.1");
-    via(&far, "default", "10.2.0.2");
-    via(&far, "192.0.2.100", "10.3.0.11");
-    via(&server, "default", "10.3.0.3");
-    for router in [&balancing, &near, &far] {
-        router.sysctl("net/ipv4/ip_forward", "1");
-        for name in ["all", "eth0", "eth1"] {
-            router.sysctl(&format!("net/ipv4/conf/{name}/rp_filter"), "0");
-        }
-    }
-    // The server's answers pass the director's host, which holds their source itself.
-    balancing.sysctl("net/ipv4/conf/eth1/accept_local", "1");
-    serve(&server, "192.0.2.100");
-    let web = Nginx::start(&server, "server", 80, None);
-    let director = Director::start(&balancing);
-    director.admin("-A -t 192.0.2.100:80 -s rr");
-    director.admin("-a -t 192.0.2.100:80 -r 10.3.0.11 -i");
-
-    let bytes: Vec<u8> = (0..10_000_000_u32).map(|n| (n * 13 / 7) as u8).collect();
-    let file = scratch("ten megabytes");
-    fs::write(&file, &bytes).unwrap();
-    let name = file.display().to_string();
-    let url = "http://192.0.2.100/put/it";
-    for _ in 0..2 {
-        client.succeed("curl", &["-sS", "-m", "20", "-T", &name, url]);
-        assert!(fs::read(web.put_file("it")).unwrap() == bytes);
-    }
-    fs::remove_file(&file).unwrap();
-    let learned = client.succeed("ip", &["route", "get", "192.0.2.100"]);
-    assert!(learned.contains("mtu 1280"), "{learned}");
-    server.output(&ours("rsagent").display().to_string(), &["stop"]);
 }
 
 /// The director's own route says how narrow it is.

@@ -44,6 +44,11 @@ impl<I: Id, T> Arena<I, T> {
         }
     }
 
+    /// The value of an id that may be old; then it may be another's.
+    pub(super) fn get(&self, id: I) -> Option<&T> {
+        self.values.get(id.number() as usize)?.as_ref()
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.values.iter().flatten()
     }

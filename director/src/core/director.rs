@@ -367,13 +367,29 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
+        let class = self.classify(arrival, headers);
+        self.carry_out(arrival, class, headers, frame, outbox)
+    }
+
+    #[inline(always)]
+    fn classify(&mut self, arrival: Arrival, headers: &Headers) -> Class {
         // Only a later fragment has none.
         let segment = headers.segment.unwrap_or(Segment::UDP);
+        let (now, mark) = (arrival.now, arrival.mark);
+        self.balancer.classify(now, &headers.flow, segment, mark)
+    }
+
+    #[inline(always)]
+    fn carry_out(
+        &mut self,
+        arrival: Arrival,
+        class: Class,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
         let flow = &headers.flow;
-        let (id, direction) = match self
-            .balancer
-            .classify(arrival.now, flow, segment, arrival.mark)
-        {
+        let (id, direction) = match class {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
             Class::Once(id) => return self.forward_once(arrival, id, headers, frame, outbox),
@@ -445,23 +461,26 @@ impl Director {
             };
         }
         let ends = (packet.source(), packet.destination());
-        let (verdict, flow) = match Headers::read(&packet) {
+        let (verdict, way) = match Headers::read(&packet) {
             Some(headers) => {
-                let verdict = self.balance(arrival, &headers, frame, outbox);
-                (verdict, Some(headers.flow))
+                let class = self.classify(arrival, &headers);
+                let way = match class {
+                    Class::Once(id) => Fate::Alone(headers.flow, self.balancer.sending(id)),
+                    _ => Fate::Follow(headers.flow),
+                };
+                let verdict = self.carry_out(arrival, class, &headers, frame, outbox);
+                (verdict, way)
             }
-            None => (Verdict::Drop(Reason::MalformedTransport), None),
+            None => (Verdict::Drop(Reason::MalformedTransport), Fate::Host),
         };
         // One for the host may be of a connection all the same, whose other end is there.
         let rewritten = Packet::new_lenient(frame.packet())
             .is_ok_and(|packet| (packet.source(), packet.destination()) != ends);
-        let fate = match (verdict, flow) {
-            (Verdict::Drop(reason), _) => Fate::Drop(reason),
-            (Verdict::Forward(_) | Verdict::Encapsulate(..) | Verdict::Consumed, Some(flow)) => {
-                Fate::Follow(flow)
-            }
-            (Verdict::Local, Some(flow)) if rewritten => Fate::Follow(flow),
-            _ => Fate::Host,
+        let fate = match verdict {
+            Verdict::Drop(reason) => Fate::Drop(reason),
+            Verdict::Forward(_) | Verdict::Encapsulate(..) | Verdict::Consumed => way,
+            Verdict::Local if rewritten => way,
+            Verdict::Local => Fate::Host,
         };
         let fragments = self.fragments_of(arrival.way);
         let (waited, evicted) = fragments.decide(arrival.now, part, fate);
@@ -509,24 +528,31 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let flow = match fate {
+        let (flow, sending) = match fate {
             // Of a copy the host has the original.
             Fate::Host if arrival.way == Way::Routed && arrival.seen.is_some() => {
                 return Verdict::Consumed;
             }
             Fate::Host => return Verdict::Local,
             Fate::Drop(reason) => return Verdict::Drop(reason),
-            Fate::Follow(flow) => flow,
-        };
-        // Never to the host, which would send a reply on as it is.
-        let Some((id, direction)) = self.balancer.find(&flow) else {
-            return Verdict::Drop(Reason::FragmentOrphan);
+            Fate::Follow(flow) => (flow, None),
+            Fate::Alone(flow, sending) => (flow, Some(sending)),
         };
         let Ok(packet) = Packet::new_lenient(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
         let headers = Headers::of_fragment(&packet, flow);
-        self.forward(arrival, id, direction, &headers, frame, outbox)
+        if let Some(sending) = sending {
+            return match self.balancer.send_again(arrival.now, &flow, sending) {
+                Some(id) => self.forward_once(arrival, id, &headers, frame, outbox),
+                None => Verdict::Drop(Reason::FragmentOrphan),
+            };
+        }
+        // Never to the host, which would send a reply on as it is.
+        match self.balancer.find(&flow) {
+            Some((id, direction)) => self.forward(arrival, id, direction, &headers, frame, outbox),
+            None => Verdict::Drop(Reason::FragmentOrphan),
+        }
     }
 }
 

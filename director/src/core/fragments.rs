@@ -14,6 +14,7 @@ use shared::time::Time;
 use shared::wire::ipv4::{MIN_HEADER, Packet};
 use shared::wire::transport;
 
+use super::balancer::Sending;
 use super::net::PortId;
 use super::reason::Reason;
 
@@ -69,6 +70,8 @@ impl Part {
 pub enum Fate {
     /// It went the way of this flow's connection.
     Follow(FlowKey),
+    /// It was a connection of its own, of this flow, and went there.
+    Alone(FlowKey, Sending),
     /// It went to the host.
     Host,
     /// It was dropped.

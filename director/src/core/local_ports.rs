@@ -37,9 +37,20 @@ pub struct LocalPorts {
     places: Vec<Place>,
     /// Whose turn it is.
     turn: usize,
+    /// Behind which port each address begins.
+    behind: u16,
 }
 
 impl LocalPorts {
+    /// A pool that gives the ports behind this one first. It should be another one at each start: real
+    /// servers remember connections of a former run for a while (TIME_WAIT), whose numbers may be later.
+    pub fn behind(port: u16) -> LocalPorts {
+        LocalPorts {
+            behind: port,
+            ..LocalPorts::default()
+        }
+    }
+
     /// Makes these the local addresses, at most [`MOST_ADDRESSES`]. Those that are none any more give no
     /// further ports, and are [forgotten](Self::take_forgotten) as soon as no connection has one.
     pub fn set_addresses(&mut self, addresses: &[Addr]) {
@@ -50,7 +61,7 @@ impl LocalPorts {
             if self.places.iter().any(|place| place.address == address) {
                 continue;
             }
-            let fresh = Place::new(address);
+            let fresh = Place::new(address, self.behind);
             match self.places.iter_mut().find(|place| place.is_vacant()) {
                 Some(vacant) => *vacant = fresh,
                 None => self.places.push(fresh),
@@ -128,13 +139,13 @@ pub struct Place {
 }
 
 impl Place {
-    fn new(address: Addr) -> Place {
+    fn new(address: Addr, last: u16) -> Place {
         Place {
             address,
             listed: true,
             used: 0,
             peers: BTreeMap::new(),
-            last: LAST_PORT,
+            last,
             tidy_at: FEW_PEERS,
         }
     }
@@ -368,6 +379,17 @@ mod tests {
         // Those of another protocol are others.
         let end = pool.take(Protocol::UDP, server(1)).unwrap();
         assert_eq!((end.place, end.port), (0, 1027));
+    }
+
+    #[test]
+    fn the_first_port_is_behind_a_given_one() {
+        let cases = [(0, FIRST_PORT), (40_000, 40_001), (LAST_PORT, FIRST_PORT)];
+        for (behind, first) in cases {
+            let mut pool = LocalPorts::behind(behind);
+            pool.set_addresses(&[local(1)]);
+            let end = pool.take(Protocol::TCP, server(1)).unwrap();
+            assert_eq!(end.port, first);
+        }
     }
 
     #[test]

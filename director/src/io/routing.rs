@@ -29,7 +29,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use shared::addr::Family;
 use shared::host::netlink::{
-    Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, RulePorts, Scope, TABLE_LOCAL,
+    ForwardChain, Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, RulePorts, Scope,
+    TABLE_LOCAL,
 };
 use shared::host::sysctl::{Remembered, Sysctl, SysctlError};
 use shared::sys::{SyscallError, namespace};
@@ -285,8 +286,19 @@ impl Routing {
                 outcome => outcome?,
             }
         }
+        self.warn_of_filters();
         self.forwards = true;
         Ok(())
+    }
+
+    /// What netfilter drops on its way into the device never gets here. Where the kernel knows no nftables,
+    /// there is nothing to say.
+    fn warn_of_filters(&self) {
+        for chain in ForwardChain::list().unwrap_or_default() {
+            if chain.drops {
+                warn!("{}", lost(&chain, &self.device));
+            }
+        }
     }
 
     /// What comes in by this interface may be forwarded into the device.
@@ -408,6 +420,25 @@ fn ports(port: u16) -> Option<RulePorts> {
     })
 }
 
+/// What is wrong with a chain that drops, and how to mend it.
+fn lost(chain: &ForwardChain, device: &str) -> String {
+    let ForwardChain {
+        family,
+        table,
+        name,
+        ..
+    } = chain;
+    let cure = if (*family, &table[..], &name[..]) == ("ip", "filter", "FORWARD") {
+        format!("iptables -I FORWARD -o {device} -j ACCEPT")
+    } else {
+        format!("nft insert rule {family} {table} {name} oifname {device} accept")
+    };
+    format!(
+        "chain {name} of table {table} has the policy DROP: marked packets get to the director only if a \
+         rule of it accepts them; {cure}"
+    )
+}
+
 /// Where the kernel puts the rule of local addresses.
 const FIRST: u32 = 0;
 /// In front of ours.
@@ -425,3 +456,36 @@ const SITE: Scope = Scope::Other(200);
 const OWN_MTU: u32 = 1500;
 /// include/uapi/linux/rtnetlink.h
 const RTPROT_KERNEL: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_filters_is_told_how_to_let_marked_packets_through() {
+        for (family, table, name, cure) in [
+            (
+                "ip",
+                "filter",
+                "FORWARD",
+                "; iptables -I FORWARD -o lvs0 -j ACCEPT",
+            ),
+            (
+                "inet",
+                "wall",
+                "fwd",
+                "; nft insert rule inet wall fwd oifname lvs0 accept",
+            ),
+        ] {
+            let chain = ForwardChain {
+                family,
+                table: table.to_owned(),
+                name: name.to_owned(),
+                drops: true,
+            };
+            let said = lost(&chain, "lvs0");
+            assert!(said.contains(name) && said.contains(table), "{said}");
+            assert!(said.ends_with(cure), "{said}");
+        }
+    }
+}

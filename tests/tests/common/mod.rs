@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
+pub mod datagrams;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -49,34 +51,26 @@ impl Drop for Transfers {
 
 /// Down and up through a VIP, compared byte for byte.
 pub fn compare_transfers(client: &Host, vip: &str, web: &Nginx, transfers: &Transfers) {
+    compare_download(client, vip, transfers);
+    compare_upload(client, vip, web, transfers);
+}
+
+/// Down through a VIP, compared byte for byte.
+pub fn compare_download(client: &Host, vip: &str, transfers: &Transfers) {
     let expected = fs::read(transfers.path()).unwrap();
     let got = scratch("got");
-    let file = got.display().to_string();
-    client.succeed(
-        "curl",
-        &[
-            "-sS",
-            "-m",
-            "60",
-            "-o",
-            &file,
-            &format!("http://{vip}/bytes"),
-        ],
-    );
+    let (file, url) = (got.display().to_string(), format!("http://{vip}/bytes"));
+    client.succeed("curl", &["-sS", "-m", "60", "-o", &file, &url]);
     assert!(fs::read(&got).unwrap() == expected, "the download differs");
     fs::remove_file(&got).unwrap();
+}
+
+/// Up through a VIP, compared byte for byte.
+pub fn compare_upload(client: &Host, vip: &str, web: &Nginx, transfers: &Transfers) {
+    let expected = fs::read(transfers.path()).unwrap();
     let sent = transfers.path().display().to_string();
-    client.succeed(
-        "curl",
-        &[
-            "-sS",
-            "-m",
-            "60",
-            "-T",
-            &sent,
-            &format!("http://{vip}/put/it"),
-        ],
-    );
+    let url = format!("http://{vip}/put/it");
+    client.succeed("curl", &["-sS", "-m", "60", "-T", &sent, &url]);
     assert!(
         fs::read(web.put_file("it")).unwrap() == expected,
         "the upload differs"

@@ -52,7 +52,7 @@ use super::trash::Trash;
 
 use self::defence::Defence;
 use self::half_open::{HalfOpen, is_half_open};
-pub use self::schedule::UNMARKED;
+pub use self::schedule::{Sending, UNMARKED};
 pub use self::settings::Settings;
 use self::side_table::SideTable;
 use self::sweep::Positions;
@@ -135,6 +135,8 @@ impl Balancer {
     /// Empty tables. `hash_key` is two random words: without them a client could choose its ports so
     /// that all its connections lie in one place of the table.
     pub fn new(settings: Settings, hash_key: [u64; 2]) -> Balancer {
+        // Nothing about the key can be told from what it brings.
+        let seed = SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish();
         Balancer {
             settings,
             expiration: settings.sysctl.expiration(),
@@ -157,12 +159,11 @@ impl Balancer {
             deny: Deny::default(),
             marks: Marks::default(),
             captures: CaptureSet::default(),
-            locals: LocalPorts::default(),
+            locals: LocalPorts::behind((seed >> 48) as u16),
             shifts: SideTable::default(),
             unnamed_clients: 0,
             real_servers: BTreeMap::new(),
-            // Nothing about the key can be told from what it brings.
-            random: Random::new(SipHasher13::new_with_keys(hash_key[0], hash_key[1]).finish()),
+            random: Random::new(seed),
             defence: Defence::default(),
             secure: false,
         }

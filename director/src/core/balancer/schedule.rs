@@ -1,6 +1,6 @@
 //! What becomes of a packet that belongs to no connection (`ip_vs_schedule`, `ip_vs_leave`).
 
-use shared::addr::{FlowKey, Protocol};
+use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 
 use super::{Balancer, Class, ConnectionId, Segment};
@@ -21,6 +21,14 @@ pub(super) struct Birth {
     pub(super) port: u16,
     /// Its template, if the service is persistent.
     pub(super) template: Option<ConnectionId>,
+}
+
+/// Where a packet went that was a connection of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sending {
+    server: ServerId,
+    destination: Endpoint,
+    forward: ForwardMethod,
 }
 
 impl Balancer {
@@ -242,6 +250,40 @@ impl Balancer {
             self.shifts.begin(id);
         }
         Class::Request(id)
+    }
+
+    /// Where a connection of one packet goes, for the later fragments of that packet.
+    pub fn sending(&self, id: ConnectionId) -> Sending {
+        let connection = self.connection(id);
+        Sending {
+            server: connection.server(),
+            destination: connection.destination(),
+            forward: connection.forward(),
+        }
+    }
+
+    /// A connection of one packet for a later fragment of it, to the same real server; it is no new one for
+    /// the statistics. None if that server is gone.
+    pub fn send_again(
+        &mut self,
+        now: Time,
+        flow: &FlowKey,
+        sending: Sending,
+    ) -> Option<ConnectionId> {
+        let id = sending.server;
+        let server = self.servers.get(id)?;
+        // The number may be another server's by now.
+        let spec = server.spec();
+        let is_it = Addr::from(spec.key.address) == sending.destination.address
+            && spec.forward == sending.forward;
+        if !is_it || !self.connections.has_room(1) {
+            return None;
+        }
+        let server = &mut self.servers[id];
+        server.bind();
+        self.services[server.service].connections += 1;
+        let connection = Connection::new(flow, id, sending.forward, sending.destination, now);
+        Some(self.connections.insert_unseen(connection))
     }
 
     /// Ends a connection of one packet, which has been dealt with.

@@ -70,17 +70,9 @@ impl Director {
         if method == ForwardMethod::Tunnel {
             return self.forward_by_tunnel(arrival, id, hop, headers, frame, outbox);
         }
-        // Whom the sender believes to talk to answers it: the VIP to clients, the director's own
-        // address on that link to real servers.
-        let speaker = |director: &Director| match direction {
-            Direction::Request => Some(virtual_end.address),
-            Direction::Reply => director
-                .network
-                .source_for(arrival.port(), destination.address),
-        };
+        let going = (id, direction);
         if headers.ttl <= 1 {
-            let speaker = speaker(self);
-            self.complain(arrival, Error::TimeExceeded, speaker, frame, outbox);
+            self.complain_on_the_way(arrival, going, Error::TimeExceeded, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
         }
         let vnet = frame.vnet();
@@ -93,8 +85,8 @@ impl Director {
                 decrement_ttl(frame);
             }
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-            let (error, speaker) = (Error::FragmentationNeeded { mtu }, speaker(self));
-            self.complain(arrival, error, speaker, frame, outbox);
+            let error = Error::FragmentationNeeded { mtu };
+            self.complain_on_the_way(arrival, going, error, frame, outbox);
             return Verdict::Drop(Reason::TooBig);
         }
         if direction == Direction::Reply {

@@ -38,8 +38,9 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
+        let going = (id, Direction::Request);
         if headers.ttl <= 1 {
-            self.complain_for_server(arrival, id, Error::TimeExceeded, frame, outbox);
+            self.complain_on_the_way(arrival, going, Error::TimeExceeded, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
         }
         let connection = self.balancer.connection(id);
@@ -58,7 +59,7 @@ impl Director {
             decrement_ttl(frame);
             let mtu = u16::try_from(room).unwrap_or(u16::MAX);
             let error = Error::FragmentationNeeded { mtu };
-            self.complain_for_server(arrival, id, error, frame, outbox);
+            self.complain_on_the_way(arrival, going, error, frame, outbox);
             return Verdict::Drop(Reason::TooBig);
         }
         if followed {
@@ -161,7 +162,6 @@ impl Director {
         let vnet = frame.vnet();
         let overhead = way.outer.overhead(vnet.is_partial());
         if frame.packet().len() + overhead > way.mtu.max(MIN_MTU) as usize {
-            // The receiver puts the pieces together before it looks inside.
             cut::complete(frame);
             return self.encapsulate_in_pieces(way, frame.packet(), outbox);
         }
@@ -193,11 +193,20 @@ impl Director {
         Verdict::Consumed
     }
 
-    /// Puts a packet that is too big into a tunnel; the outer packet leaves in pieces. Nothing of its
-    /// checksum is left to be done.
+    /// Puts a packet that is too big into a tunnel; nothing of its checksum is left to be done. It is cut
+    /// first, so that each piece has a tunnel of its own, which the real server can end anywhere. The kernel
+    /// cuts the outer packet, which somebody has to put together before it can be looked into; here only
+    /// what must not be cut, and is to be sent all the same (`pmtu_disc` is 0), leaves so.
     #[cold]
     fn encapsulate_in_pieces(&mut self, way: &Way, inner: &[u8], outbox: &mut Outbox) -> Verdict {
         let whole = VnetHeader::default();
+        let room = way.room(whole).max(MIN_MTU) as usize;
+        if Packet::new_lenient(inner).is_ok_and(|inner| !inner.dont_fragment()) {
+            for piece in cut::pieces(inner, room) {
+                self.encapsulate_copy(way, &piece, whole, outbox);
+            }
+            return Verdict::Consumed;
+        }
         let mut packet = vec![0; way.outer.overhead(false)];
         if packet.len() + inner.len() > usize::from(u16::MAX) {
             return Verdict::Drop(Reason::TooBig);

@@ -188,20 +188,30 @@ impl Director {
         (header.len() + message.len()) as u32
     }
 
-    /// The same about a client's packet of a connection whose replies do not pass the director. That
-    /// the error leaves counts as if one did (`ip_vs_out_icmp` finds the connection by it).
+    /// The same about a packet of a connection that cannot go on. Whom its sender believes to talk to says
+    /// so: the VIP to clients, the director's own address on that link to real servers.
     #[cold]
-    pub(super) fn complain_for_server(
+    pub(super) fn complain_on_the_way(
         &mut self,
         arrival: Arrival,
-        id: ConnectionId,
+        (id, direction): (ConnectionId, Direction),
         error: Error,
         frame: &Frame<'_>,
         outbox: &mut Outbox,
     ) {
-        let speaker = self.balancer.connection(id).virtual_endpoint().address;
-        let bytes = self.complain(arrival, error, Some(speaker), frame, outbox);
-        if bytes != 0 {
+        let connection = self.balancer.connection(id);
+        let replies_pass = connection.forward().is_nat();
+        let speaker = match direction {
+            Direction::Request => Some(connection.virtual_endpoint().address),
+            Direction::Reply => {
+                let server = connection.destination().address;
+                self.network.source_for(arrival.port(), server)
+            }
+        };
+        let bytes = self.complain(arrival, error, speaker, frame, outbox);
+        // Where replies do not pass the director, that the error leaves counts as if one did
+        // (`ip_vs_out_icmp` finds the connection by it).
+        if !replies_pass && bytes != 0 {
             self.balancer.count_related(id, Direction::Reply, bytes);
         }
     }

@@ -1,4 +1,5 @@
-//! Links, addresses, routes, rules, neighbours and ingress filters of the host, by rtnetlink (RFC 3549, rtnetlink(7)).
+//! Links, addresses, routes, rules, neighbours and ingress filters of the host, by rtnetlink (RFC 3549, rtnetlink(7)),
+//! and what nftables does to forwarded packets.
 //!
 //! [`Netlink`] asks and changes, and waits for the kernel's answer, which comes at once.
 //! [`Monitor`] tells what changes, without blocking. Both speak in the plain values of [`types`].
@@ -8,6 +9,7 @@
 //! What we put into the kernel carries [`OUR_PROTOCOL`], so that leftovers of a killed program are
 //! known from what the administrator put there.
 
+mod chains;
 mod change;
 mod decode;
 mod dump;
@@ -19,6 +21,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use chains::ForwardChain;
 pub use change::NewAddress;
 pub use filter::{Hook, IngressFilter};
 pub use monitor::{Event, Monitor};

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::decode;
 use super::request::{ANSWER_BYTES, Fault, Messages, NetlinkError, during, open_socket, receive};
@@ -56,7 +57,7 @@ pub struct Monitor {
 impl Monitor {
     /// Opens a socket into the network namespace of the calling thread.
     pub fn open() -> Result<Monitor, NetlinkError> {
-        let mut socket = open_socket(MONITOR_RECEIVE_BYTES)?;
+        let mut socket = open_socket(NETLINK_ROUTE, MONITOR_RECEIVE_BYTES)?;
         socket.bind_auto().map_err(during("bind"))?;
         socket
             .set_non_blocking(true)

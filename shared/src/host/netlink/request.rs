@@ -5,7 +5,7 @@ use std::mem;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -76,7 +76,12 @@ impl NetlinkError {
 impl Netlink {
     /// Opens a socket into the network namespace of the calling thread.
     pub fn open() -> Result<Netlink, NetlinkError> {
-        let mut socket = open_socket(REQUEST_RECEIVE_BYTES)?;
+        Netlink::of(NETLINK_ROUTE)
+    }
+
+    /// The same for another part of the kernel, a `NETLINK_*`.
+    pub(super) fn of(protocol: isize) -> Result<Netlink, NetlinkError> {
+        let mut socket = open_socket(protocol, REQUEST_RECEIVE_BYTES)?;
         socket.bind_auto().map_err(during("bind"))?;
         // Without these the kernel sends back the whole request, and no words.
         socket
@@ -113,7 +118,7 @@ impl Netlink {
     /// changed while it was being told: then it is asked again.
     pub(super) fn dump<T>(
         &mut self,
-        message: &RouteNetlinkMessage,
+        message: &(impl NetlinkSerializable + Clone),
         what: &'static str,
         mut decode: impl FnMut(u16, &[u8]) -> Result<Option<T>, Fault>,
     ) -> Result<Vec<T>, NetlinkError> {
@@ -157,7 +162,7 @@ impl Netlink {
 
     fn exchange(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         flags: u16,
         each: Each<'_>,
     ) -> Result<Consistency, Fault> {
@@ -268,9 +273,9 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// A routing socket with a receive buffer of that size: beyond the system's limit if we may.
-pub(super) fn open_socket(receive_bytes: usize) -> Result<Socket, NetlinkError> {
-    let socket = Socket::new(NETLINK_ROUTE).map_err(during("open"))?;
+/// A socket with a receive buffer of that size: beyond the system's limit if we may.
+pub(super) fn open_socket(protocol: isize, receive_bytes: usize) -> Result<Socket, NetlinkError> {
+    let socket = Socket::new(protocol).map_err(during("open"))?;
     if setsockopt(&socket, RcvBufForce, &receive_bytes).is_err() {
         // Without CAP_NET_ADMIN: up to net.core.rmem_max.
         let size = libc::c_int::try_from(receive_bytes).unwrap_or(libc::c_int::MAX);

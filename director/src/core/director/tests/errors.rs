@@ -243,6 +243,68 @@ fn what_cannot_leave_counts_in_requests_only() {
     }
 }
 
+/// What the director says to the client of a direct connection is the only answer that passes it, and counts
+/// as the kernel's does (6.18): two errors of 576 bytes and one that quotes a datagram whole.
+#[test]
+fn with_direct_routing_an_error_of_the_director_counts_as_an_answer() {
+    let mut director = director(ForwardMethod::Direct);
+    set_mtu(&mut director, 1, INSIDE_MAC, 1400);
+    let small = Sketch {
+        ttl: 1,
+        payload: vec![0],
+        ..udp((CLIENT, 40001), (VIP, 53))
+    };
+    let large = Sketch {
+        fragment: ipv4::DF,
+        payload: vec![7; 1400],
+        ..udp((CLIENT, 40001), (VIP, 53))
+    };
+    for sketch in [&large, &large, &small] {
+        error_sent(&from_client(&mut director, &sketch.packet()));
+    }
+    let totals = director.balancer.totals();
+    assert_eq!((totals.in_packets, totals.out_packets), (3, 3));
+    assert_eq!(totals.out_bytes, 2 * 576 + 57);
+}
+
+/// A quoted packet that cannot have been one of ours belongs to no connection, and makes none.
+#[test]
+fn what_lies_about_a_connection_is_the_hosts() {
+    let mut director = director(ForwardMethod::Nat);
+    set(&mut director, "schedule_icmp", 1);
+    let quoted = tcp((VIP, 80), (CLIENT, 40001), ACK).packet();
+    let error = |quoted: &[u8]| about(quoted, Error::TimeExceeded, CLIENT, VIP);
+    let lie = |at: usize, value: u8| {
+        let mut lying = quoted.clone();
+        lying[at] = value;
+        error(&lying)
+    };
+    for (what, lying) in [
+        ("version 6", lie(0, 0x65)),
+        ("a header of 16 bytes", lie(0, 0x44)),
+        (
+            "a header longer than what is quoted",
+            error(&[&[0x4f], &quoted[1..28]].concat()),
+        ),
+        ("a later fragment", lie(7, 1)),
+        ("a tunnel", lie(9, 4)),
+        ("an error about an error", lie(9, 1)),
+        ("no ports", error(&quoted[..22])),
+        ("no packet", error(&[])),
+        ("a port that is no service", lie(21, 81)),
+    ] {
+        let out = from_client(&mut director, &lying);
+        assert_eq!(
+            (out.verdict, out.outbox.len()),
+            (Verdict::Local, 0),
+            "{what}"
+        );
+        assert_eq!(director.balancer.connection_count(), 0, "{what}");
+    }
+    from_client(&mut director, &error(&quoted));
+    assert_eq!(director.balancer.connection_count(), 1);
+}
+
 #[test]
 fn a_quoted_total_length_in_another_byte_order_hides_nothing() {
     let mut director = director(ForwardMethod::Nat);

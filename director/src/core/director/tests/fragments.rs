@@ -1,11 +1,18 @@
 //! Parts of datagrams, in any order, and packets that must be cut.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use shared::addr::{Addr, Protocol};
+use shared::wire::checksum;
 use shared::wire::ipv4::{self, Packet};
 
 use super::laboratory::*;
-use crate::core::operation::ForwardMethod;
+use crate::core::director::Director;
+use crate::core::net::{Mac, NetworkEvent};
+use crate::core::operation::{ForwardMethod, Operation, ServerKey, ServerSpec, ServiceKey};
 use crate::core::reason::Reason;
-use crate::core::verdict::{Outgoing, Verdict};
+use crate::core::verdict::{Outbox, Outgoing, Verdict};
 
 /// A datagram of 2000 bytes in two parts.
 pub(super) fn parts(sketch: &Sketch) -> [Vec<u8>; 2] {
@@ -179,7 +186,7 @@ fn a_part_of_a_connection_that_has_ended_does_not_show_the_server() {
     let [first, last] = parts(&udp((SERVER, 5353), (CLIENT, 40001)));
     let out = from_server(&mut director, &first);
     assert_eq!(out.verdict, Verdict::Forward(OUTSIDE));
-    let later = NOW + std::time::Duration::from_secs(1000);
+    let later = NOW + Duration::from_secs(1000);
     while director.balancer.poll_at().is_some_and(|at| at <= later) {
         director.balancer.expire(later);
     }
@@ -238,5 +245,183 @@ fn what_is_too_big_and_may_be_cut_is_cut() {
             .collect();
         assert_eq!(pieces.len(), 3);
         assert_eq!(read(&joined(&pieces)), ((CLIENT, 40001), (SERVER, 5353)));
+    }
+}
+
+/// A director whose UDP service schedules each datagram anew, between two servers.
+fn one_packet(method: ForwardMethod) -> Director {
+    let mut director = director(method);
+    let key = ServiceKey::new(Protocol::UDP, Ipv4Addr::from(VIP), 53);
+    let mut spec = director.balancer.service(&key).unwrap().spec.clone();
+    spec.one_packet = true;
+    let port = if method.is_nat() { 5353 } else { 53 };
+    let second = ServerSpec::new(Ipv4Addr::from(SECOND), port, method, 1);
+    for operation in [
+        Operation::EditService(spec),
+        Operation::AddServer(key, second),
+    ] {
+        director.apply(NOW, &operation).unwrap();
+    }
+    let neighbour = NetworkEvent::Neighbour {
+        ifindex: 1,
+        address: Addr::from_v4_bytes(SECOND),
+        mac: SECOND_MAC,
+    };
+    director.network_changed(neighbour, &mut Outbox::default());
+    // Room for tunnels.
+    set_mtu(&mut director, 1, INSIDE_MAC, 9000);
+    director
+}
+
+const SECOND: [u8; 4] = [10, 1, 0, 12];
+const SECOND_MAC: Mac = Mac([2, 0, 0, 0, 0, 12]);
+
+/// Where the two parts of a datagram went, in this order of arrival.
+fn sent_to(director: &mut Director, later_first: bool) -> [Mac; 2] {
+    let [first, last] = parts(&udp((CLIENT, 40001), (VIP, 53)));
+    if later_first {
+        assert_eq!(from_client(director, &last).verdict, Verdict::Consumed);
+        let one = from_client(director, &first);
+        let [Outgoing::Transmit(INSIDE, late)] = &one.outbox[..] else {
+            panic!("{one:?}")
+        };
+        return [one.ethernet.0, Mac(*late[10..].first_chunk().unwrap())];
+    }
+    [first, last].map(|part| {
+        let out = from_client(director, &part);
+        assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+        out.ethernet.0
+    })
+}
+
+#[test]
+fn parts_of_a_datagram_that_is_a_connection_of_its_own_go_to_one_server() {
+    for method in [
+        ForwardMethod::Nat,
+        ForwardMethod::Direct,
+        ForwardMethod::Tunnel,
+    ] {
+        let mut director = one_packet(method);
+        for round in 0..4_u64 {
+            // In turn, the newest server first.
+            let server = [SECOND_MAC, SERVER_MAC][round as usize % 2];
+            let went = sent_to(&mut director, round >= 2);
+            assert_eq!(went, [server; 2], "{method:?}, round {round}");
+            let totals = director.balancer.totals();
+            // A connection each, and no trace of it.
+            assert_eq!(
+                (totals.connections, totals.in_packets),
+                (round + 1, 2 * round + 2)
+            );
+            assert_eq!(director.balancer.connection_count(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_datagram_whose_server_is_gone_is_dropped() {
+    let mut director = one_packet(ForwardMethod::Nat);
+    let [first, last] = parts(&udp((CLIENT, 40001), (VIP, 53)));
+    assert_eq!(from_client(&mut director, &first).ethernet.0, SECOND_MAC);
+    let key = ServiceKey::new(Protocol::UDP, Ipv4Addr::from(VIP), 53);
+    let server = ServerKey {
+        address: Ipv4Addr::from(SECOND).into(),
+        port: 5353,
+    };
+    let removed = Operation::DeleteServer(key, server);
+    director.apply(NOW, &removed).unwrap();
+    // First it is seen to be idle, and then that it has been for long.
+    for seconds in [100, 300, 1000] {
+        director.balancer.expire(NOW + Duration::from_secs(seconds));
+    }
+    // The number of the server that is gone is given to another one.
+    let third = ServerSpec::new(Ipv4Addr::new(10, 1, 0, 13), 5353, ForwardMethod::Nat, 1);
+    director
+        .apply(NOW, &Operation::AddServer(key, third))
+        .unwrap();
+    let out = from_client(&mut director, &last);
+    assert_eq!(out.verdict, Verdict::Drop(Reason::FragmentOrphan));
+}
+
+/// Parts that no first one comes for, of one datagram over and over and of thousands: so many wait, the others
+/// are dropped at once, those that waited after 30 s, each counted, and no connection is made.
+#[test]
+fn a_flood_of_parts_waits_within_bounds() {
+    let mut director = director(ForwardMethod::Nat);
+    let part = |identification: u16| {
+        let header = ipv4::Header {
+            tos: 0,
+            identification,
+            fragment: (1480 / 8) | ipv4::MF,
+            ttl: 64,
+            protocol: 17,
+            source: CLIENT,
+            destination: VIP,
+        };
+        [&header.to_bytes(64)[..], &[7; 64]].concat()
+    };
+    // The same bytes again and again overlap wholly.
+    for _ in 0..100 {
+        from_client(&mut director, &part(0));
+    }
+    assert_eq!(director.drops().of(Reason::FragmentsFull), 100 - 64);
+    for identification in 1..5000 {
+        from_client(&mut director, &part(identification));
+    }
+    assert_eq!(director.drops().of(Reason::FragmentsFull), 5099 - 1024);
+    assert_eq!(director.balancer.connection_count(), 0);
+    director.handle_timeout(NOW + Duration::from_secs(30), &mut Outbox::default());
+    assert_eq!(director.drops().of(Reason::FragmentTimeout), 1024);
+    // There is room again.
+    assert_eq!(
+        from_client(&mut director, &part(1)).verdict,
+        Verdict::Consumed
+    );
+}
+
+/// Parts that lie over one another go on as they came, as one connection's: who puts them together judges.
+#[test]
+fn parts_that_overlap_follow_the_first_one_and_make_nothing_new() {
+    let mut director = director(ForwardMethod::Nat);
+    let [first, last] = parts(&udp((CLIENT, 40001), (VIP, 53)));
+    from_client(&mut director, &first);
+    let mut over = last.clone();
+    // 64 bytes into the first one, and another part is still to come.
+    over[6..8].copy_from_slice(&((64 / 8) | ipv4::MF).to_be_bytes());
+    over[10..12].fill(0);
+    let sum = checksum::checksum(&over[..20]).to_be_bytes();
+    over[10..12].copy_from_slice(&sum);
+    let out = from_client(&mut director, &over);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    assert_eq!(director.balancer.connection_count(), 1);
+}
+
+/// Nobody is asked to take a client's own tunnel off, whatever is inside.
+#[test]
+fn tunnels_to_the_vip_are_the_hosts() {
+    let mut director = director(ForwardMethod::Nat);
+    let inner = udp((CLIENT, 40001), (VIP, 53)).packet();
+    for protocol in [4, 41, 47] {
+        for depth in 1..4 {
+            let header = |length| {
+                let header = ipv4::Header {
+                    tos: 0,
+                    identification: 1,
+                    fragment: 0,
+                    ttl: 64,
+                    protocol,
+                    source: CLIENT,
+                    destination: VIP,
+                };
+                header.to_bytes(length)
+            };
+            let mut packet = inner.clone();
+            for _ in 0..depth {
+                packet = [&header(packet.len())[..], &packet].concat();
+            }
+            let out = from_client(&mut director, &packet);
+            assert_eq!(out.verdict, Verdict::Local, "{protocol}, {depth}");
+            assert_eq!(director.balancer.connection_count(), 0);
+        }
     }
 }

@@ -19,16 +19,16 @@ fn a_datagram_and_its_answer_have_two_other_ends() {
     let mut director = lab();
     let there = from_client(&mut director, &udp((CLIENT, 4000), (VIP, 53)).packet());
     assert_eq!(there.verdict, Verdict::Forward(INSIDE));
-    assert_eq!(read(&there.packet), ((LOCAL, 1025), (SERVER, 5353)));
-    let back = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, 1025)).packet());
+    assert_eq!(read(&there.packet), ((LOCAL, PORT), (SERVER, 5353)));
+    let back = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, PORT)).packet());
     assert_eq!(back.verdict, Verdict::Forward(OUTSIDE));
     assert_eq!(back.ethernet, (CLIENT_MAC, OUTSIDE_MAC));
     assert_eq!(read(&back.packet), ((VIP, 53), (CLIENT, 4000)));
     // Another client gets another port; the first one keeps its.
     let other = from_client(&mut director, &udp((FAR_CLIENT, 4000), (VIP, 53)).packet());
-    assert_eq!(read(&other.packet).0, (LOCAL, 1026));
+    assert_eq!(read(&other.packet).0, (LOCAL, PORT + 1));
     let again = from_client(&mut director, &udp((CLIENT, 4000), (VIP, 53)).packet());
-    assert_eq!(read(&again.packet).0, (LOCAL, 1025));
+    assert_eq!(read(&again.packet).0, (LOCAL, PORT));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn partial_checksums_stay_partial() {
         &packet,
     );
     let whole = completed(there.vnet, &there.packet);
-    assert_eq!(read(&whole), ((LOCAL, 1025), (SERVER, 5353)));
+    assert_eq!(read(&whole), ((LOCAL, PORT), (SERVER, 5353)));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn later_fragments_follow() {
 fn errors_are_translated_both_ways() {
     let mut director = lab();
     let sent = from_client(&mut director, &udp((CLIENT, 4000), (VIP, 53)).packet());
-    let back = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, 1025)).packet());
+    let back = from_server(&mut director, &udp((SERVER, 5353), (LOCAL, PORT)).packet());
     let router = [10, 1, 0, 99];
     let about_request = icmp(router, LOCAL, &sent.packet);
     let told = from_server(&mut director, &about_request);
@@ -104,7 +104,7 @@ fn errors_are_translated_both_ways() {
         (&quoted[12..16], &quoted[16..20]),
         (&SERVER[..], &LOCAL[..])
     );
-    assert_eq!(transport::ports(&quoted[20..]), Some((5353, 1025)));
+    assert_eq!(transport::ports(&quoted[20..]), Some((5353, PORT)));
 }
 
 /// A port unreachable.
@@ -232,9 +232,12 @@ fn number(packet: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(packet[20 + at..24 + at].try_into().unwrap())
 }
 
+/// The first local port, which the laboratory's entropy decides.
+const PORT: u16 = 14_220;
+
 const SYN_OPTIONS: [u8; 16] = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
 const THERE: (([u8; 4], u16), ([u8; 4], u16)) = ((CLIENT, 4000), (VIP, 80));
-const BACK: (([u8; 4], u16), ([u8; 4], u16)) = ((SERVER, 8080), (LOCAL, 1025));
+const BACK: (([u8; 4], u16), ([u8; 4], u16)) = ((SERVER, 8080), (LOCAL, PORT));
 
 /// The packet that came out, in place or besides.
 fn out(outcome: &Outcome) -> Vec<u8> {

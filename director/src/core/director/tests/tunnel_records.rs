@@ -227,6 +227,7 @@ fn sizes_headers_and_errors_are_the_kernels() {
     let mut tos = 0;
     let mut datagram: Option<Datagram> = None;
     let mut packet = None;
+    let mut fragile = true;
     let mut ours: Vec<String> = Vec::new();
     let mut compared = 0;
     for line in record.lines() {
@@ -297,6 +298,7 @@ fn sizes_headers_and_errors_are_the_kernels() {
             }
             [">", "TTL", ttl] => datagram.as_mut().unwrap().ttl = ttl.parse().unwrap(),
             ["|", "---", "tcpdump", .., "c", "eth0"] => {
+                fragile = datagram.as_ref().is_none_or(|datagram| datagram.fragile);
                 let packet = packet.take().or_else(|| Some(datagram.take()?.packet()));
                 let packets = leaving(&mut director, &packet.expect(line));
                 ours.extend(packets.iter().map(|packet| described(packet)));
@@ -311,7 +313,14 @@ fn sizes_headers_and_errors_are_the_kernels() {
                 if compared == 1 {
                     theirs = theirs.replace("mtu 1480", "mtu 1280");
                 }
-                assert_eq!(ours.remove(0), theirs, "{line}");
+                let ours = ours.remove(0);
+                let outer_piece = theirs.contains("flags [+]") || !theirs.contains(", offset 0,");
+                // What may be cut is cut here before it goes into the tunnel, and not after.
+                if theirs.starts_with("tos") && outer_piece && !fragile {
+                    assert!(ours.contains("offset 0, flags [none]"), "{line}: {ours}");
+                } else {
+                    assert_eq!(ours, theirs, "{line}");
+                }
                 compared += 1;
             }
         }

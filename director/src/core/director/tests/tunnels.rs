@@ -8,6 +8,7 @@ use shared::wire::vnet::VnetHeader;
 use shared::wire::{checksum, transport};
 
 use super::errors::about;
+use super::fragments;
 use super::laboratory::*;
 use crate::core::capture::CaptureKey;
 use crate::core::director::Director;
@@ -171,7 +172,7 @@ fn the_encapsulation_counts_when_a_packet_is_too_big() {
 }
 
 #[test]
-fn what_may_be_fragmented_leaves_in_pieces_of_the_outer_packet() {
+fn what_may_be_fragmented_is_cut_before_it_goes_into_the_tunnel() {
     let mut director = tunnelling(GUE);
     let sketch = Sketch {
         payload: (0..1472).map(|n| n as u8).collect(),
@@ -186,6 +187,39 @@ fn what_may_be_fragmented_leaves_in_pieces_of_the_outer_packet() {
         vnet,
         &partial,
     );
+    assert_eq!(out.verdict, Verdict::Consumed);
+    let mut pieces = Vec::new();
+    for outgoing in &out.outbox {
+        let Outgoing::Transmit(INSIDE, frame) = outgoing else {
+            panic!("{outgoing:?}")
+        };
+        let outer = Packet::new_checked(&frame[24..]).unwrap();
+        assert!(!outer.is_fragment() && outer.total_length() <= 1500);
+        read(&frame[24..]);
+        pieces.push(inside(GUE, &frame[24..]).to_vec());
+    }
+    assert_eq!(pieces.len(), 2);
+    let whole = fragments::joined(&pieces);
+    assert_eq!(read(&whole), ((CLIENT, 40001), (VIP, 53)));
+    let expected = Sketch { ttl: 63, ..sketch };
+    assert_eq!(whole[20..], expected.packet()[20..]);
+}
+
+/// `pmtu_disc` is off: what must not be cut is sent all the same, and only the outer packet can be.
+#[test]
+fn what_may_not_be_fragmented_but_is_to_be_sent_leaves_in_pieces_of_the_outer_packet() {
+    let mut director = tunnelling(GUE);
+    let switch = Operation::SetSysctl {
+        name: "pmtu_disc".to_owned(),
+        value: 0,
+    };
+    director.apply(NOW, &switch).unwrap();
+    let sketch = Sketch {
+        payload: (0..1472).map(|n| n as u8).collect(),
+        fragment: ipv4::DF,
+        ..udp((CLIENT, 40001), (VIP, 53))
+    };
+    let out = from_client(&mut director, &sketch.packet());
     assert_eq!(out.verdict, Verdict::Consumed);
     let mut whole = Vec::new();
     for outgoing in &out.outbox {
