@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use director::config::{Config, Connections, Vip};
 use director::core::operation::{
-    Beyond, DenyRule, ForwardMethod, MarkRule, Netmask, Operation, Persistence, SchedulerFlags,
-    ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, DenyRule, ForwardMethod, Introduction, MarkRule, Netmask, Operation, Persistence,
+    SchedulerFlags, ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel,
+    TunnelChecksum,
 };
 use shared::addr::{Family, Protocol};
 
@@ -534,6 +535,7 @@ slow_start = 30
                     ..TimeoutChange::default()
                 },
                 slow_start_secs,
+                ..Beyond::default()
             },
             ..ServiceSpec::new(key, "wlc")
         })
@@ -789,4 +791,46 @@ d.toml:2:57: "x" is not an IPv4 address; write one, as in "10.0.0.9" (names are 
     // Before those who need them, and after those who needed them.
     let gone = director::config::plan::plan(&config, &Config::default(), &[]);
     assert_eq!(gone, [Operation::SetLocalAddresses(Vec::new())]);
+}
+
+#[test]
+fn how_servers_learn_of_their_clients() {
+    faults(
+        r#"[fullnat]
+local_addresses = ["10.0.0.9"]
+[[service]]
+address = "192.0.2.1:53"
+protocol = "udp"
+proxy_protocol = true
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+proxy_protocol = true
+toa = true
+[[service.server]]
+address = "10.1.0.1"
+forward = "nat"
+[[service]]
+address = "192.0.2.1:81"
+protocol = "tcp"
+proxy_protocol = "v2"
+"#,
+        r#"d.toml:6:18: the PROXY protocol is spoken in front of a TCP connection's data; leave it out
+d.toml:8:11: real server 10.1.0.1:80 of service TCP 192.0.2.1:80 is not forwarded to by FULLNAT, and gets no PROXY protocol; write forward = "fullnat"
+d.toml:11:7: a server learns of its client by the TOA option or by the PROXY protocol; leave `toa' out, or write proxy_protocol = false
+d.toml:18:18: `proxy_protocol' is a string; write true or false
+"#,
+    );
+    for (words, introduction) in [
+        ("", Introduction::Toa),
+        ("proxy_protocol = false", Introduction::Toa),
+        ("proxy_protocol = true", Introduction::ProxyProtocol),
+        ("toa = false", Introduction::None),
+    ] {
+        let text =
+            format!("[[service]]\naddress = \"192.0.2.1:80\"\nprotocol = \"tcp\"\n{words}\n");
+        let config = Config::parse(&text, "d.toml").expect("nothing is wrong");
+        let spec = &config.services[0].spec;
+        assert_eq!(spec.beyond.introduction, introduction, "{words}");
+    }
 }

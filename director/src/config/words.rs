@@ -96,6 +96,8 @@ pub(super) const SERVICE: Keys = Keys {
         "server_gone",
         "slow_start",
         "timeouts",
+        "proxy_protocol",
+        "toa",
         "server",
     ],
     later: &["sorry_server", "quorum", "hysteresis", "check"],

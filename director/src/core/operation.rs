@@ -152,6 +152,23 @@ pub struct Beyond {
     pub timeouts: TimeoutChange,
     /// `--slow-start`: seconds in which a new real server's share rises to its weight; 0 is at once.
     pub slow_start_secs: u32,
+    /// `--proxy-protocol`, `--no-toa`: how real servers by FULLNAT learn who their client is (TCP).
+    #[serde(default)]
+    pub introduction: Introduction,
+}
+
+/// How a real server by FULLNAT, which sees a local address, learns who its client is. Those by other methods
+/// get their packets as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Introduction {
+    /// By a TCP option, for servers with a module that reads it.
+    #[default]
+    Toa,
+    /// By a header of the PROXY protocol, version 2, in front of the client's data.
+    ProxyProtocol,
+    /// Not at all.
+    None,
 }
 
 /// What becomes of connections whose real server was removed.

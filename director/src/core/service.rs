@@ -4,7 +4,8 @@ use shared::addr::{Addr, Family, Protocol};
 
 use super::arena::Id;
 use super::operation::{
-    Netmask, OperationError, Persistence, ServerGone, ServiceKey, ServiceSpec, TimeoutChange,
+    Introduction, Netmask, OperationError, Persistence, ServerGone, ServiceKey, ServiceSpec,
+    TimeoutChange,
 };
 use super::protocol::Timeouts;
 use super::scheduler::{self, Scheduler};
@@ -197,6 +198,12 @@ fn check_beyond(spec: &ServiceSpec, scheduler: &dyn Scheduler) -> Result<(), Ope
     if spec.beyond.server_gone == Some(ServerGone::Reset) && !tcp {
         return unfit(format!(
             "only TCP connections can be reset, and service {} is not TCP: write reschedule",
+            spec.key
+        ));
+    }
+    if spec.beyond.introduction == Introduction::ProxyProtocol && !tcp {
+        return unfit(format!(
+            "the PROXY protocol is spoken in front of a TCP connection's data, and service {} is not TCP",
             spec.key
         ));
     }

@@ -6,11 +6,11 @@ use shared::addr::{Family, Protocol};
 
 use super::{MOST_TIMEOUT_SECS, Seen, endpoint};
 use crate::config::fault::Notes;
-use crate::config::section::{Section, word};
+use crate::config::section::{Placed, Section, word};
 use crate::config::{Service, words};
 use crate::core::operation::{
-    Beyond, ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerGone, ServerSpec,
-    ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, Netmask, Persistence, SchedulerFlags, ServerGone,
+    ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::scheduler::by_name;
 
@@ -51,6 +51,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         beyond,
         ..ServiceSpec::new(key, scheduler?)
     };
+    check_introduction(notes, at, &spec, &servers);
     Some((at, Service { spec, servers }))
 }
 
@@ -188,6 +189,53 @@ fn beyond(
         server_gone,
         timeouts,
         slow_start_secs: slow_start.map_or(0, |slow_start| slow_start.value),
+        introduction: introduction(notes, section, protocol),
+    }
+}
+
+/// `proxy_protocol = true` or `toa = false`.
+fn introduction(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    protocol: Option<Protocol>,
+) -> Introduction {
+    let proxy_protocol = section.truth(notes, "proxy_protocol");
+    let toa = section.truth(notes, "toa");
+    match (proxy_protocol, toa) {
+        (Some(Placed { value: true, at }), toa) => {
+            if protocol != Some(Protocol::TCP) {
+                let fault = "the PROXY protocol is spoken in front of a TCP connection's data; leave it out";
+                notes.fault(at, fault);
+            }
+            if let Some(Placed { value: true, at }) = toa {
+                let fault = "a server learns of its client by the TOA option or by the PROXY protocol; leave \
+                             `toa' out, or write proxy_protocol = false";
+                notes.fault(at, fault);
+            }
+            Introduction::ProxyProtocol
+        }
+        (_, Some(Placed { value: false, .. })) => Introduction::None,
+        _ => Introduction::Toa,
+    }
+}
+
+/// A server that expects the PROXY protocol must not be reached in a way that does not speak it.
+fn check_introduction(
+    notes: &mut Notes<'_>,
+    at: usize,
+    spec: &ServiceSpec,
+    servers: &[ServerSpec],
+) {
+    let other = |server: &&ServerSpec| server.forward != ForwardMethod::FullNat;
+    if spec.beyond.introduction == Introduction::ProxyProtocol
+        && let Some(server) = servers.iter().find(other)
+    {
+        let fault = format!(
+            "real server {} of service {} is not forwarded to by FULLNAT, and gets no PROXY protocol; write \
+             forward = \"fullnat\"",
+            server.key, spec.key
+        );
+        notes.fault(at, fault);
     }
 }
 

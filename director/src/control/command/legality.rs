@@ -58,7 +58,7 @@ impl Verb {
             (
                 Verb::AddService | Verb::EditService,
                 Scheduler | Persistent | Netmask | OnePacket | PersistenceEngine | SchedulerFlags
-                | ServerGone | SlowStart | Timeouts,
+                | ServerGone | SlowStart | Timeouts | ProxyProtocol | NoToa,
             )
             | (
                 Verb::AddServer | Verb::EditServer,
@@ -123,11 +123,13 @@ pub(super) enum Opt {
     ServerGone,
     SlowStart,
     Timeouts,
+    ProxyProtocol,
+    NoToa,
 }
 
 impl Opt {
     /// All of them, as messages name them, in their order.
-    const ALL: [(Opt, &'static str); 37] = [
+    const ALL: [(Opt, &'static str); 39] = [
         (Opt::Numeric, "numeric"),
         (Opt::Connection, "connection"),
         (Opt::Service, "service-address"),
@@ -165,6 +167,8 @@ impl Opt {
         (Opt::ServerGone, "server-gone"),
         (Opt::SlowStart, "slow-start"),
         (Opt::Timeouts, "timeouts"),
+        (Opt::ProxyProtocol, "proxy-protocol"),
+        (Opt::NoToa, "no-toa"),
     ];
 
     /// Those that say something about the encapsulation.

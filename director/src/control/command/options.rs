@@ -63,6 +63,8 @@ pub(super) enum Tag {
     ServerGone,
     SlowStart,
     Timeouts,
+    ProxyProtocol,
+    NoToa,
     FullNat,
 }
 
@@ -155,6 +157,14 @@ pub(super) const BEYOND: &[Definition] = &[
     long_value("server-gone", Tag::ServerGone),
     long_value("slow-start", Tag::SlowStart),
     long_value("timeouts", Tag::Timeouts),
+    // DPVS names the version.
+    Definition {
+        long: "proxy-protocol",
+        short: None,
+        argument: Argument::Optional,
+        tag: Tag::ProxyProtocol,
+    },
+    long_flag("no-toa", Tag::NoToa),
 ];
 
 /// What lvsadm has besides in commands about real servers, where ipvsadm has another meaning for the letter

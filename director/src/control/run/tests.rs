@@ -8,8 +8,8 @@ use shared::addr::{Family, Protocol};
 use super::*;
 use crate::control::client::{Client, Transport};
 use crate::core::operation::{
-    Beyond, ForwardMethod, Netmask, OperationError, Persistence, SchedulerFlags, ServerGone,
-    ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, Netmask, OperationError, Persistence, SchedulerFlags,
+    ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
     ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, SysctlView,
@@ -419,16 +419,23 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
 fn beyond() -> impl Strategy<Value = Beyond> {
     let ways = ServerGone::NAMES.map(|(_, way)| way).to_vec();
     let timeouts = (0u32..3, 0u32..3, 0u32..2_678_401);
+    let introductions = vec![
+        Introduction::Toa,
+        Introduction::ProxyProtocol,
+        Introduction::None,
+    ];
     (
         prop::option::of(prop::sample::select(ways)),
         0u32..100,
         timeouts,
+        prop::sample::select(introductions),
     )
         .prop_map(
-            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp))| Beyond {
+            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp), introduction)| Beyond {
                 server_gone,
                 slow_start_secs,
                 timeouts: TimeoutChange { tcp, tcp_fin, udp },
+                introduction,
             },
         )
 }
@@ -508,7 +515,7 @@ fn an_empty_restore_asks_nobody() {
 /// Called as ipvsadm the words beyond it are unknown, and what they said is not saved, which is told.
 #[test]
 fn what_goes_beyond_ipvsadm_is_lvsadms() {
-    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0";
+    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0 --proxy-protocol";
     let mut api = Fake::default();
     let (_, err, exit) = run_with(&mut api, &format!("ipvsadm {line}"), &[]);
     assert_eq!(
@@ -525,14 +532,16 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
     let saved = |api: &mut Fake, program: &str| run_with(api, &format!("{program} -Sn"), &[]);
     assert_eq!(
         saved(&mut api, "lvsadm").0,
-        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0\n"
+        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0 --proxy-protocol\n"
     );
     let (out, err, exit) = saved(&mut api, "ipvsadm");
     assert_eq!((out.as_str(), exit), ("-A -t 10.0.0.1:80 -s wlc\n", 0));
     assert!(err.contains("lvsadm -S saves it"), "{err}");
     let (listed, ..) = run_with(&mut api, "lvsadm -Ln", &[]);
     assert!(
-        listed.contains("TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0\n"),
+        listed.contains(
+            "TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0 proxy-protocol\n"
+        ),
         "{listed}"
     );
     for (words, fault) in [
@@ -549,6 +558,10 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
             "write TCP,TCPFIN,UDP in seconds, 0 for the general one",
         ),
         ("--timeouts 1,2,x", "invalid timeout value `x' specified"),
+        (
+            "--proxy-protocol v1",
+            "`v1' is no version of the PROXY protocol",
+        ),
     ] {
         let line = format!("lvsadm -A -t 10.0.0.1:80 {words}");
         let (_, err, exit) = run_with(&mut api, &line, &[]);
@@ -563,6 +576,17 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
         err,
         "Illegal 'slow-start' option with the 'add-server' command\n"
     );
+    for (words, introduction) in [
+        ("--proxy-protocol v2", Introduction::ProxyProtocol),
+        ("--no-toa", Introduction::None),
+    ] {
+        api.applied.clear();
+        run_with(&mut api, &format!("lvsadm -E -t 10.0.0.1:80 {words}"), &[]);
+        let [Operation::EditService(spec)] = &api.applied[..] else {
+            panic!("{:?}", api.applied);
+        };
+        assert_eq!(spec.beyond.introduction, introduction);
+    }
     let (help, ..) = run_with(&mut api, "lvsadm -h", &[]);
     assert!(
         help.contains("--server-gone keep|reschedule|reset|auto"),

@@ -10,7 +10,8 @@ use super::order;
 use crate::control::command::{Addresses, Dialect, flags};
 use crate::control::names::Names;
 use crate::core::operation::{
-    Beyond, ForwardMethod, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, ServerSpec, ServiceSpec, TimeoutChange, Tunnel,
+    TunnelChecksum,
 };
 use crate::core::view::ServiceView;
 
@@ -112,6 +113,11 @@ fn beyond(text: &mut String, beyond: &Beyond) -> fmt::Result {
     if beyond.timeouts != TimeoutChange::default() {
         write!(text, " --timeouts {tcp},{tcp_fin},{udp}")?;
     }
+    text.push_str(match beyond.introduction {
+        Introduction::Toa => "",
+        Introduction::ProxyProtocol => " --proxy-protocol",
+        Introduction::None => " --no-toa",
+    });
     Ok(())
 }
 

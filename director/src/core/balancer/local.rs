@@ -10,7 +10,9 @@ use crate::core::capture::CaptureKey;
 use crate::core::connection::{Connection, ConnectionId, Endpoint};
 use crate::core::forward::sequence::Shift;
 use crate::core::local_ports::MOST_ADDRESSES;
-use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::operation::{
+    ForwardMethod, Introduction, OperationError, ServerSpec, ServiceKey, ServiceSpec,
+};
 use crate::core::service::ServiceId;
 use crate::core::view::LocalAddressView;
 
@@ -37,6 +39,13 @@ impl Balancer {
             connection if connection.protocol() == Protocol::TCP => self.shifts.of(id),
             _ => Shift::default(),
         }
+    }
+
+    /// How the real server of a connection learns who its client is, if it is a new one.
+    #[inline]
+    pub fn introduction(&self, id: ConnectionId) -> Introduction {
+        let server = &self.servers[self.connection(id).server()];
+        self.services[server.service].spec.beyond.introduction
     }
 
     /// How many segments went without the TOA option that they should have had: the way to the server has no

@@ -6,6 +6,7 @@ mod fragments;
 mod fullnat;
 mod garbage;
 mod laboratory;
+mod proxy_protocol;
 mod resets;
 mod routed;
 mod tunnel_records;

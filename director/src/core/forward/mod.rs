@@ -3,12 +3,15 @@
 mod cut;
 mod full_nat;
 mod nat;
+mod options;
 mod outer;
+mod proxy_protocol;
 mod reset;
 mod segments;
 pub mod sequence;
 mod tunnel;
 
+use full_nat::Rewritten;
 pub(super) use outer::{encapsulation, outer_protocol};
 pub(super) use tunnel::Tunnels;
 
@@ -111,8 +114,9 @@ impl Director {
             }
             (ForwardMethod::FullNat, _) => {
                 let now = arrival.now;
-                if let Some(longer) = self.full_nat(now, id, direction, headers, &hop, frame) {
-                    self.post(&hop, longer, outbox);
+                if self.full_nat(now, (id, direction), headers, &hop, frame, outbox)
+                    == Rewritten::Replaced
+                {
                     return Verdict::Consumed;
                 }
             }

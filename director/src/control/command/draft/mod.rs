@@ -51,7 +51,7 @@ impl Draft {
             | Tag::Netmask
             | Tag::PersistenceEngine
             | Tag::OnePacket => self.service_option(found, names),
-            Tag::ServerGone | Tag::SlowStart | Tag::Timeouts => {
+            Tag::ServerGone | Tag::SlowStart | Tag::Timeouts | Tag::ProxyProtocol | Tag::NoToa => {
                 self.beyond_option(found.tag, value)
             }
             Tag::RealServer => self.real_server(value, names),

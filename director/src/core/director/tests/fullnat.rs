@@ -206,7 +206,7 @@ fn what_does_not_go_together_is_refused() {
 }
 
 /// A TCP segment with numbers and options.
-fn segment(
+pub(super) fn segment(
     (source, destination): (([u8; 4], u16), ([u8; 4], u16)),
     flags: u8,
     (sequence, acknowledged): (u32, u32),
@@ -228,16 +228,16 @@ fn segment(
     packet
 }
 
-fn number(packet: &[u8], at: usize) -> u32 {
+pub(super) fn number(packet: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(packet[20 + at..24 + at].try_into().unwrap())
 }
 
-const SYN_OPTIONS: [u8; 16] = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
-const THERE: (([u8; 4], u16), ([u8; 4], u16)) = ((CLIENT, 4000), (VIP, 80));
-const BACK: (([u8; 4], u16), ([u8; 4], u16)) = ((SERVER, 8080), (LOCAL, 1025));
+pub(super) const SYN_OPTIONS: [u8; 16] = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
+pub(super) const THERE: (([u8; 4], u16), ([u8; 4], u16)) = ((CLIENT, 4000), (VIP, 80));
+pub(super) const BACK: (([u8; 4], u16), ([u8; 4], u16)) = ((SERVER, 8080), (LOCAL, 1025));
 
 /// The packet that came out, in place or besides.
-fn out(outcome: &Outcome) -> Vec<u8> {
+pub(super) fn out(outcome: &Outcome) -> Vec<u8> {
     match (&outcome.verdict, &outcome.outbox[..]) {
         (Verdict::Forward(_), []) => outcome.packet.clone(),
         (Verdict::Consumed, [Outgoing::Transmit(_, bytes)]) => bytes[24..].to_vec(),

@@ -289,6 +289,28 @@ pub(super) fn send(
     })
 }
 
+/// The frames of the train, each with its virtio header and its packet.
+pub(super) fn train(
+    director: &mut Director,
+    vnet: VnetHeader,
+    packet: &[u8],
+) -> Vec<(VnetHeader, Vec<u8>)> {
+    let mut buffer = vec![0; 64];
+    buffer.extend(frame::compose(OUTSIDE_MAC, CLIENT_MAC, vnet, &[packet]));
+    let end = buffer.len();
+    let mut frame = Frame::new(&mut buffer, 64, end).unwrap();
+    let mut outbox = Outbox::default();
+    let verdict = director.handle_frame(NOW, OUTSIDE, &mut frame, &mut outbox);
+    assert_eq!(verdict, Verdict::Consumed);
+    assert_eq!(outbox.train().port(), INSIDE);
+    let frames = outbox.train().frames().map(|frame| {
+        assert_eq!(frame[10..16], SERVER_MAC.0);
+        let vnet = VnetHeader::from_bytes(*frame.first_chunk().unwrap());
+        (vnet, frame[24..].to_vec())
+    });
+    frames.collect()
+}
+
 /// A copy of what the host keeps.
 pub(super) fn copy(director: &mut Director, packet: &[u8]) -> Outcome {
     let bytes = frame::compose(OUTSIDE_MAC, CLIENT_MAC, VnetHeader::default(), &[packet]);

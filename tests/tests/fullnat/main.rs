@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod proxy_protocol;
 
 use std::fs;
 use std::io::Read;
@@ -56,12 +58,24 @@ impl Lab {
 
     /// A director with the local address and one server for TCP and one for UDP.
     fn start(&self) -> Director {
+        self.start_with(CONFIG)
+    }
+
+    fn start_with(&self, configuration: &str) -> Director {
         let file = scratch("toml");
-        fs::write(&file, CONFIG).unwrap();
+        fs::write(&file, configuration).unwrap();
         let name = file.display().to_string();
         let director = Director::start_with(&self.director, &["--config", &name]);
         fs::remove_file(&file).unwrap();
         director
+    }
+
+    fn offloads_off(&self) {
+        for device in ["cl", "rt"] {
+            self.director.offloads_off(device);
+        }
+        self.client.offloads_off("eth0");
+        self.server.offloads_off("eth0");
     }
 
     fn has_local_address(&self) -> bool {
@@ -132,11 +146,7 @@ fn bulk_data_arrives_as_it_was_sent_with_offloads_and_without() {
     let web = Nginx::start(&lab.server, "server 1", 8080, Some(transfers.path()));
     let _director = lab.start();
     compare_transfers(&lab.client, "10.0.0.100", &web, &transfers);
-    for device in ["cl", "rt"] {
-        lab.director.offloads_off(device);
-    }
-    lab.client.offloads_off("eth0");
-    lab.server.offloads_off("eth0");
+    lab.offloads_off();
     compare_transfers(&lab.client, "10.0.0.100", &web, &transfers);
     for host in [&lab.client, &lab.server] {
         assert_eq!(host.counter("Tcp", "InCsumErrors"), 0, "{}", host.name());
