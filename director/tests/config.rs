@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use std::net::IpAddr;
+
 use director::config::{Config, Connections, Vip};
 use director::core::operation::{
     Beyond, DenyRule, ForwardMethod, Introduction, MarkRule, Netmask, Operation, Persistence,
@@ -782,15 +784,19 @@ d.toml:2:57: "x" is not an IPv4 address; write one, as in "10.0.0.9" (names are 
     let text = format!("[fullnat]\nlocal_addresses = [\"10.0.0.9\"]\n{service}");
     let config = Config::parse(&text, "d.toml").unwrap();
     let operations = config.operations();
-    let locals = Operation::SetLocalAddresses(vec![[10, 0, 0, 9].into()]);
-    assert_eq!(operations[0], locals);
+    let address: IpAddr = [10, 0, 0, 9].into();
+    let local = Operation::AddLocalAddress {
+        address,
+        interface: None,
+    };
+    assert_eq!(operations[0], local);
     assert!(matches!(
         &operations[2],
         Operation::AddServer(_, server) if server.forward == ForwardMethod::FullNat
     ));
     // Before those who need them, and after those who needed them.
-    let gone = director::config::plan::plan(&config, &Config::default(), &[]);
-    assert_eq!(gone, [Operation::SetLocalAddresses(Vec::new())]);
+    let gone = director::config::plan::plan(&config, &Config::default(), &[], &[address]);
+    assert_eq!(gone, [Operation::DeleteLocalAddress(address)]);
 }
 
 #[test]

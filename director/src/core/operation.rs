@@ -35,9 +35,16 @@ pub enum Operation {
     SetDeny(Vec<DenyRule>),
     /// `[[mark]]`: all rules, in place of those that were there.
     SetMarks(Vec<MarkRule>),
-    /// `[fullnat] local_addresses`: all of them, in place of those that were there. No connection ends: an
-    /// address that is none any more stays until its last one does.
-    SetLocalAddresses(Vec<IpAddr>),
+    /// `-P`, `[fullnat] local_addresses`: gives its ports to FULLNAT connections. One that does already stays
+    /// as it is.
+    AddLocalAddress {
+        /// The address, which nobody else may use.
+        address: IpAddr,
+        /// The interface it goes on; none is the one whose subnet it is in.
+        interface: Option<String>,
+    },
+    /// `-Q`: gives no further ports. No connection ends: the address stays until its last one does.
+    DeleteLocalAddress(IpAddr),
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.

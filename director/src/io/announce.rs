@@ -99,8 +99,11 @@ fn sentence(operation: &Operation) -> String {
         }
         Operation::SetMarks(rules) => format!("{} rules mark packets", rules.len()),
         Operation::SetDeny(rules) => format!("{} sources are denied", rules.len()),
-        Operation::SetLocalAddresses(addresses) => {
-            format!("{} local addresses for FULLNAT", addresses.len())
+        Operation::AddLocalAddress { address, .. } => {
+            format!("local address {address} gives ports to FULLNAT connections")
+        }
+        Operation::DeleteLocalAddress(address) => {
+            format!("local address {address} gives no further ports")
         }
         Operation::SetSysctl { name, value } => format!("{name} is {value}"),
     }
@@ -119,7 +122,8 @@ fn attempt(operation: &Operation) -> String {
         Operation::SetTimeouts(_) => "setting timeouts".to_owned(),
         Operation::SetMarks(_) => "setting what is marked".to_owned(),
         Operation::SetDeny(_) => "setting who is denied".to_owned(),
-        Operation::SetLocalAddresses(_) => "setting the local addresses".to_owned(),
+        Operation::AddLocalAddress { address, .. } => format!("adding local address {address}"),
+        Operation::DeleteLocalAddress(address) => format!("removing local address {address}"),
         Operation::SetSysctl { name, .. } => format!("setting {name}"),
     }
 }

@@ -157,7 +157,8 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::SetSysctl { .. }
         | Operation::SetDeny(_)
         | Operation::SetMarks(_)
-        | Operation::SetLocalAddresses(_) => None,
+        | Operation::AddLocalAddress { .. }
+        | Operation::DeleteLocalAddress(_) => None,
     }
 }
 

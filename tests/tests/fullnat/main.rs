@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod local_addresses;
 mod proxy_protocol;
 
 use std::fs;
@@ -78,9 +79,10 @@ impl Lab {
         self.server.offloads_off("eth0");
     }
 
-    fn has_local_address(&self) -> bool {
+    /// Whether the director's host has the address 10.9.0.`number`.
+    fn has(&self, number: u8) -> bool {
         let addresses = self.director.netlink(Netlink::addresses);
-        let local = Ipv4Addr::new(10, 9, 0, 9);
+        let local = Ipv4Addr::new(10, 9, 0, number);
         addresses
             .iter()
             .any(|address| address.prefix.address == local)
@@ -235,31 +237,6 @@ fn the_server_is_told_the_client_s_address_and_port() {
     }
 }
 
-#[test]
-fn a_killed_director_s_local_address_is_found_again_and_removed_at_the_end() {
-    let lab = Lab::new();
-    let mut director = lab.start();
-    assert!(lab.has_local_address());
-    end(&mut director, "KILL");
-    assert!(lab.has_local_address());
-    let mut director = lab.start();
-    assert!(lab.has_local_address());
-    end(&mut director, "TERM");
-    assert!(!lab.has_local_address());
-}
-
-#[test]
-fn an_address_of_the_administrator_s_is_refused_as_a_local_address() {
-    let lab = Lab::new();
-    let by_hand = ["address", "add", "10.9.0.9/24", "dev", "rt"];
-    lab.director.succeed("ip", &by_hand);
-    let mut director = lab.start();
-    let listing = director.admin("-Ln");
-    assert!(!listing.contains("10.1.0.11"), "{listing}");
-    end(&mut director, "TERM");
-    assert!(lab.has_local_address());
-}
-
 /// The TCP segment of a frame to the server's port.
 fn to_the_server(frame: &[u8]) -> Option<&[u8]> {
     let packet = frame.get(14..)?;
@@ -282,9 +259,3 @@ fn toa(segment: &[u8]) -> Option<Vec<u8>> {
 }
 
 const ETH_P_ALL: u16 = 3;
-
-/// Ends a director by a signal.
-fn end(director: &mut Director, signal: &str) {
-    director.process.signal(signal);
-    director.process.ended(SOON);
-}

@@ -52,6 +52,7 @@ pub(super) fn finish(task: Task, draft: Draft, words: &[&str]) -> Result<Command
         Task::Plain(Verb::List) => list(&draft)?,
         Task::Plain(Verb::Save) => Command::Save(draft.format.addresses),
         Task::Plain(Verb::Restore) => Command::Restore,
+        Task::Plain(Verb::GetLocalAddresses) => Command::LocalAddresses,
         Task::Plain(verb) => Command::Apply(operation(verb, draft, scheduler, flags, change)?),
     };
     Ok(command)
@@ -68,10 +69,22 @@ fn operation(
         options,
         service,
         server,
+        local_address,
+        interface,
         ..
     } = draft;
     if let Some(change) = change {
         return Ok(Operation::SetTimeouts(change));
+    }
+    match (verb, local_address) {
+        // The addresses are for all services: for which one they are asked for makes no difference.
+        (Verb::AddLocalAddress, Some(address)) => {
+            return Ok(Operation::AddLocalAddress { address, interface });
+        }
+        (Verb::DeleteLocalAddress, Some(address)) => {
+            return Ok(Operation::DeleteLocalAddress(address));
+        }
+        _ => {}
     }
     let key = service_key(&service);
     match (verb, key) {

@@ -19,6 +19,9 @@ pub(super) enum Verb {
     Restore,
     Save,
     Zero,
+    AddLocalAddress,
+    DeleteLocalAddress,
+    GetLocalAddresses,
 }
 
 impl Verb {
@@ -38,6 +41,9 @@ impl Verb {
             Verb::Restore => "restore",
             Verb::Save => "save",
             Verb::Zero => "zero",
+            Verb::AddLocalAddress => "add-laddr",
+            Verb::DeleteLocalAddress => "del-laddr",
+            Verb::GetLocalAddresses => "get-laddr",
         }
     }
 
@@ -54,7 +60,8 @@ impl Verb {
                 | Verb::DeleteServer,
                 Service,
             )
-            | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, Server) => Compulsory,
+            | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, Server)
+            | (Verb::AddLocalAddress | Verb::DeleteLocalAddress, LocalAddress) => Compulsory,
             (
                 Verb::AddService | Verb::EditService,
                 Scheduler | Persistent | Netmask | OnePacket | PersistenceEngine | SchedulerFlags
@@ -75,7 +82,15 @@ impl Verb {
             )
             | (Verb::StopDaemon, Syncid)
             | (Verb::Save, Numeric)
-            | (Verb::Zero, Service) => Optional,
+            | (
+                Verb::Zero
+                | Verb::AddLocalAddress
+                | Verb::DeleteLocalAddress
+                | Verb::GetLocalAddresses,
+                Service,
+            )
+            | (Verb::AddLocalAddress | Verb::DeleteLocalAddress, InterfaceName)
+            | (Verb::GetLocalAddresses, Numeric) => Optional,
             (Verb::List, Connection | Service | Timeout | Daemon) => Exclusive,
             _ => Illegal,
         }
@@ -125,11 +140,13 @@ pub(super) enum Opt {
     Timeouts,
     ProxyProtocol,
     NoToa,
+    LocalAddress,
+    InterfaceName,
 }
 
 impl Opt {
     /// All of them, as messages name them, in their order.
-    const ALL: [(Opt, &'static str); 39] = [
+    const ALL: [(Opt, &'static str); 41] = [
         (Opt::Numeric, "numeric"),
         (Opt::Connection, "connection"),
         (Opt::Service, "service-address"),
@@ -169,6 +186,8 @@ impl Opt {
         (Opt::Timeouts, "timeouts"),
         (Opt::ProxyProtocol, "proxy-protocol"),
         (Opt::NoToa, "no-toa"),
+        (Opt::LocalAddress, "local-address"),
+        (Opt::InterfaceName, "ifname"),
     ];
 
     /// Those that say something about the encapsulation.

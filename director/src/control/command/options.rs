@@ -65,6 +65,11 @@ pub(super) enum Tag {
     Timeouts,
     ProxyProtocol,
     NoToa,
+    AddLocalAddress,
+    DeleteLocalAddress,
+    GetLocalAddresses,
+    LocalAddress,
+    InterfaceName,
     FullNat,
 }
 
@@ -165,6 +170,12 @@ pub(super) const BEYOND: &[Definition] = &[
         tag: Tag::ProxyProtocol,
     },
     long_flag("no-toa", Tag::NoToa),
+    // DPVS's.
+    flag("add-laddr", 'P', Tag::AddLocalAddress),
+    flag("del-laddr", 'Q', Tag::DeleteLocalAddress),
+    flag("get-laddr", 'G', Tag::GetLocalAddresses),
+    value("local-address", 'z', Tag::LocalAddress),
+    value("ifname", 'F', Tag::InterfaceName),
 ];
 
 /// What lvsadm has besides in commands about real servers, where ipvsadm has another meaning for the letter

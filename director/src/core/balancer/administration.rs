@@ -56,7 +56,8 @@ impl Balancer {
                 self.set_marks(rules);
                 Ok(())
             }
-            Operation::SetLocalAddresses(addresses) => self.set_local_addresses(addresses),
+            Operation::AddLocalAddress { address, .. } => self.add_local_address(*address),
+            Operation::DeleteLocalAddress(address) => self.delete_local_address(*address),
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;
                 self.expiration = self.settings.sysctl.expiration();

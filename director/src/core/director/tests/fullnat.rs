@@ -159,7 +159,7 @@ fn the_capture_takes_what_is_sent_to_local_addresses() {
     ] {
         assert!(director.takes(INSIDE, &frame(&packet)));
     }
-    let none = Operation::SetLocalAddresses(vec![]);
+    let none = Operation::DeleteLocalAddress(LOCAL.into());
     for operation in [Operation::Flush, none] {
         director.apply(NOW, &operation).unwrap();
     }
@@ -193,11 +193,15 @@ fn what_does_not_go_together_is_refused() {
         Err(OperationError::Unfit(reason)) => reason,
         other => panic!("{other:?}"),
     };
-    let vip = std::net::Ipv4Addr::from(VIP).into();
-    let reason = refused(&Operation::SetLocalAddresses(vec![vip]));
+    let reason = refused(&Operation::AddLocalAddress {
+        address: VIP.into(),
+        interface: None,
+    });
     assert!(reason.contains("is that of service"), "{reason}");
-    let reason = refused(&Operation::SetLocalAddresses(vec![]));
+    let reason = refused(&Operation::DeleteLocalAddress(LOCAL.into()));
     assert!(reason.contains("needs a local address"), "{reason}");
+    let reason = refused(&Operation::DeleteLocalAddress(VIP.into()));
+    assert!(reason.contains("is no local address"), "{reason}");
     let local = Addr::from_v4_bytes(LOCAL).ip();
     let key = crate::core::operation::ServiceKey::new(shared::addr::Protocol::TCP, local, 80);
     let service = crate::core::operation::ServiceSpec::new(key, "rr");

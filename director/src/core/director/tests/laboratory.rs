@@ -77,8 +77,10 @@ pub(super) fn director(method: ForwardMethod) -> Director {
         director.network_changed(event, &mut outbox);
     }
     if method == ForwardMethod::FullNat {
-        let locals = vec![std::net::Ipv4Addr::from(LOCAL).into()];
-        let operation = Operation::SetLocalAddresses(locals);
+        let operation = Operation::AddLocalAddress {
+            address: std::net::Ipv4Addr::from(LOCAL).into(),
+            interface: None,
+        };
         director.apply(NOW, &operation).unwrap();
     }
     for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
