@@ -25,7 +25,7 @@ fn a_killed_director_s_local_address_is_found_again_and_removed_at_the_end() {
 }
 
 #[test]
-fn what_a_killed_director_left_and_nobody_needs_is_removed_unlessanother_is_there() {
+fn what_a_killed_director_left_and_nobody_needs_is_removed_unless_another_is_there() {
     let lab = Lab::new();
     let mut director = lab.start();
     let another = lab.start_with("");

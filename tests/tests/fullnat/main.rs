@@ -6,6 +6,7 @@
 mod common;
 mod local_addresses;
 mod proxy_protocol;
+mod reuse;
 
 use std::fs;
 use std::io::Read;
