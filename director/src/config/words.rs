@@ -98,6 +98,8 @@ pub(super) const SERVICE: Keys = Keys {
         "timeouts",
         "proxy_protocol",
         "toa",
+        "set_mss",
+        "clamp_mss_to_pmtu",
         "server",
     ],
     later: &["sorry_server", "quorum", "hysteresis", "check"],

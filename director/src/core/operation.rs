@@ -162,6 +162,27 @@ pub struct Beyond {
     /// `--proxy-protocol`, `--no-toa`: how real servers by FULLNAT learn who their client is (TCP).
     #[serde(default)]
     pub introduction: Introduction,
+    /// `--set-mss`, `--clamp-mss-to-pmtu`: of TCP connections by NAT and FULLNAT.
+    #[serde(default)]
+    pub segment_size: SegmentSize,
+}
+
+/// The largest TCP segment (MSS) that the ends of a connection tell each other. It is never raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentSize {
+    /// It stays as it is told.
+    #[default]
+    AsTold,
+    /// Bytes.
+    AtMost(u16),
+    /// What fits into a packet of the routes to both ends.
+    PathMtu,
+}
+
+impl SegmentSize {
+    /// The numbers that there may be: from the least that Linux sends to the most that fit into a packet.
+    pub const RANGE: std::ops::RangeInclusive<u16> = 88..=65_495;
 }
 
 /// How a real server by FULLNAT, which sees a local address, learns who its client is. Those by other methods

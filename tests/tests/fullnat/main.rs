@@ -7,6 +7,7 @@ mod common;
 mod local_addresses;
 mod proxy_protocol;
 mod reuse;
+mod segment_size;
 
 use std::fs;
 use std::io::Read;

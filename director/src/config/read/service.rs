@@ -9,8 +9,8 @@ use crate::config::fault::Notes;
 use crate::config::section::{Placed, Section, word};
 use crate::config::{Service, words};
 use crate::core::operation::{
-    Beyond, ForwardMethod, Introduction, Netmask, Persistence, SchedulerFlags, ServerGone,
-    ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, Netmask, Persistence, SchedulerFlags, SegmentSize,
+    ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::scheduler::by_name;
 
@@ -190,6 +190,7 @@ fn beyond(
         timeouts,
         slow_start_secs: slow_start.map_or(0, |slow_start| slow_start.value),
         introduction: introduction(notes, section, protocol),
+        segment_size: segment_size(notes, section, protocol),
     }
 }
 
@@ -216,6 +217,38 @@ fn introduction(
         }
         (_, Some(Placed { value: false, .. })) => Introduction::None,
         _ => Introduction::Toa,
+    }
+}
+
+/// `set_mss = 1360` or `clamp_mss_to_pmtu = true`.
+fn segment_size(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    protocol: Option<Protocol>,
+) -> SegmentSize {
+    let (least, most) = SegmentSize::RANGE.into_inner();
+    let number = section.number(notes, "set_mss", u32::from(least)..=u32::from(most));
+    let clamp = section
+        .truth(notes, "clamp_mss_to_pmtu")
+        .filter(|clamp| clamp.value);
+    let places = [number.map(|number| number.at), clamp.map(|clamp| clamp.at)];
+    if protocol == Some(Protocol::UDP)
+        && let Some(&at) = places.iter().flatten().next()
+    {
+        notes.fault(at, "only TCP has a largest segment (MSS); leave it out");
+    }
+    match (number, clamp) {
+        (Some(_), Some(clamp)) => {
+            let fault = "the largest segment is a number or what fits into a packet; leave `set_mss' out, or \
+                         write clamp_mss_to_pmtu = false";
+            notes.fault(clamp.at, fault);
+            SegmentSize::PathMtu
+        }
+        (Some(number), None) => {
+            u16::try_from(number.value).map_or(SegmentSize::AsTold, SegmentSize::AtMost)
+        }
+        (None, Some(_)) => SegmentSize::PathMtu,
+        (None, None) => SegmentSize::AsTold,
     }
 }
 

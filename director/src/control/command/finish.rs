@@ -90,10 +90,10 @@ fn operation(
     match (verb, key) {
         (Verb::Flush, _) => Ok(Operation::Flush),
         (Verb::AddService, Some(key)) => Ok(Operation::AddService(service_spec(
-            key, service, scheduler, flags,
+            key, service, scheduler, flags, options,
         )?)),
         (Verb::EditService, Some(key)) => Ok(Operation::EditService(service_spec(
-            key, service, scheduler, flags,
+            key, service, scheduler, flags, options,
         )?)),
         (Verb::DeleteService, Some(key)) => Ok(Operation::DeleteService(key)),
         (Verb::AddServer, Some(key)) => Ok(Operation::AddServer(
@@ -128,6 +128,7 @@ fn service_spec(
     service: Service,
     scheduler: String,
     flags: SchedulerFlags,
+    options: OptSet,
 ) -> Result<ServiceSpec, UsageError> {
     if let ServiceKey::Address { protocol, port, .. } = key {
         if port == 0 && service.persistence.is_none() {
@@ -140,6 +141,11 @@ fn service_spec(
                 "One-Packet Scheduling is only for UDP virtual services",
             ));
         }
+    }
+    if options.has(Opt::SetMss) && options.has(Opt::ClampMss) {
+        return Err(UsageError::fault(
+            "the largest segment is that of --set-mss or of --clamp-mss-to-pmtu, not both",
+        ));
     }
     let netmask = match key.family() {
         Family::V4 => Netmask::V4(service.netmask),

@@ -65,7 +65,7 @@ impl Verb {
             (
                 Verb::AddService | Verb::EditService,
                 Scheduler | Persistent | Netmask | OnePacket | PersistenceEngine | SchedulerFlags
-                | ServerGone | SlowStart | Timeouts | ProxyProtocol | NoToa,
+                | ServerGone | SlowStart | Timeouts | ProxyProtocol | NoToa | SetMss | ClampMss,
             )
             | (
                 Verb::AddServer | Verb::EditServer,
@@ -140,13 +140,15 @@ pub(super) enum Opt {
     Timeouts,
     ProxyProtocol,
     NoToa,
+    SetMss,
+    ClampMss,
     LocalAddress,
     InterfaceName,
 }
 
 impl Opt {
     /// All of them, as messages name them, in their order.
-    const ALL: [(Opt, &'static str); 41] = [
+    const ALL: [(Opt, &'static str); 43] = [
         (Opt::Numeric, "numeric"),
         (Opt::Connection, "connection"),
         (Opt::Service, "service-address"),
@@ -186,6 +188,8 @@ impl Opt {
         (Opt::Timeouts, "timeouts"),
         (Opt::ProxyProtocol, "proxy-protocol"),
         (Opt::NoToa, "no-toa"),
+        (Opt::SetMss, "set-mss"),
+        (Opt::ClampMss, "clamp-mss-to-pmtu"),
         (Opt::LocalAddress, "local-address"),
         (Opt::InterfaceName, "ifname"),
     ];

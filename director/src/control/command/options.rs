@@ -65,6 +65,8 @@ pub(super) enum Tag {
     Timeouts,
     ProxyProtocol,
     NoToa,
+    SetMss,
+    ClampMss,
     AddLocalAddress,
     DeleteLocalAddress,
     GetLocalAddresses,
@@ -170,6 +172,9 @@ pub(super) const BEYOND: &[Definition] = &[
         tag: Tag::ProxyProtocol,
     },
     long_flag("no-toa", Tag::NoToa),
+    // As iptables' TCPMSS has them.
+    long_value("set-mss", Tag::SetMss),
+    long_flag("clamp-mss-to-pmtu", Tag::ClampMss),
     // DPVS's.
     flag("add-laddr", 'P', Tag::AddLocalAddress),
     flag("del-laddr", 'Q', Tag::DeleteLocalAddress),

@@ -9,7 +9,7 @@ use super::*;
 use crate::control::client::{Client, Transport};
 use crate::core::operation::{
     Beyond, ForwardMethod, Introduction, Netmask, OperationError, Persistence, SchedulerFlags,
-    ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    SegmentSize, ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
     ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView, StatsView, StatusView,
@@ -430,13 +430,21 @@ fn beyond() -> impl Strategy<Value = Beyond> {
         0u32..100,
         timeouts,
         prop::sample::select(introductions),
+        prop_oneof![
+            Just(SegmentSize::AsTold),
+            Just(SegmentSize::PathMtu),
+            SegmentSize::RANGE.prop_map(SegmentSize::AtMost),
+        ],
     )
         .prop_map(
-            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp), introduction)| Beyond {
-                server_gone,
-                slow_start_secs,
-                timeouts: TimeoutChange { tcp, tcp_fin, udp },
-                introduction,
+            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp), introduction, segment_size)| {
+                Beyond {
+                    server_gone,
+                    slow_start_secs,
+                    timeouts: TimeoutChange { tcp, tcp_fin, udp },
+                    introduction,
+                    segment_size,
+                }
             },
         )
 }
@@ -516,7 +524,7 @@ fn an_empty_restore_asks_nobody() {
 /// Called as ipvsadm the words beyond it are unknown, and what they said is not saved, which is told.
 #[test]
 fn what_goes_beyond_ipvsadm_is_lvsadms() {
-    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0 --proxy-protocol";
+    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0 --proxy-protocol --set-mss 1360";
     let mut api = Fake::default();
     let (_, err, exit) = run_with(&mut api, &format!("ipvsadm {line}"), &[]);
     assert_eq!(
@@ -533,7 +541,7 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
     let saved = |api: &mut Fake, program: &str| run_with(api, &format!("{program} -Sn"), &[]);
     assert_eq!(
         saved(&mut api, "lvsadm").0,
-        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0 --proxy-protocol\n"
+        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0 --proxy-protocol --set-mss 1360\n"
     );
     let (out, err, exit) = saved(&mut api, "ipvsadm");
     assert_eq!((out.as_str(), exit), ("-A -t 10.0.0.1:80 -s wlc\n", 0));
@@ -541,7 +549,7 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
     let (listed, ..) = run_with(&mut api, "lvsadm -Ln", &[]);
     assert!(
         listed.contains(
-            "TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0 proxy-protocol\n"
+            "TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0 proxy-protocol set-mss 1360\n"
         ),
         "{listed}"
     );

@@ -9,8 +9,8 @@ use super::order;
 use crate::control::command::{Columns, Format, Numbers, Order, flags};
 use crate::control::names::Names;
 use crate::core::operation::{
-    Beyond, ForwardMethod, Introduction, Netmask, ServerSpec, ServiceSpec, TimeoutChange, Tunnel,
-    TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, Netmask, SegmentSize, ServerSpec, ServiceSpec,
+    TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{InfoView, ServerView, ServiceView, StatsView, TimeoutsView};
 
@@ -134,6 +134,7 @@ fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
         timeouts,
         slow_start_secs,
         introduction,
+        segment_size,
     } = spec.beyond;
     if let Some(way) = server_gone {
         write!(text, " server-gone {}", way.name())?;
@@ -150,6 +151,11 @@ fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
         Introduction::ProxyProtocol => " proxy-protocol",
         Introduction::None => " no-toa",
     });
+    match segment_size {
+        SegmentSize::AsTold => {}
+        SegmentSize::AtMost(most) => write!(text, " set-mss {most}")?,
+        SegmentSize::PathMtu => text.push_str(" clamp-mss-to-pmtu"),
+    }
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use super::order;
 use crate::control::command::{Addresses, Dialect, flags};
 use crate::control::names::Names;
 use crate::core::operation::{
-    Beyond, ForwardMethod, Introduction, ServerSpec, ServiceSpec, TimeoutChange, Tunnel,
-    TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, SegmentSize, ServerSpec, ServiceSpec, TimeoutChange,
+    Tunnel, TunnelChecksum,
 };
 use crate::core::view::ServiceView;
 
@@ -118,6 +118,11 @@ fn beyond(text: &mut String, beyond: &Beyond) -> fmt::Result {
         Introduction::ProxyProtocol => " --proxy-protocol",
         Introduction::None => " --no-toa",
     });
+    match beyond.segment_size {
+        SegmentSize::AsTold => {}
+        SegmentSize::AtMost(most) => write!(text, " --set-mss {most}")?,
+        SegmentSize::PathMtu => text.push_str(" --clamp-mss-to-pmtu"),
+    }
     Ok(())
 }
 

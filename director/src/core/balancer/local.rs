@@ -11,7 +11,8 @@ use crate::core::connection::{Connection, ConnectionId, Endpoint};
 use crate::core::forward::sequence::Shift;
 use crate::core::local_ports::MOST_ADDRESSES;
 use crate::core::operation::{
-    ForwardMethod, Introduction, OperationError, ServerKey, ServerSpec, ServiceKey, ServiceSpec,
+    ForwardMethod, Introduction, OperationError, SegmentSize, ServerKey, ServerSpec, ServiceKey,
+    ServiceSpec,
 };
 use crate::core::service::ServiceId;
 use crate::core::view::LocalAddressView;
@@ -46,6 +47,12 @@ impl Balancer {
     pub fn introduction(&self, id: ConnectionId) -> Introduction {
         let server = &self.servers[self.connection(id).server()];
         self.services[server.service].spec.beyond.introduction
+    }
+
+    /// The largest segments of a connection, as its service wants them.
+    pub fn segment_size(&self, id: ConnectionId) -> SegmentSize {
+        let server = &self.servers[self.connection(id).server()];
+        self.services[server.service].spec.beyond.segment_size
     }
 
     /// How many segments went without the TOA option that they should have had: the way to the server has no

@@ -9,5 +9,6 @@ mod laboratory;
 mod proxy_protocol;
 mod resets;
 mod routed;
+mod segment_size;
 mod tunnel_records;
 mod tunnels;

@@ -7,6 +7,7 @@ mod options;
 mod outer;
 mod proxy_protocol;
 mod reset;
+mod segment_size;
 mod segments;
 pub mod sequence;
 mod tunnel;
@@ -25,6 +26,7 @@ use super::director::{Arrival, Director, Headers, MIN_MTU};
 use super::frame::{self, Frame};
 use super::net::{CachedHop, Hop, Mac, Route};
 use super::operation::ForwardMethod;
+use super::protocol::tcp::TcpFlags;
 use super::reason::Reason;
 use super::server::ServerId;
 use super::verdict::{Outbox, Outgoing, Verdict};
@@ -101,6 +103,9 @@ impl Director {
         // In the numbers of the client.
         if followed && direction == Direction::Request {
             self.follow_position(id, direction, headers, frame);
+        }
+        if method.is_nat() && is_syn(headers) {
+            self.lower_segment_size((id, direction), headers, &hop, frame);
         }
         match (method, direction) {
             (ForwardMethod::Nat, Direction::Request) => {
@@ -276,6 +281,12 @@ pub(super) fn nowhere(method: ForwardMethod, reason: Reason) -> Verdict {
         ) => Verdict::Local,
         _ => Verdict::Drop(reason),
     }
+}
+
+#[inline(always)]
+fn is_syn(headers: &Headers) -> bool {
+    let flags = headers.segment.and_then(|segment| segment.tcp);
+    flags.is_some_and(|flags| flags.contains(TcpFlags::SYN))
 }
 
 #[inline]

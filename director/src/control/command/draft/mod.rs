@@ -58,9 +58,13 @@ impl Draft {
             | Tag::Netmask
             | Tag::PersistenceEngine
             | Tag::OnePacket => self.service_option(found, names),
-            Tag::ServerGone | Tag::SlowStart | Tag::Timeouts | Tag::ProxyProtocol | Tag::NoToa => {
-                self.beyond_option(found.tag, value)
-            }
+            Tag::ServerGone
+            | Tag::SlowStart
+            | Tag::Timeouts
+            | Tag::ProxyProtocol
+            | Tag::NoToa
+            | Tag::SetMss
+            | Tag::ClampMss => self.beyond_option(found.tag, value),
             Tag::LocalAddress => {
                 self.options.insert(Opt::LocalAddress)?;
                 let address = endpoint(value, None, names).filter(|end| end.port.is_none());

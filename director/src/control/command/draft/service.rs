@@ -12,7 +12,7 @@ use crate::control::command::number::{leading_number, number};
 use crate::control::command::options::Tag;
 use crate::control::command::popt::Found;
 use crate::control::names::Names;
-use crate::core::operation::{Beyond, Introduction, ServerGone, TimeoutChange};
+use crate::core::operation::{Beyond, Introduction, SegmentSize, ServerGone, TimeoutChange};
 
 /// The virtual service.
 #[derive(Debug)]
@@ -175,6 +175,21 @@ impl Draft {
                 if beyond.introduction == Introduction::Toa {
                     beyond.introduction = Introduction::None;
                 }
+            }
+            Tag::SetMss => {
+                self.options.insert(Opt::SetMss)?;
+                let (least, most) = SegmentSize::RANGE.into_inner();
+                let size = number(value, least.into()..=most.into());
+                let size = size.and_then(|size| u16::try_from(size).ok());
+                beyond.segment_size = SegmentSize::AtMost(size.ok_or_else(|| {
+                    UsageError::fault(format!(
+                        "largest segment `{value}' is not from {least} to {most} bytes"
+                    ))
+                })?);
+            }
+            Tag::ClampMss => {
+                self.options.insert(Opt::ClampMss)?;
+                beyond.segment_size = SegmentSize::PathMtu;
             }
             _ => {
                 self.options.insert(Opt::Timeouts)?;
