@@ -55,7 +55,11 @@ impl LocalAddresses {
         netlink: &mut Netlink,
     ) -> Result<(), OperationError> {
         let Operation::AddLocalAddress { address, interface } = operation else {
-            return director.apply(now, operation);
+            director.apply(now, operation)?;
+            if matches!(operation, Operation::DeleteLocalAddress(_)) {
+                self.retire(director, netlink);
+            }
+            return Ok(());
         };
         let address = *address;
         let unfit = |what: String| OperationError::Unfit(format!("local address {address} {what}"));

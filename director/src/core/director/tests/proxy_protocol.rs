@@ -1,5 +1,6 @@
 //! The PROXY protocol: a segment in front of the client's data, and numbers that know of it.
 
+use proptest::prelude::*;
 use shared::wire::transport;
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
 
@@ -7,9 +8,10 @@ use super::fullnat::{BACK, SYN_OPTIONS, THERE, number, out, segment};
 use super::laboratory::*;
 use crate::core::director::Director;
 use crate::core::operation::{
-    Beyond, ForwardMethod, Introduction, Operation, OperationError, ServiceKey, ServiceSpec,
+    Beyond, ForwardMethod, Introduction, Operation, OperationError, ServerGone, ServerSpec,
+    ServiceKey, ServiceSpec,
 };
-use crate::core::verdict::{Outbox, Verdict};
+use crate::core::verdict::{Outbox, Outgoing, Verdict};
 
 const PSH_ACK: u8 = 0x18;
 const FIN_ACK: u8 = 0x11;
@@ -245,8 +247,8 @@ fn what_waits_for_the_servers_address_waits_in_order() {
     director.network_changed(answer, &mut outbox);
     let sent: Vec<_> = outbox.drain().collect();
     let [
-        crate::core::verdict::Outgoing::Transmit(INSIDE, first),
-        crate::core::verdict::Outgoing::Transmit(INSIDE, second),
+        Outgoing::Transmit(INSIDE, first),
+        Outgoing::Transmit(INSIDE, second),
     ] = &sent[..]
     else {
         panic!("{sent:?}");
@@ -283,4 +285,96 @@ fn only_tcp_has_a_place_for_the_header() {
         panic!("{refused:?}");
     };
     assert!(reason.contains("is not TCP"), "{reason}");
+}
+
+#[test]
+fn a_removed_server_is_told_where_the_client_is() {
+    let mut director = director(ForwardMethod::FullNat);
+    let mut spec = service(shared::addr::Protocol::TCP, Introduction::ProxyProtocol);
+    spec.beyond.server_gone = Some(ServerGone::Reset);
+    let key = spec.key;
+    director.apply(NOW, &Operation::EditService(spec)).unwrap();
+    let syn = segment(THERE, SYN, (1000, 0), &[], b"");
+    let shift = number(&out(&from_client(&mut director, &syn)), 4).wrapping_sub(1000);
+    let answer = segment(BACK, SYN_ACK, (7000, shift.wrapping_add(1001)), &[], b"");
+    from_server(&mut director, &answer);
+    let data = segment(THERE, PSH_ACK, (1001, 7001), &[], b"hello");
+    in_order(&mut director, WHOLE, &data);
+    let server = ServerSpec::new(
+        std::net::Ipv4Addr::from(SERVER),
+        8080,
+        ForwardMethod::FullNat,
+        1,
+    );
+    let gone = Operation::DeleteServer(key, server.key);
+    director.apply(NOW, &gone).unwrap();
+    let mut outbox = Outbox::default();
+    director.handle_timeout(NOW, &mut outbox);
+    let told: Vec<_> = outbox.drain().collect();
+    let to_server = told.iter().find_map(|sent| match sent {
+        Outgoing::Transmit(INSIDE, frame) => Some(&frame[24..]),
+        _ => None,
+    });
+    let to_server = to_server.unwrap();
+    assert_eq!(read(to_server), (BACK.1, BACK.0));
+    assert_eq!(number(to_server, 4), shift.wrapping_add(1034));
+}
+
+/// A server's end: what it has got, and whether it is there.
+struct Receiver {
+    bytes: Vec<Option<u8>>,
+    first: u32,
+}
+
+impl Receiver {
+    fn take(&mut self, packet: &[u8]) {
+        read(packet);
+        let at = number(packet, 4).wrapping_sub(self.first) as usize;
+        let header = usize::from(packet[32] >> 4) * 4;
+        for (place, &byte) in self.bytes[at..].iter_mut().zip(&packet[20 + header..]) {
+            assert!(
+                place.is_none_or(|before| before == byte),
+                "other bytes in its place"
+            );
+            *place = Some(byte);
+        }
+    }
+
+    /// How much of it is there without a gap.
+    fn whole(&self) -> usize {
+        self.bytes.iter().take_while(|byte| byte.is_some()).count()
+    }
+}
+
+proptest! {
+    /// Whatever a client sends in whatever pieces, and whatever of it gets lost, the server gets the header and
+    /// the data behind it, and the client hears of its data alone.
+    #[test]
+    fn the_stream_begins_with_the_header(
+        steps in prop::collection::vec((0_usize..300, 0_usize..300, any::<(bool, bool, bool)>()), 0..40)
+    ) {
+        let data: Vec<u8> = (0..300).map(|at| (at * 7) as u8).collect();
+        let (mut director, shift) = shaken();
+        let mut server = Receiver {
+            bytes: vec![None; 28 + data.len()],
+            first: shift.wrapping_add(1001),
+        };
+        let last = (0, data.len(), (true, true, true));
+        for (one, other, (first_arrives, second_arrives, answers)) in steps.into_iter().chain([last]) {
+            let (from, to) = (one.min(other), one.max(other));
+            let packet = segment(THERE, PSH_ACK, (1001 + from as u32, 7001), &[], &data[from..to]);
+            let (_, sent) = in_order(&mut director, WHOLE, &packet);
+            for ((_, packet), arrives) in sent.iter().zip([first_arrives, second_arrives]) {
+                if arrives {
+                    server.take(packet);
+                }
+            }
+            if answers {
+                let heard = number(&server_has(&mut director, server.whole() as u32, shift), 8);
+                prop_assert_eq!(heard as usize, 1001 + server.whole().saturating_sub(28));
+            }
+        }
+        let got: Vec<u8> = server.bytes.into_iter().flatten().collect();
+        prop_assert_eq!(got, [header(), data].concat());
+    }
 }
