@@ -282,6 +282,7 @@ fn add(vip: &Vip, owner: Owner, lo: u32, netlink: &mut Netlink) -> Result<(), Ne
         prefix,
         label,
         scope: Scope::Universe,
+        protocol: OUR_PROTOCOL,
     })?;
     println!("{prefix} is on {}", label.unwrap_or("lo"));
     Ok(())

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use shared::host::netlink::{Netlink, NewAddress, Prefix, Route, Scope};
+use shared::host::netlink::{Netlink, NewAddress, OUR_PROTOCOL, Prefix, Route, Scope};
 use shared::host::sysctl::Sysctl;
 use shared::sys::namespace::Namespace;
 
@@ -94,6 +94,7 @@ impl Host {
             prefix,
             label: None,
             scope: Scope::Universe,
+            protocol: OUR_PROTOCOL,
         };
         self.netlink(|netlink| netlink.add_address(&new));
     }

@@ -121,6 +121,26 @@ impl Nginx {
     /// # Panics
     /// If it does not.
     pub fn start(host: &Host, name: &str, port: u16, bytes: Option<&Path>) -> Nginx {
+        Nginx::listening(host, name, (port, ""), bytes)
+    }
+
+    /// The same for clients that begin with a header of the PROXY protocol, whom `/` answers with what it says:
+    /// address and port of the client, and of whom it believes to talk to.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn behind_proxy(host: &Host, port: u16, bytes: Option<&Path>) -> Nginx {
+        let ends = "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr \
+                    $proxy_protocol_server_port";
+        Nginx::listening(host, ends, (port, "proxy_protocol"), bytes)
+    }
+
+    fn listening(
+        host: &Host,
+        name: &str,
+        (port, protocol): (u16, &str),
+        bytes: Option<&Path>,
+    ) -> Nginx {
         let folder = scratch("nginx");
         let at = |part: &str| folder.join(part).display().to_string();
         for part in ["", "files", "put", "temp"] {
@@ -139,7 +159,7 @@ impl Nginx {
                fastcgi_temp_path {temp}/fastcgi; uwsgi_temp_path {temp}/uwsgi;\n\
                scgi_temp_path {temp}/scgi;\n\
                server {{\n\
-                 listen {port} backlog=1024; root {files};\n\
+                 listen {port} {protocol} backlog=1024; root {files};\n\
                  location = / {{ return 200 \"{name}\\n\"; }}\n\
                  location /put/ {{ root {folder}; dav_methods PUT; }}\n\
                }}\n\

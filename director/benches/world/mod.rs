@@ -59,7 +59,10 @@ impl World {
         world.apply(&Operation::AddService(ServiceSpec::new(key, scheduler)));
         if method == ForwardMethod::FullNat {
             let local = std::net::IpAddr::from([10, 1, 0, 2]);
-            world.apply(&Operation::SetLocalAddresses(vec![local]));
+            world.apply(&Operation::AddLocalAddress {
+                address: local,
+                interface: None,
+            });
         }
         for number in 0..servers {
             let server = ServerSpec::new(Ipv4Addr::from(server(number)), PORT, method, 1);

@@ -58,7 +58,7 @@ impl Config {
 
     /// What brings an empty director to the state that the file describes.
     pub fn operations(&self) -> Vec<Operation> {
-        plan::plan(&Config::default(), self, &[])
+        plan::plan(&Config::default(), self, &[], &[])
     }
 }
 

@@ -11,6 +11,7 @@
 //! A service that the file removes goes with all its servers, also those that `lvsadm` added.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::{Config, Service};
 use crate::core::operation::{
@@ -19,8 +20,14 @@ use crate::core::operation::{
 use crate::core::view::{ServiceView, TimeoutsView};
 
 /// The operations that bring a running director from one configuration to another, in an order in
-/// which none is in the way of the next. Two equal configurations need none.
-pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operation> {
+/// which none is in the way of the next: `running` are its services, `locals` the local addresses that give
+/// ports. Two equal configurations need none.
+pub fn plan(
+    old: &Config,
+    new: &Config,
+    running: &[ServiceView],
+    locals: &[IpAddr],
+) -> Vec<Operation> {
     let before: BTreeMap<ServiceKey, &Service> = by_key(&old.services);
     let after: BTreeMap<ServiceKey, &Service> = by_key(&new.services);
     let running: BTreeMap<ServiceKey, Running<'_>> = running
@@ -39,14 +46,17 @@ pub fn plan(old: &Config, new: &Config, running: &[ServiceView]) -> Vec<Operatio
     if old.local_clients != new.local_clients {
         operations.push(Operation::SetLocalClients(new.local_clients));
     }
-    // Before those who need them, and after those who needed them.
-    let locals = (old.local_addresses != new.local_addresses)
-        .then(|| Operation::SetLocalAddresses(new.local_addresses.clone()));
-    let (first, last) = if new.local_addresses.is_empty() {
-        (None, locals)
-    } else {
-        (locals, None)
-    };
+    // Before those who need them. Those that go are in nobody's way then, unless they are the last.
+    let fresh = not_in(&new.local_addresses, &old.local_addresses);
+    operations.extend(fresh.map(|address| Operation::AddLocalAddress {
+        address,
+        interface: None,
+    }));
+    let gone = not_in(&old.local_addresses, &new.local_addresses);
+    let gone = gone.filter(|address| locals.contains(address));
+    let gone = gone.map(Operation::DeleteLocalAddress);
+    let (first, last): (Vec<Operation>, Vec<Operation>) =
+        gone.partition(|_| !new.local_addresses.is_empty());
     operations.extend(first);
     operations.extend(
         old.services
@@ -82,6 +92,11 @@ impl<'a> Running<'a> {
             servers: servers.map(|spec| (spec.key, spec)).collect(),
         }
     }
+}
+
+fn not_in<'a>(these: &'a [IpAddr], those: &'a [IpAddr]) -> impl Iterator<Item = IpAddr> + 'a {
+    let these = these.iter().copied();
+    these.filter(|address| !those.contains(address))
 }
 
 fn by_key(services: &[Service]) -> BTreeMap<ServiceKey, &Service> {

@@ -1,5 +1,6 @@
 //! From the text of a configuration file to its values.
 
+mod beyond;
 mod deny;
 mod mark;
 mod service;

@@ -164,6 +164,18 @@ impl<'a, 't> Section<'a, 't> {
         self.table.get(key).is_none()
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<bool>> {
+        let value = self.table.get(key)?;
+        let at = value.span().start;
+        if let DeValue::Boolean(value) = *value.get_ref() {
+            return Some(Placed { value, at });
+        }
+        let kind = a_kind(value.get_ref());
+        notes.fault(at, format!("`{key}' is {kind}; write true or false"));
+        None
+    }
+
     /// A whole number within a range.
     pub(super) fn number(
         self,

@@ -111,6 +111,7 @@ impl LocalPorts {
                 let place = at as u8;
                 return Some(LocalEnd { place, port });
             }
+            place.conflicts += u64::from(place.listed);
         }
         None
     }
@@ -136,6 +137,7 @@ pub struct Place {
     last: u16,
     /// At how many peers those without a port are forgotten.
     tidy_at: usize,
+    conflicts: u64,
 }
 
 impl Place {
@@ -147,6 +149,7 @@ impl Place {
             peers: BTreeMap::new(),
             last,
             tidy_at: FEW_PEERS,
+            conflicts: 0,
         }
     }
 
@@ -169,6 +172,11 @@ impl Place {
     pub fn fewest_left(&self) -> u32 {
         let most = self.peers.values().map(|ports| ports.used).max();
         PORTS - most.unwrap_or(0)
+    }
+
+    /// How often all ports towards a peer were taken.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
     }
 
     fn is_vacant(&self) -> bool {
@@ -405,6 +413,7 @@ mod tests {
         }
         let place = pool.places().next().unwrap().1;
         assert_eq!((place.used(), place.fewest_left()), (2 * PORTS, 0));
+        assert_eq!(place.conflicts(), 2);
         let end = LocalEnd {
             place: 0,
             port: 5000,

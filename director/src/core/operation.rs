@@ -35,11 +35,18 @@ pub enum Operation {
     SetDeny(Vec<DenyRule>),
     /// `[[mark]]`: all rules, in place of those that were there.
     SetMarks(Vec<MarkRule>),
-    /// `[fullnat] local_addresses`: all of them, in place of those that were there. No connection ends: an
-    /// address that is none any more stays until its last one does.
-    SetLocalAddresses(Vec<IpAddr>),
     /// `[director] local_clients`: whether what the director's host itself asks of services is balanced.
     SetLocalClients(bool),
+    /// `-P`, `[fullnat] local_addresses`: gives its ports to FULLNAT connections. One that does already stays
+    /// as it is.
+    AddLocalAddress {
+        /// The address, which nobody else may use.
+        address: IpAddr,
+        /// The interface it goes on; none is the one whose subnet it is in.
+        interface: Option<String>,
+    },
+    /// `-Q`: gives no further ports. No connection ends: the address stays until its last one does.
+    DeleteLocalAddress(IpAddr),
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.
@@ -154,6 +161,44 @@ pub struct Beyond {
     pub timeouts: TimeoutChange,
     /// `--slow-start`: seconds in which a new real server's share rises to its weight; 0 is at once.
     pub slow_start_secs: u32,
+    /// `--proxy-protocol`, `--no-toa`: how real servers by FULLNAT learn who their client is (TCP).
+    #[serde(default)]
+    pub introduction: Introduction,
+    /// `--set-mss`, `--clamp-mss-to-pmtu`: of TCP connections by NAT and FULLNAT.
+    #[serde(default)]
+    pub segment_size: SegmentSize,
+}
+
+/// The largest TCP segment (MSS) that the ends of a connection tell each other. It is never raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentSize {
+    /// It stays as it is told.
+    #[default]
+    AsTold,
+    /// Bytes.
+    AtMost(u16),
+    /// What fits into a packet of the routes to both ends.
+    PathMtu,
+}
+
+impl SegmentSize {
+    /// The numbers that there may be: from the least that Linux sends to the most that fit into a packet.
+    pub const RANGE: std::ops::RangeInclusive<u16> = 88..=65_495;
+}
+
+/// How a real server by FULLNAT, which sees a local address, learns who its client is. Those by other methods
+/// get their packets as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Introduction {
+    /// By a TCP option, for servers with a module that reads it.
+    #[default]
+    Toa,
+    /// By a header of the PROXY protocol, version 2, in front of the client's data.
+    ProxyProtocol,
+    /// Not at all.
+    None,
 }
 
 /// What becomes of connections whose real server was removed.

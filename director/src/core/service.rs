@@ -4,7 +4,8 @@ use shared::addr::{Addr, Family, Protocol};
 
 use super::arena::Id;
 use super::operation::{
-    Netmask, OperationError, Persistence, ServerGone, ServiceKey, ServiceSpec, TimeoutChange,
+    Introduction, Netmask, OperationError, Persistence, SegmentSize, ServerGone, ServiceKey,
+    ServiceSpec, TimeoutChange,
 };
 use super::protocol::Timeouts;
 use super::scheduler::{self, Scheduler};
@@ -198,6 +199,35 @@ fn check_beyond(spec: &ServiceSpec, scheduler: &dyn Scheduler) -> Result<(), Ope
         return unfit(format!(
             "only TCP connections can be reset, and service {} is not TCP: write reschedule",
             spec.key
+        ));
+    }
+    if spec.beyond.introduction == Introduction::ProxyProtocol && !tcp {
+        return unfit(format!(
+            "the PROXY protocol is spoken in front of a TCP connection's data, and service {} is not TCP",
+            spec.key
+        ));
+    }
+    let udp = matches!(
+        spec.key,
+        ServiceKey::Address {
+            protocol: Protocol::UDP,
+            ..
+        }
+    );
+    if spec.beyond.segment_size != SegmentSize::AsTold && udp {
+        return unfit(format!(
+            "only TCP has a largest segment (MSS), and service {} is not TCP",
+            spec.key
+        ));
+    }
+    if let SegmentSize::AtMost(most) = spec.beyond.segment_size
+        && !SegmentSize::RANGE.contains(&most)
+    {
+        return unfit(format!(
+            "the largest segment of service {} is {most}, and not from {} to {} bytes",
+            spec.key,
+            SegmentSize::RANGE.start(),
+            SegmentSize::RANGE.end()
         ));
     }
     if spec.beyond.slow_start_secs > 0 && !scheduler.shares_by_weight() {

@@ -171,6 +171,9 @@ pub struct LocalAddressView {
     pub connections: u32,
     /// Ports that are left towards the real server that has the most of them.
     pub fewest_left: u32,
+    /// How often a connection would have had a port of it, and all towards its real server were taken.
+    #[serde(default)]
+    pub conflicts: u64,
 }
 
 /// How many packets were dropped for one reason.

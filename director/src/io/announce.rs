@@ -99,8 +99,11 @@ fn sentence(operation: &Operation) -> String {
         }
         Operation::SetMarks(rules) => format!("{} rules mark packets", rules.len()),
         Operation::SetDeny(rules) => format!("{} sources are denied", rules.len()),
-        Operation::SetLocalAddresses(addresses) => {
-            format!("{} local addresses for FULLNAT", addresses.len())
+        Operation::AddLocalAddress { address, .. } => {
+            format!("local address {address} gives ports to FULLNAT connections")
+        }
+        Operation::DeleteLocalAddress(address) => {
+            format!("local address {address} gives no further ports")
         }
         Operation::SetLocalClients(true) => "this host's own clients are balanced".to_owned(),
         Operation::SetLocalClients(false) => "this host's own clients are not balanced".to_owned(),
@@ -121,8 +124,9 @@ fn attempt(operation: &Operation) -> String {
         Operation::SetTimeouts(_) => "setting timeouts".to_owned(),
         Operation::SetMarks(_) => "setting what is marked".to_owned(),
         Operation::SetDeny(_) => "setting who is denied".to_owned(),
-        Operation::SetLocalAddresses(_) => "setting the local addresses".to_owned(),
         Operation::SetLocalClients(_) => "setting local_clients".to_owned(),
+        Operation::AddLocalAddress { address, .. } => format!("adding local address {address}"),
+        Operation::DeleteLocalAddress(address) => format!("removing local address {address}"),
         Operation::SetSysctl { name, .. } => format!("setting {name}"),
     }
 }

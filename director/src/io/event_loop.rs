@@ -22,9 +22,9 @@ use super::control::{self, Control, ControlError};
 use super::host_network::{Heard, HostNetwork};
 use super::intake::{self, Intake};
 use super::launch::{Launch, load};
-use super::local_addresses;
+use super::local_addresses::LocalAddresses;
 use super::memory;
-use super::reload;
+use super::reload::{self, Hands};
 use super::routing::Routing;
 use super::run::RunError;
 use super::transmit::{Drained, Transmit};
@@ -53,6 +53,7 @@ pub(super) struct EventLoop {
     intake: Intake,
     transmit: Transmit,
     vips: Vips,
+    locals: LocalAddresses,
     routing: Routing,
     control: Option<Control>,
     /// Rings that may have frames, by the kernel's number of their interface.
@@ -95,9 +96,9 @@ impl EventLoop {
         intake: Intake,
         transmit: Transmit,
         vips: Vips,
+        locals: LocalAddresses,
         routing: Routing,
         launch: &Launch,
-        config: Config,
     ) -> io::Result<EventLoop> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry()
@@ -118,13 +119,14 @@ impl EventLoop {
             intake,
             transmit,
             vips,
+            locals,
             routing,
             control: None,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
             memory_at: now,
             beat_at: now,
-            config,
+            config: launch.config.clone(),
             config_file: launch.config_file.clone(),
             interfaces_given: !launch.interfaces.is_empty(),
             started: now,
@@ -177,6 +179,7 @@ impl EventLoop {
         self.control = None;
         self.routing.undo(self.network.netlink());
         self.vips.remove_all(self.network.netlink());
+        self.locals.remove_all(self.network.netlink());
     }
 
     fn turn(&mut self, events: &Events) -> Go {
@@ -268,16 +271,15 @@ impl EventLoop {
 
     fn reload(&mut self) {
         match load(self.config_file.as_deref()) {
-            Ok(mut new) => {
-                let addresses = local_addresses::place(&mut new, self.network.netlink());
-                reload::reload(
-                    &self.config,
-                    &new,
-                    &mut self.director,
-                    &mut self.announcer,
-                    self.now,
-                );
-                self.vips.set(&addresses, self.network.netlink());
+            Ok(new) => {
+                let mut hands = Hands {
+                    director: &mut self.director,
+                    locals: &mut self.locals,
+                    netlink: self.network.netlink(),
+                };
+                let announcer = &mut self.announcer;
+                reload::reload(&self.config, &new, &mut hands, announcer, self.now);
+                self.vips.set(&new.vips, self.network.netlink());
                 if !self.interfaces_given && new.interfaces != self.config.interfaces {
                     self.intake.set_wanted(new.interfaces.clone());
                     match self.network.dump() {
@@ -349,6 +351,7 @@ impl EventLoop {
         interfaces.extend(self.routing.view());
         let capture_keys = self.director.capture_keys() as u64;
         control.serve(&mut Desk {
+            locals: &mut self.locals,
             routing: &mut self.routing,
             netlink: self.network.netlink(),
             capture_keys,
@@ -422,6 +425,7 @@ impl EventLoop {
         }
         if !changes.is_empty() {
             self.intake.update(&changes);
+            self.locals.retire(&self.director, netlink);
         }
         if !routes.is_empty() {
             for route in routes {
@@ -444,6 +448,7 @@ struct Desk<'a> {
     started: Time,
     director: &'a mut Director,
     announcer: &'a mut Announcer,
+    locals: &'a mut LocalAddresses,
     routing: &'a mut Routing,
     netlink: &'a mut Netlink,
     interfaces: Vec<InterfaceView>,
@@ -466,7 +471,8 @@ impl Backend for Desk<'_> {
                 OperationError::Unfit(format!("the host cannot route {} here: {error}", spec.key))
             })?;
         }
-        if let Err(error) = self.director.apply(self.now, operation) {
+        let (director, netlink) = (&mut *self.director, &mut *self.netlink);
+        if let Err(error) = self.locals.apply(director, self.now, operation, netlink) {
             // It may have been prepared in vain.
             self.routing.settle(self.netlink);
             return Err(error);

@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use shared::host::netlink::{Link, Netlink, NetlinkError, NewAddress, Prefix, Scope};
+use shared::host::netlink::{Link, Netlink, NetlinkError, NewAddress, OUR_PROTOCOL, Prefix, Scope};
 use shared::host::sysctl::{Sysctl, SysctlError};
 use shared::sys::SyscallError;
 use shared::sys::tun::Tun;
@@ -52,6 +52,7 @@ impl GiveBack {
             prefix: Prefix::host(address(ifindex)),
             label: None,
             scope: Scope::Link,
+            protocol: OUR_PROTOCOL,
         })?;
         netlink.set_link_up(ifindex)?;
         Ok(GiveBack { tun, ifindex })
@@ -77,6 +78,12 @@ impl GiveBack {
     }
 }
 
+/// Whether a link is such a device, of this or another director.
+pub(super) fn is_one(link: &Link) -> bool {
+    let number = link.name.strip_prefix(PREFIX);
+    link.hardware == NO_HARDWARE && number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// One address for each device, so that several directors on one host do not meet.
 fn address(ifindex: u32) -> Ipv4Addr {
     let [.., high, low] = ifindex.to_be_bytes();
@@ -86,6 +93,9 @@ fn address(ifindex: u32) -> Ipv4Addr {
 
 /// The kernel puts the first free number in.
 const NAME: &str = "lvs%d";
+const PREFIX: &str = "lvs";
+/// `ARPHRD_NONE`
+const NO_HARDWARE: u16 = 65534;
 
 /// Frames that were merged on the way in are up to this long.
 const MTU: u32 = 65_535;

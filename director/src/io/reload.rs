@@ -7,10 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use shared::addr::Protocol;
+use shared::host::netlink::Netlink;
 use shared::time::Time;
 use tracing::warn;
 
 use super::announce::{self, Announcer, Source};
+use super::local_addresses::LocalAddresses;
 use crate::config::{Config, plan};
 use crate::control::command::{self, Command};
 use crate::control::names::{Names, Services};
@@ -40,13 +42,20 @@ pub enum RulesError {
     },
 }
 
+/// Who carries out what is asked for.
+pub(super) struct Hands<'a> {
+    pub(super) director: &'a mut Director,
+    pub(super) locals: &'a mut LocalAddresses,
+    pub(super) netlink: &'a mut Netlink,
+}
+
 /// Everything that the configuration says, and then the rules.
-pub(super) fn start(config: &Config, director: &mut Director, now: Time) -> Result<(), RulesError> {
+pub(super) fn start(config: &Config, hands: &mut Hands<'_>, now: Time) -> Result<(), RulesError> {
     let mut operations = config.operations();
     if let Some(file) = &config.rules {
         operations.extend(rules(file)?);
     }
-    carry_out(&operations, director, &mut Announcer::default(), now);
+    carry_out(&operations, hands, &mut Announcer::default(), now);
     Ok(())
 }
 
@@ -54,15 +63,19 @@ pub(super) fn start(config: &Config, director: &mut Director, now: Time) -> Resu
 pub(super) fn reload(
     old: &Config,
     new: &Config,
-    director: &mut Director,
+    hands: &mut Hands<'_>,
     announcer: &mut Announcer,
     now: Time,
 ) {
     if old.connections != new.connections || old.rules != new.rules {
         warn!("[connections] and rules count from the next start on");
     }
-    let running = director.balancer.services();
-    carry_out(&plan::plan(old, new, &running), director, announcer, now);
+    let balancer = &hands.director.balancer;
+    let (running, locals) = (balancer.services(), balancer.local_addresses());
+    let locals = locals.iter().filter(|local| local.listed);
+    let locals: Vec<IpAddr> = locals.map(|local| local.address).collect();
+    let operations = plan::plan(old, new, &running, &locals);
+    carry_out(&operations, hands, announcer, now);
 }
 
 /// The changes that a file of `ipvsadm -S` lines stands for. Lines that begin with `#` are passed
@@ -135,12 +148,17 @@ impl Names for Resolver {
 
 fn carry_out(
     operations: &[Operation],
-    director: &mut Director,
+    hands: &mut Hands<'_>,
     announcer: &mut Announcer,
     now: Time,
 ) {
     for operation in operations {
-        match director.apply(now, operation) {
+        let Hands {
+            director,
+            locals,
+            netlink,
+        } = hands;
+        match locals.apply(director, now, operation, netlink) {
             Ok(()) => announcer.done(operation, Source::File),
             Err(error) => announce::refused(operation, &error),
         }

@@ -19,8 +19,8 @@ use super::give_back::{GiveBack, GiveBackError};
 use super::host_network::HostNetwork;
 use super::intake::Intake;
 use super::launch::Launch;
-use super::local_addresses;
-use super::reload::{self, RulesError};
+use super::local_addresses::LocalAddresses;
+use super::reload::{self, Hands, RulesError};
 use super::routing::{Routing, RoutingError};
 use super::transmit::Transmit;
 use super::vips::Vips;
@@ -81,19 +81,24 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     let transmit = Transmit::new(host, Egress::new(launch.capture));
     let mut director = Director::new(settings(launch), entropy()?);
 
-    let mut vips = Vips::default();
-    let mut config = launch.config.clone();
-    let addresses = local_addresses::place(&mut config, network.netlink());
-    vips.set(&addresses, network.netlink());
-    reload::start(&config, &mut director, clock.now())?;
-
     let wanted = match &launch.interfaces[..] {
         [] => launch.config.interfaces.clone(),
         given => given.to_vec(),
     };
+    let mut vips = Vips::default();
+    vips.set(&launch.config.vips, network.netlink());
+    let mut locals = LocalAddresses::new(wanted.clone());
+    let mut hands = Hands {
+        director: &mut director,
+        locals: &mut locals,
+        netlink: network.netlink(),
+    };
+    reload::start(&launch.config, &mut hands, clock.now())?;
+    locals.remove_leftovers(transmit.host().device().0, network.netlink());
+
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, routing, launch, config,
+        poll, clock, director, network, intake, transmit, vips, locals, routing, launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.

@@ -66,6 +66,7 @@ fn add(vip: &Vip, netlink: &mut Netlink) -> Result<Option<u32>, NetlinkError> {
         prefix,
         label,
         scope,
+        protocol: OUR_PROTOCOL,
     })?;
     info!("VIP {prefix} is here, on {}", vip.interface);
     Ok(Some(link.index))

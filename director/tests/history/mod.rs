@@ -160,6 +160,7 @@ impl History {
                 let (source, _) = transport::ports(packet.payload()).expect("ports");
                 format!("c {}:{source}", Ipv4Addr::from(packet.source()))
             }
+            Verdict::Encapsulate(..) => unreachable!("no frame of many segments is sent here"),
             // The host sends it on as it is.
             Verdict::Local if who == "r" => format!("c {from}"),
             // The host does not know it either.

@@ -158,7 +158,8 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::SetDeny(_)
         | Operation::SetMarks(_)
         | Operation::SetLocalClients(_)
-        | Operation::SetLocalAddresses(_) => None,
+        | Operation::AddLocalAddress { .. }
+        | Operation::DeleteLocalAddress(_) => None,
     }
 }
 

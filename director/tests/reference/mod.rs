@@ -114,7 +114,8 @@ impl Backend for Table {
             | Operation::SetDeny(_)
             | Operation::SetMarks(_)
             | Operation::SetLocalClients(_)
-            | Operation::SetLocalAddresses(_) => {}
+            | Operation::AddLocalAddress { .. }
+            | Operation::DeleteLocalAddress(_) => {}
             Operation::SetTimeouts(change) => {
                 let set = |field: &mut u32, value: u32| {
                     if value != 0 {

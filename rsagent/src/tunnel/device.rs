@@ -9,7 +9,7 @@
 
 use std::net::Ipv4Addr;
 
-use shared::host::netlink::{Link, Netlink, NetlinkError, NewAddress, Prefix, Scope};
+use shared::host::netlink::{Link, Netlink, NetlinkError, NewAddress, OUR_PROTOCOL, Prefix, Scope};
 
 /// The device. The kernel loads the module for whoever asks for a device of its kind. `None`: it has
 /// none.
@@ -37,6 +37,7 @@ pub(crate) fn set_up(link: &Link, netlink: &mut Netlink) -> Result<(), NetlinkEr
         prefix: Prefix::host(ADDRESS),
         label: None,
         scope: Scope::Link,
+        protocol: OUR_PROTOCOL,
     });
     match added {
         Err(error) if !error.is_exists() => Err(error),

@@ -22,11 +22,11 @@ pub fn run(data: &[u8]) {
     let mut table = Lockstep::default();
     carry_out(&mut table, &first.operations());
     check(&table, &first);
-    let change = plan(&first, &second, &table.services());
+    let change = plan(&first, &second, &table.services(), &first.local_addresses);
     carry_out(&mut table, &change);
     check(&table, &second);
     for config in [&first, &second] {
-        let none = plan(config, config, &table.services());
+        let none = plan(config, config, &table.services(), &config.local_addresses);
         assert!(none.is_empty(), "nothing changed, and yet: {none:?}");
     }
 }

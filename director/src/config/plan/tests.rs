@@ -127,7 +127,7 @@ proptest! {
     ) {
         let before = Model::from(&runs);
         let mut after = before.clone();
-        for operation in plan(&old, &new, &before.views()) {
+        for operation in plan(&old, &new, &before.views(), &[]) {
             prop_assert_eq!(after.apply(&operation), Ok(()));
         }
         let (was, is) = (Model::from(&old), Model::from(&new));
@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn an_unchanged_file_changes_nothing(file in config(), runs in config()) {
-        prop_assert_eq!(plan(&file, &file, &Model::from(&runs).views()), vec![]);
+        prop_assert_eq!(plan(&file, &file, &Model::from(&runs).views(), &[]), vec![]);
     }
 }
 
@@ -165,7 +165,7 @@ fn timeouts_that_the_file_did_not_change_are_kept() {
     let mut new = old.clone();
     new.timeouts.udp = 60;
     assert_eq!(
-        plan(&old, &new, &[]),
+        plan(&old, &new, &[], &[]),
         vec![Operation::SetTimeouts(TimeoutChange {
             tcp: 0,
             tcp_fin: 0,
@@ -185,6 +185,33 @@ fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something(
         ..Config::default()
     };
     let both = service(&[1, 2]);
-    assert_eq!(plan(&both, &service(&[1]), &[]), vec![], "a server less");
-    assert_eq!(plan(&service(&[1]), &both, &[]), both.operations());
+    assert_eq!(
+        plan(&both, &service(&[1]), &[], &[]),
+        vec![],
+        "a server less"
+    );
+    assert_eq!(plan(&service(&[1]), &both, &[], &[]), both.operations());
+}
+
+#[test]
+fn local_addresses_that_lvsadm_added_or_removed_stay_so() {
+    let file = |numbers: &[u8]| Config {
+        local_addresses: numbers.iter().map(|&n| [10, 9, 0, n].into()).collect(),
+        ..Config::default()
+    };
+    let addresses = |numbers: &[u8]| file(numbers).local_addresses;
+    let add = |number: u8| Operation::AddLocalAddress {
+        address: [10, 9, 0, number].into(),
+        interface: None,
+    };
+    let delete = |number: u8| Operation::DeleteLocalAddress([10, 9, 0, number].into());
+    for (before, after, running, expected) in [
+        (&[1, 2][..], &[1, 2][..], &[2, 7][..], vec![]),
+        (&[1, 2], &[2, 3], &[1, 2, 7], vec![add(3), delete(1)]),
+        (&[1, 2], &[2], &[2, 7], vec![]),
+        (&[], &[7], &[7], vec![add(7)]),
+    ] {
+        let operations = plan(&file(before), &file(after), &[], &addresses(running));
+        assert_eq!(operations, expected, "{before:?} {after:?} {running:?}");
+    }
 }

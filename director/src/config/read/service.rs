@@ -4,15 +4,15 @@ use std::net::Ipv4Addr;
 
 use shared::addr::{Family, Protocol};
 
+use super::beyond::{beyond, check_introduction};
 use super::{MOST_TIMEOUT_SECS, Seen, endpoint};
 use crate::config::fault::Notes;
 use crate::config::section::{Section, word};
 use crate::config::{Service, words};
 use crate::core::operation::{
-    Beyond, ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerGone, ServerSpec,
-    ServiceKey, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
+    Tunnel, TunnelChecksum,
 };
-use crate::core::scheduler::by_name;
 
 /// The service of a section, and where it stands.
 pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Service)> {
@@ -51,6 +51,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         beyond,
         ..ServiceSpec::new(key, scheduler?)
     };
+    check_introduction(notes, at, &spec, &servers);
     Some((at, Service { spec, servers }))
 }
 
@@ -145,50 +146,6 @@ fn persistence(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Persis
         timeout_secs: timeout?.value,
         netmask: Netmask::V4(mask?),
     })
-}
-
-/// What IPVS has not.
-fn beyond(
-    notes: &mut Notes<'_>,
-    section: Section<'_, '_>,
-    protocol: Option<Protocol>,
-    scheduler: &str,
-) -> Beyond {
-    let way = section.text(notes, "server_gone");
-    let server_gone = way
-        .and_then(|given| word(notes, "server_gone", given, &words::SERVER_GONE))
-        .and_then(|word| ServerGone::parse(word, protocol.unwrap_or(Protocol::UDP)));
-    if let (Some(way), Some(ServerGone::Reset)) = (way, server_gone)
-        && protocol != Some(Protocol::TCP)
-    {
-        let fault = "only TCP connections can be reset; write server_gone = \"reschedule\"";
-        notes.fault(way.at, fault);
-    }
-    let slow_start = section.number(notes, "slow_start", 0..=MOST_SLOW_START_SECS);
-    if let Some(slow_start) = slow_start.filter(|slow_start| slow_start.value > 0)
-        && by_name(scheduler).is_ok_and(|scheduler| !scheduler.shares_by_weight())
-    {
-        let fault = format!(
-            "slow start needs a scheduler that shares by weight, and \"{scheduler}\" does not; write \
-             scheduler = \"wrr\", \"wlc\", \"sed\", \"nq\" or \"twos\""
-        );
-        notes.fault(slow_start.at, fault);
-    }
-    let own = section.table(notes, "timeouts", &words::SERVICE_TIMEOUTS);
-    let mut seconds = |key| {
-        let number = own.and_then(|own| own.number(notes, key, 1..=MOST_TIMEOUT_SECS));
-        number.map_or(0, |number| number.value)
-    };
-    let timeouts = TimeoutChange {
-        tcp: seconds("tcp"),
-        tcp_fin: seconds("tcp_fin"),
-        udp: seconds("udp"),
-    };
-    Beyond {
-        server_gone,
-        timeouts,
-        slow_start_secs: slow_start.map_or(0, |slow_start| slow_start.value),
-    }
 }
 
 /// The servers of a service, whose name is none if it could not be read.
@@ -349,9 +306,6 @@ fn tunnel(notes: &mut Notes<'_>, section: Section<'_, '_>, forward: ForwardMetho
 
 /// What `ipvsadm -w` and keepalived take.
 const MOST_WEIGHT: u32 = 65_535;
-
-/// A day.
-const MOST_SLOW_START_SECS: u32 = 86_400;
 
 /// The kernel's limit.
 const MOST_THRESHOLD: u32 = i32::MAX as u32;

@@ -52,6 +52,7 @@ pub(super) fn finish(task: Task, draft: Draft, words: &[&str]) -> Result<Command
         Task::Plain(Verb::List) => list(&draft)?,
         Task::Plain(Verb::Save) => Command::Save(draft.format.addresses),
         Task::Plain(Verb::Restore) => Command::Restore,
+        Task::Plain(Verb::GetLocalAddresses) => Command::LocalAddresses,
         Task::Plain(verb) => Command::Apply(operation(verb, draft, scheduler, flags, change)?),
     };
     Ok(command)
@@ -68,19 +69,31 @@ fn operation(
         options,
         service,
         server,
+        local_address,
+        interface,
         ..
     } = draft;
     if let Some(change) = change {
         return Ok(Operation::SetTimeouts(change));
     }
+    match (verb, local_address) {
+        // The addresses are for all services: for which one they are asked for makes no difference.
+        (Verb::AddLocalAddress, Some(address)) => {
+            return Ok(Operation::AddLocalAddress { address, interface });
+        }
+        (Verb::DeleteLocalAddress, Some(address)) => {
+            return Ok(Operation::DeleteLocalAddress(address));
+        }
+        _ => {}
+    }
     let key = service_key(&service);
     match (verb, key) {
         (Verb::Flush, _) => Ok(Operation::Flush),
         (Verb::AddService, Some(key)) => Ok(Operation::AddService(service_spec(
-            key, service, scheduler, flags,
+            key, service, scheduler, flags, options,
         )?)),
         (Verb::EditService, Some(key)) => Ok(Operation::EditService(service_spec(
-            key, service, scheduler, flags,
+            key, service, scheduler, flags, options,
         )?)),
         (Verb::DeleteService, Some(key)) => Ok(Operation::DeleteService(key)),
         (Verb::AddServer, Some(key)) => Ok(Operation::AddServer(
@@ -115,6 +128,7 @@ fn service_spec(
     service: Service,
     scheduler: String,
     flags: SchedulerFlags,
+    options: OptSet,
 ) -> Result<ServiceSpec, UsageError> {
     if let ServiceKey::Address { protocol, port, .. } = key {
         if port == 0 && service.persistence.is_none() {
@@ -127,6 +141,11 @@ fn service_spec(
                 "One-Packet Scheduling is only for UDP virtual services",
             ));
         }
+    }
+    if options.has(Opt::SetMss) && options.has(Opt::ClampMss) {
+        return Err(UsageError::fault(
+            "the largest segment is that of --set-mss or of --clamp-mss-to-pmtu, not both",
+        ));
     }
     let netmask = match key.family() {
         Family::V4 => Netmask::V4(service.netmask),

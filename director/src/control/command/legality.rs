@@ -19,6 +19,9 @@ pub(super) enum Verb {
     Restore,
     Save,
     Zero,
+    AddLocalAddress,
+    DeleteLocalAddress,
+    GetLocalAddresses,
 }
 
 impl Verb {
@@ -38,6 +41,9 @@ impl Verb {
             Verb::Restore => "restore",
             Verb::Save => "save",
             Verb::Zero => "zero",
+            Verb::AddLocalAddress => "add-laddr",
+            Verb::DeleteLocalAddress => "del-laddr",
+            Verb::GetLocalAddresses => "get-laddr",
         }
     }
 
@@ -54,11 +60,12 @@ impl Verb {
                 | Verb::DeleteServer,
                 Service,
             )
-            | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, Server) => Compulsory,
+            | (Verb::AddServer | Verb::EditServer | Verb::DeleteServer, Server)
+            | (Verb::AddLocalAddress | Verb::DeleteLocalAddress, LocalAddress) => Compulsory,
             (
                 Verb::AddService | Verb::EditService,
                 Scheduler | Persistent | Netmask | OnePacket | PersistenceEngine | SchedulerFlags
-                | ServerGone | SlowStart | Timeouts,
+                | ServerGone | SlowStart | Timeouts | ProxyProtocol | NoToa | SetMss | ClampMss,
             )
             | (
                 Verb::AddServer | Verb::EditServer,
@@ -75,7 +82,15 @@ impl Verb {
             )
             | (Verb::StopDaemon, Syncid)
             | (Verb::Save, Numeric)
-            | (Verb::Zero, Service) => Optional,
+            | (
+                Verb::Zero
+                | Verb::AddLocalAddress
+                | Verb::DeleteLocalAddress
+                | Verb::GetLocalAddresses,
+                Service,
+            )
+            | (Verb::AddLocalAddress | Verb::DeleteLocalAddress, InterfaceName)
+            | (Verb::GetLocalAddresses, Numeric) => Optional,
             (Verb::List, Connection | Service | Timeout | Daemon) => Exclusive,
             _ => Illegal,
         }
@@ -123,11 +138,17 @@ pub(super) enum Opt {
     ServerGone,
     SlowStart,
     Timeouts,
+    ProxyProtocol,
+    NoToa,
+    SetMss,
+    ClampMss,
+    LocalAddress,
+    InterfaceName,
 }
 
 impl Opt {
     /// All of them, as messages name them, in their order.
-    const ALL: [(Opt, &'static str); 37] = [
+    const ALL: [(Opt, &'static str); 43] = [
         (Opt::Numeric, "numeric"),
         (Opt::Connection, "connection"),
         (Opt::Service, "service-address"),
@@ -165,6 +186,12 @@ impl Opt {
         (Opt::ServerGone, "server-gone"),
         (Opt::SlowStart, "slow-start"),
         (Opt::Timeouts, "timeouts"),
+        (Opt::ProxyProtocol, "proxy-protocol"),
+        (Opt::NoToa, "no-toa"),
+        (Opt::SetMss, "set-mss"),
+        (Opt::ClampMss, "clamp-mss-to-pmtu"),
+        (Opt::LocalAddress, "local-address"),
+        (Opt::InterfaceName, "ifname"),
     ];
 
     /// Those that say something about the encapsulation.

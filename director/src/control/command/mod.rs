@@ -43,6 +43,8 @@ pub enum Command {
     Daemons,
     /// `-S`
     Save(Addresses),
+    /// `-G`
+    LocalAddresses,
     /// `-R`
     Restore,
     /// `--start-daemon`

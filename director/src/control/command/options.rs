@@ -63,6 +63,15 @@ pub(super) enum Tag {
     ServerGone,
     SlowStart,
     Timeouts,
+    ProxyProtocol,
+    NoToa,
+    SetMss,
+    ClampMss,
+    AddLocalAddress,
+    DeleteLocalAddress,
+    GetLocalAddresses,
+    LocalAddress,
+    InterfaceName,
     FullNat,
 }
 
@@ -155,6 +164,23 @@ pub(super) const BEYOND: &[Definition] = &[
     long_value("server-gone", Tag::ServerGone),
     long_value("slow-start", Tag::SlowStart),
     long_value("timeouts", Tag::Timeouts),
+    // DPVS names the version.
+    Definition {
+        long: "proxy-protocol",
+        short: None,
+        argument: Argument::Optional,
+        tag: Tag::ProxyProtocol,
+    },
+    long_flag("no-toa", Tag::NoToa),
+    // As iptables' TCPMSS has them.
+    long_value("set-mss", Tag::SetMss),
+    long_flag("clamp-mss-to-pmtu", Tag::ClampMss),
+    // DPVS's.
+    flag("add-laddr", 'P', Tag::AddLocalAddress),
+    flag("del-laddr", 'Q', Tag::DeleteLocalAddress),
+    flag("get-laddr", 'G', Tag::GetLocalAddresses),
+    value("local-address", 'z', Tag::LocalAddress),
+    value("ifname", 'F', Tag::InterfaceName),
 ];
 
 /// What lvsadm has besides in commands about real servers, where ipvsadm has another meaning for the letter

@@ -97,13 +97,9 @@ impl<'a> Scanner<'a> {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
-        let beyond = match self.dialect {
-            Dialect::Ipvsadm => &[],
-            Dialect::Lvsadm => BEYOND,
-        };
         let definition = OPTIONS
             .iter()
-            .chain(beyond)
+            .chain(self.beyond())
             .chain(self.of_servers())
             .find(|definition| definition.long == name)
             .ok_or(ScanError::Unknown)?;
@@ -117,6 +113,7 @@ impl<'a> Scanner<'a> {
             .of_servers()
             .iter()
             .chain(OPTIONS)
+            .chain(self.beyond())
             .find(|definition| definition.short.is_some() && definition.short == letter)
             .ok_or(ScanError::Unknown)?;
         let rest = Some(letters.as_str()).filter(|rest| !rest.is_empty());
@@ -131,6 +128,13 @@ impl<'a> Scanner<'a> {
             definition,
             rest.map(|rest| rest.strip_prefix('=').unwrap_or(rest)),
         )
+    }
+
+    fn beyond(&self) -> &'static [Definition] {
+        match self.dialect {
+            Dialect::Ipvsadm => &[],
+            Dialect::Lvsadm => BEYOND,
+        }
     }
 
     fn of_servers(&self) -> &'static [Definition] {

@@ -37,6 +37,9 @@ impl Order {
             Tag::Set => Verb::Set,
             Tag::Restore => Verb::Restore,
             Tag::Save => Verb::Save,
+            Tag::AddLocalAddress => Verb::AddLocalAddress,
+            Tag::DeleteLocalAddress => Verb::DeleteLocalAddress,
+            Tag::GetLocalAddresses => Verb::GetLocalAddresses,
             Tag::Help => return Ok(Some(Order::Help)),
             Tag::Version => return Ok(Some(Order::Version)),
             Tag::StartDaemon => {

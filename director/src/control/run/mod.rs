@@ -9,7 +9,7 @@ use std::path::Path;
 use super::client::{Api, ApiError, Unreachable};
 use super::command::{Addresses, Command, Dialect, Format, Scope, UsageError, parse};
 use super::names::Names;
-use super::text::{connections, errors, help, listing, save, status};
+use super::text::{connections, errors, help, listing, local_addresses, save, status};
 use crate::core::operation::{Operation, ServiceKey};
 
 /// Where texts go and commands come from.
@@ -135,6 +135,11 @@ impl<'a> Run<'a> {
                 .map(|view| self.terminal.out(&listing::timeouts(&view)))
                 .map_err(Failure::Api),
             Command::Save(addresses) => self.save(addresses),
+            Command::LocalAddresses => self
+                .api
+                .status()
+                .map(|view| self.terminal.out(&local_addresses::list(&view)))
+                .map_err(Failure::Api),
             // None ever runs, and nothing is what ipvsadm prints then.
             Command::Daemons => self.api.info().map(drop).map_err(Failure::Api),
             Command::StartDaemon(_) | Command::StopDaemon(_) => Err(Failure::Refused(
@@ -180,6 +185,10 @@ impl<'a> Run<'a> {
     fn save(&mut self, addresses: Addresses) -> Result<(), Failure> {
         let dialect = Dialect::of(self.program);
         let services = self.api.services()?;
+        if dialect == Dialect::Lvsadm {
+            let status = self.api.status()?;
+            self.terminal.out(&local_addresses::rules(&status));
+        }
         self.terminal
             .out(&save::rules(&services, dialect, addresses, self.names));
         for fault in save::left_out(&services, dialect) {

@@ -8,12 +8,12 @@ use shared::addr::{Family, Protocol};
 use super::*;
 use crate::control::client::{Client, Transport};
 use crate::core::operation::{
-    Beyond, ForwardMethod, Netmask, OperationError, Persistence, SchedulerFlags, ServerGone,
-    ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, Netmask, OperationError, Persistence, SchedulerFlags,
+    SegmentSize, ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
-    ConnectionView, InfoView, ServerView, ServiceView, StatsView, StatusView, SysctlView,
-    TimeoutsView,
+    ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView, StatsView, StatusView,
+    SysctlView, TimeoutsView,
 };
 
 struct Nameless;
@@ -41,6 +41,7 @@ impl Names for Nameless {
 struct Fake {
     applied: Vec<Operation>,
     services: Vec<ServiceView>,
+    local_addresses: Vec<LocalAddressView>,
     fails: Option<ApiError>,
 }
 
@@ -135,7 +136,7 @@ impl Api for Fake {
             half_open: 0,
             pushed_out: 0,
             unnamed_clients: 0,
-            local_addresses: Vec::new(),
+            local_addresses: self.local_addresses.clone(),
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),
@@ -419,16 +420,31 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
 fn beyond() -> impl Strategy<Value = Beyond> {
     let ways = ServerGone::NAMES.map(|(_, way)| way).to_vec();
     let timeouts = (0u32..3, 0u32..3, 0u32..2_678_401);
+    let introductions = vec![
+        Introduction::Toa,
+        Introduction::ProxyProtocol,
+        Introduction::None,
+    ];
     (
         prop::option::of(prop::sample::select(ways)),
         0u32..100,
         timeouts,
+        prop::sample::select(introductions),
+        prop_oneof![
+            Just(SegmentSize::AsTold),
+            Just(SegmentSize::PathMtu),
+            SegmentSize::RANGE.prop_map(SegmentSize::AtMost),
+        ],
     )
         .prop_map(
-            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp))| Beyond {
-                server_gone,
-                slow_start_secs,
-                timeouts: TimeoutChange { tcp, tcp_fin, udp },
+            |(server_gone, slow_start_secs, (tcp, tcp_fin, udp), introduction, segment_size)| {
+                Beyond {
+                    server_gone,
+                    slow_start_secs,
+                    timeouts: TimeoutChange { tcp, tcp_fin, udp },
+                    introduction,
+                    segment_size,
+                }
             },
         )
 }
@@ -508,7 +524,7 @@ fn an_empty_restore_asks_nobody() {
 /// Called as ipvsadm the words beyond it are unknown, and what they said is not saved, which is told.
 #[test]
 fn what_goes_beyond_ipvsadm_is_lvsadms() {
-    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0";
+    let line = "-A -t 10.0.0.1:80 -s wlc --server-gone auto --slow-start 30 --timeouts 60,0,0 --proxy-protocol --set-mss 1360";
     let mut api = Fake::default();
     let (_, err, exit) = run_with(&mut api, &format!("ipvsadm {line}"), &[]);
     assert_eq!(
@@ -525,14 +541,16 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
     let saved = |api: &mut Fake, program: &str| run_with(api, &format!("{program} -Sn"), &[]);
     assert_eq!(
         saved(&mut api, "lvsadm").0,
-        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0\n"
+        "-A -t 10.0.0.1:80 -s wlc --server-gone reset --slow-start 30 --timeouts 60,0,0 --proxy-protocol --set-mss 1360\n"
     );
     let (out, err, exit) = saved(&mut api, "ipvsadm");
     assert_eq!((out.as_str(), exit), ("-A -t 10.0.0.1:80 -s wlc\n", 0));
     assert!(err.contains("lvsadm -S saves it"), "{err}");
     let (listed, ..) = run_with(&mut api, "lvsadm -Ln", &[]);
     assert!(
-        listed.contains("TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0\n"),
+        listed.contains(
+            "TCP  10.0.0.1:80 wlc server-gone reset slow-start 30 timeouts 60,0,0 proxy-protocol set-mss 1360\n"
+        ),
         "{listed}"
     );
     for (words, fault) in [
@@ -549,6 +567,10 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
             "write TCP,TCPFIN,UDP in seconds, 0 for the general one",
         ),
         ("--timeouts 1,2,x", "invalid timeout value `x' specified"),
+        (
+            "--proxy-protocol v1",
+            "`v1' is no version of the PROXY protocol",
+        ),
     ] {
         let line = format!("lvsadm -A -t 10.0.0.1:80 {words}");
         let (_, err, exit) = run_with(&mut api, &line, &[]);
@@ -563,6 +585,17 @@ fn what_goes_beyond_ipvsadm_is_lvsadms() {
         err,
         "Illegal 'slow-start' option with the 'add-server' command\n"
     );
+    for (words, introduction) in [
+        ("--proxy-protocol v2", Introduction::ProxyProtocol),
+        ("--no-toa", Introduction::None),
+    ] {
+        api.applied.clear();
+        run_with(&mut api, &format!("lvsadm -E -t 10.0.0.1:80 {words}"), &[]);
+        let [Operation::EditService(spec)] = &api.applied[..] else {
+            panic!("{:?}", api.applied);
+        };
+        assert_eq!(spec.beyond.introduction, introduction);
+    }
     let (help, ..) = run_with(&mut api, "lvsadm -h", &[]);
     assert!(
         help.contains("--server-gone keep|reschedule|reset|auto"),
@@ -608,4 +641,94 @@ proptest! {
         let answer = Answer::Services(Piece { items, more: true });
         prop_assert_eq!(decode_answer(&encode_answer(&answer)), Ok(answer));
     }
+}
+
+#[test]
+fn local_addresses_have_the_words_of_dpvs() {
+    let mut api = Fake::default();
+    for words in ["-P -z 10.9.0.9", "--add-laddr --local-address 10.9.0.9"] {
+        let (_, err, exit) = run_with(&mut api, &format!("ipvsadm {words}"), &[]);
+        assert!(
+            err.ends_with("unknown option\n") || err.starts_with("Try"),
+            "{err}"
+        );
+        assert_eq!((exit, api.applied.len()), (255, 0));
+    }
+    let address: IpAddr = [10, 9, 0, 9].into();
+    let add = |interface: Option<&str>| Operation::AddLocalAddress {
+        address,
+        interface: interface.map(str::to_owned),
+    };
+    let delete = Operation::DeleteLocalAddress(address);
+    for (words, operation) in [
+        ("-P -z 10.9.0.9", add(None)),
+        ("-P -z 10.9.0.9 -t 10.0.0.1:80 -F eth1", add(Some("eth1"))),
+        (
+            "--add-laddr --local-address 10.9.0.9 -f 7 --ifname eth1",
+            add(Some("eth1")),
+        ),
+        ("-Q -z 10.9.0.9 -u 10.0.0.1:53 -F eth1", delete.clone()),
+        ("--del-laddr -z10.9.0.9", delete.clone()),
+    ] {
+        api.applied.clear();
+        let (_, err, exit) = run_with(&mut api, &format!("lvsadm {words}"), &[]);
+        assert_eq!((err.as_str(), exit), ("", 0), "{words}");
+        assert_eq!(api.applied, [operation], "{words}");
+    }
+    for (words, fault) in [
+        (
+            "-P",
+            "You need to supply the 'local-address' option for the 'add-laddr' command\n",
+        ),
+        ("-P -z nine", "illegal local address specified\n"),
+        ("-P -z 10.9.0.9:80", "illegal local address specified\n"),
+        (
+            "-G -z 10.9.0.9",
+            "Illegal 'local-address' option with the 'get-laddr' command\n",
+        ),
+        (
+            "-A -t 10.0.0.1:80 -z 10.9.0.9",
+            "Illegal 'local-address' option with the 'add-service' command\n",
+        ),
+    ] {
+        let (_, err, exit) = run_with(&mut api, &format!("lvsadm {words}"), &[]);
+        assert_eq!((err.as_str(), exit), (fault, 2), "{words}");
+    }
+}
+
+/// What `-S` says brings the local addresses back, before those who need them.
+#[test]
+fn local_addresses_are_listed_and_saved() {
+    let local = |number: u8, listed| LocalAddressView {
+        address: [10, 9, 0, number].into(),
+        listed,
+        connections: 6,
+        fewest_left: 64_507,
+        conflicts: 3,
+    };
+    let mut api = Fake {
+        local_addresses: vec![local(9, true), local(10, false)],
+        ..Fake::default()
+    };
+    let expected = "\
+LocalAddress         Conflicts     Conns  PortsLeft
+10.9.0.9                     3         6      64507
+10.9.0.10                    3         6          -
+";
+    for words in ["-G", "--get-laddr", "-Gn -t 10.0.0.1:80"] {
+        let (out, err, exit) = run_with(&mut api, &format!("lvsadm {words}"), &[]);
+        assert_eq!((out.as_str(), err.as_str(), exit), (expected, "", 0));
+    }
+    let (saved, ..) = run_with(&mut api, "lvsadm -Sn", &[]);
+    assert_eq!(saved, "-P -z 10.9.0.9\n");
+    let (_, err, exit) = run_with(&mut api, "lvsadm -R", &[&saved]);
+    assert_eq!((err.as_str(), exit), ("", 0));
+    assert_eq!(
+        api.applied,
+        [Operation::AddLocalAddress {
+            address: [10, 9, 0, 9].into(),
+            interface: None
+        }]
+    );
+    assert_eq!(run_with(&mut api, "ipvsadm -Sn", &[]).0, "");
 }

@@ -9,7 +9,8 @@ use super::order;
 use crate::control::command::{Columns, Format, Numbers, Order, flags};
 use crate::control::names::Names;
 use crate::core::operation::{
-    Beyond, ForwardMethod, Netmask, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, Netmask, SegmentSize, ServerSpec, ServiceSpec,
+    TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{InfoView, ServerView, ServiceView, StatsView, TimeoutsView};
 
@@ -132,6 +133,8 @@ fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
         server_gone,
         timeouts,
         slow_start_secs,
+        introduction,
+        segment_size,
     } = spec.beyond;
     if let Some(way) = server_gone {
         write!(text, " server-gone {}", way.name())?;
@@ -142,6 +145,16 @@ fn properties(text: &mut String, spec: &ServiceSpec) -> fmt::Result {
     if timeouts != TimeoutChange::default() {
         let TimeoutChange { tcp, tcp_fin, udp } = timeouts;
         write!(text, " timeouts {tcp},{tcp_fin},{udp}")?;
+    }
+    text.push_str(match introduction {
+        Introduction::Toa => "",
+        Introduction::ProxyProtocol => " proxy-protocol",
+        Introduction::None => " no-toa",
+    });
+    match segment_size {
+        SegmentSize::AsTold => {}
+        SegmentSize::AtMost(most) => write!(text, " set-mss {most}")?,
+        SegmentSize::PathMtu => text.push_str(" clamp-mss-to-pmtu"),
     }
     Ok(())
 }

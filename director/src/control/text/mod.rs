@@ -4,6 +4,7 @@ pub mod connections;
 pub mod errors;
 pub mod help;
 pub mod listing;
+pub mod local_addresses;
 mod name;
 mod number;
 mod order;

@@ -10,7 +10,8 @@ use super::order;
 use crate::control::command::{Addresses, Dialect, flags};
 use crate::control::names::Names;
 use crate::core::operation::{
-    Beyond, ForwardMethod, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
+    Beyond, ForwardMethod, Introduction, SegmentSize, ServerSpec, ServiceSpec, TimeoutChange,
+    Tunnel, TunnelChecksum,
 };
 use crate::core::view::ServiceView;
 
@@ -111,6 +112,16 @@ fn beyond(text: &mut String, beyond: &Beyond) -> fmt::Result {
     let TimeoutChange { tcp, tcp_fin, udp } = beyond.timeouts;
     if beyond.timeouts != TimeoutChange::default() {
         write!(text, " --timeouts {tcp},{tcp_fin},{udp}")?;
+    }
+    text.push_str(match beyond.introduction {
+        Introduction::Toa => "",
+        Introduction::ProxyProtocol => " --proxy-protocol",
+        Introduction::None => " --no-toa",
+    });
+    match beyond.segment_size {
+        SegmentSize::AsTold => {}
+        SegmentSize::AtMost(most) => write!(text, " --set-mss {most}")?,
+        SegmentSize::PathMtu => text.push_str(" --clamp-mss-to-pmtu"),
     }
     Ok(())
 }

@@ -99,6 +99,7 @@ mod tests {
                 listed: true,
                 connections: 6,
                 fewest_left: 64_507,
+                conflicts: 0,
             }],
             capture_keys: 3,
             given_back: 4,

@@ -60,7 +60,8 @@ impl Balancer {
                 self.captures.set_local_clients(*on);
                 Ok(())
             }
-            Operation::SetLocalAddresses(addresses) => self.set_local_addresses(addresses),
+            Operation::AddLocalAddress { address, .. } => self.add_local_address(*address),
+            Operation::DeleteLocalAddress(address) => self.delete_local_address(*address),
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;
                 self.expiration = self.settings.sysctl.expiration();

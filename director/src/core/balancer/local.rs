@@ -10,7 +10,10 @@ use crate::core::capture::CaptureKey;
 use crate::core::connection::{Connection, ConnectionId, Endpoint};
 use crate::core::forward::sequence::Shift;
 use crate::core::local_ports::MOST_ADDRESSES;
-use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::operation::{
+    ForwardMethod, Introduction, OperationError, SegmentSize, ServerKey, ServerSpec, ServiceKey,
+    ServiceSpec,
+};
 use crate::core::service::ServiceId;
 use crate::core::view::LocalAddressView;
 
@@ -39,6 +42,19 @@ impl Balancer {
         }
     }
 
+    /// How the real server of a connection learns who its client is, if it is a new one.
+    #[inline]
+    pub fn introduction(&self, id: ConnectionId) -> Introduction {
+        let server = &self.servers[self.connection(id).server()];
+        self.services[server.service].spec.beyond.introduction
+    }
+
+    /// The largest segments of a connection, as its service wants them.
+    pub fn segment_size(&self, id: ConnectionId) -> SegmentSize {
+        let server = &self.servers[self.connection(id).server()];
+        self.services[server.service].spec.beyond.segment_size
+    }
+
     /// How many segments went without the TOA option that they should have had: the way to the server has no
     /// room for them with it.
     pub fn unnamed_clients(&self) -> u64 {
@@ -59,47 +75,72 @@ impl Balancer {
                 listed: place.is_listed(),
                 connections: place.used(),
                 fewest_left: place.fewest_left(),
+                conflicts: place.conflicts(),
             })
             .collect()
     }
 
-    pub(super) fn set_local_addresses(
-        &mut self,
-        addresses: &[IpAddr],
-    ) -> Result<(), OperationError> {
-        let mut wanted: Vec<Addr> = Vec::with_capacity(addresses.len());
-        for &address in addresses {
-            check_address(address)?;
-            let in_use = |key: &&ServiceKey| matches!(key, ServiceKey::Address { address: vip, .. } if *vip == address);
-            if let Some(key) = self.by_key.keys().find(in_use) {
-                return Err(OperationError::Unfit(format!(
-                    "local address {address} is that of service {key}; FULLNAT needs one of its own"
-                )));
-            }
-            let address = address.into();
-            if !wanted.contains(&address) {
-                wanted.push(address);
-            }
+    pub(super) fn add_local_address(&mut self, address: IpAddr) -> Result<(), OperationError> {
+        check_address(address)?;
+        let in_use = |key: &&ServiceKey| matches!(key, ServiceKey::Address { address: vip, .. } if *vip == address);
+        if let Some(key) = self.by_key.keys().find(in_use) {
+            return Err(OperationError::Unfit(format!(
+                "local address {address} is that of service {key}; FULLNAT needs one of its own"
+            )));
         }
+        let mut wanted = self.listed();
+        if wanted.contains(&address.into()) {
+            return Ok(());
+        }
+        wanted.push(address.into());
         if !self.locals.has_room_for(&wanted) {
             return Err(OperationError::Unfit(format!(
                 "{} local addresses, with those that connections still have, are more than {MOST_ADDRESSES}",
                 wanted.len()
             )));
         }
-        let servers = self.services.values().flat_map(|service| &service.servers);
-        let servers = servers.map(|&server| self.servers[server].spec());
-        let needs_one = |server: &&ServerSpec| server.forward == ForwardMethod::FullNat;
-        if wanted.is_empty()
-            && let Some(server) = { servers }.find(needs_one)
-        {
+        self.settle_local_addresses(&wanted);
+        Ok(())
+    }
+
+    pub(super) fn delete_local_address(&mut self, address: IpAddr) -> Result<(), OperationError> {
+        let before = self.listed();
+        let wanted = before.iter().copied();
+        let wanted: Vec<Addr> = wanted.filter(|&other| other != address.into()).collect();
+        if wanted.len() == before.len() {
             return Err(OperationError::Unfit(format!(
-                "real server {} needs a local address: remove it first",
-                server.key
+                "{address} is no local address of FULLNAT"
             )));
         }
+        if wanted.is_empty()
+            && let Some(server) = self.any_full_nat()
+        {
+            return Err(OperationError::Unfit(format!(
+                "real server {server} needs a local address, and {address} is the last one: remove the server \
+                 first"
+            )));
+        }
+        self.settle_local_addresses(&wanted);
+        Ok(())
+    }
+
+    /// A real server that needs a local address.
+    fn any_full_nat(&self) -> Option<ServerKey> {
+        let servers = self.services.values().flat_map(|service| &service.servers);
+        let mut specs = servers.map(|&server| self.servers[server].spec());
+        let needs_one = specs.find(|server| server.forward == ForwardMethod::FullNat);
+        needs_one.map(|server| server.key)
+    }
+
+    /// Those that give ports.
+    fn listed(&self) -> Vec<Addr> {
+        let places = self.locals.places().filter(|(_, place)| place.is_listed());
+        places.map(|(_, place)| place.address()).collect()
+    }
+
+    fn settle_local_addresses(&mut self, wanted: &[Addr]) {
         let before: Vec<Addr> = self.locals.places().map(|(_, p)| p.address()).collect();
-        self.locals.set_addresses(&wanted);
+        self.locals.set_addresses(wanted);
         for (at, place) in self.locals.places() {
             self.connections.set_local(at, place.address());
         }
@@ -110,7 +151,6 @@ impl Balancer {
         for &address in before.iter().filter(|address| !after.contains(address)) {
             keys(address).for_each(|key| self.captures.release(key));
         }
-        Ok(())
     }
 
     /// A connection by NAT has begun: if its client is on this host, what is sent to it is taken.
@@ -164,7 +204,7 @@ impl Balancer {
         if self.locals.is_empty() {
             return Err(OperationError::Unfit(format!(
                 "real server {} is forwarded to by FULLNAT, and there is no local address: name one in \
-                 local_addresses of [fullnat]",
+                 local_addresses of [fullnat], or by lvsadm -P",
                 server.key
             )));
         }

@@ -6,6 +6,7 @@ use shared::time::Time;
 use super::side_table::SideTable;
 use super::{Balancer, Class, ConnectionId, FlowKey, Segment};
 use crate::core::connection::Endpoint;
+use crate::core::forward::sequence::Shift;
 use crate::core::operation::{ForwardMethod, ServerGone};
 use crate::core::protocol::State;
 use crate::core::protocol::tcp::TcpState;
@@ -27,8 +28,8 @@ pub struct Reset {
     pub server: ServerId,
     /// How its packets get there.
     pub forward: ForwardMethod,
-    /// What is added to the client's sequence numbers for the server.
-    pub shift: u32,
+    /// What is changed in its numbers on the way.
+    pub shift: Shift,
     /// Where the two ends are, in the numbers of the client.
     pub position: Position,
 }
@@ -146,8 +147,8 @@ impl Balancer {
                 _ => connection.client(),
             };
             let shift = match connection.forward() {
-                ForwardMethod::FullNat => self.shifts.of(id).by,
-                _ => 0,
+                ForwardMethod::FullNat => self.shifts.of(id),
+                _ => Shift::default(),
             };
             self.resets.push(Reset {
                 shift,

@@ -5,62 +5,131 @@ use shared::wire::checksum::{self, Change};
 use shared::wire::ipv4;
 use shared::wire::transport;
 
-use super::{Director, Frame, Headers, nat, sequence};
+use super::sequence::{Names, Opening};
+use super::{Director, Frame, Headers, nat, proxy_protocol, sequence};
 use crate::core::balancer::{ConnectionId, Direction};
+use crate::core::connection::Endpoint;
 use crate::core::director::MIN_MTU;
 use crate::core::net::Hop;
 use crate::core::protocol::tcp::TcpFlags;
+use crate::core::verdict::Outbox;
+
+/// What has become of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rewritten {
+    /// It is ready but for its Ethernet addresses.
+    InPlace,
+    /// Another one goes in its place.
+    Replaced,
+}
 
 impl Director {
-    /// Rewrites a packet of a FULLNAT connection. A segment that names its client to the real server is longer:
-    /// then that frame goes in place of the one in hand.
+    /// Rewrites a packet of a FULLNAT connection. A segment that names its client to the real server is longer,
+    /// or has another one in front of it.
     #[inline(never)]
     pub(super) fn full_nat(
         &mut self,
         now: Time,
-        id: ConnectionId,
-        direction: Direction,
+        (id, direction): (ConnectionId, Direction),
         headers: &Headers,
         hop: Option<&Hop>,
         frame: &mut Frame<'_>,
-    ) -> Option<Vec<u8>> {
-        let vnet = frame.vnet();
+        outbox: &mut Outbox,
+    ) -> Rewritten {
         let connection = self.balancer.connection(id);
-        let client = connection.client();
+        let (client, virtual_end) = (connection.client(), connection.virtual_endpoint());
         let local = self.balancer.local_end(connection);
         let (source, destination) = match direction {
             Direction::Request => (local, connection.destination()),
-            Direction::Reply => (connection.virtual_endpoint(), client),
+            Direction::Reply => (virtual_end, client),
         };
-        nat::rewrite_both(frame, vnet, headers, source, destination);
-        let flags = headers.segment.and_then(|segment| segment.tcp)?;
-        let first = match direction {
-            // Only the SYN asks.
-            Direction::Request if flags.contains(TcpFlags::SYN) => {
-                let hash = self.balancer.hash_to_server(id);
-                sequence::first_sequence(hash, now.as_nanos())
+        nat::rewrite_both(frame, frame.vnet(), headers, source, destination);
+        let Some(flags) = headers.segment.and_then(|segment| segment.tcp) else {
+            return Rewritten::InPlace;
+        };
+        let names = self.renumber(now, (id, direction), headers, flags, frame);
+        // Without one it is for a client on the host.
+        let Some(hop) = hop else {
+            return Rewritten::InPlace;
+        };
+        match names {
+            Names::Nothing => Rewritten::InPlace,
+            Names::Option => self.name_by_option(client, headers, hop, frame, outbox),
+            Names::Header => {
+                let ends = (client, virtual_end);
+                let too_big = headers.largest(frame.vnet(), frame) > hop.mtu.max(MIN_MTU) as usize;
+                if !self.introduce(ends, headers, hop, frame, outbox) {
+                    return Rewritten::Replaced;
+                }
+                if too_big {
+                    // It leaves in pieces, behind.
+                    return Rewritten::InPlace;
+                }
+                self.send_in_order(hop, frame.vnet(), frame.packet(), outbox);
+                Rewritten::Replaced
             }
-            _ => 0,
+        }
+    }
+
+    /// Puts the numbers of the other side into a TCP segment, and says what names its client.
+    fn renumber(
+        &mut self,
+        now: Time,
+        (id, direction): (ConnectionId, Direction),
+        headers: &Headers,
+        flags: TcpFlags,
+        frame: &mut Frame<'_>,
+    ) -> Names {
+        let vnet = frame.vnet();
+        // Only the SYN asks.
+        let opens = direction == Direction::Request && flags.contains(TcpFlags::SYN);
+        let opening = opens.then(|| Opening {
+            first: sequence::first_sequence(self.balancer.hash_to_server(id), now.as_nanos()),
+            introduction: self.balancer.introduction(id),
+        });
+        let Some(shift) = self.balancer.shift_mut(id) else {
+            return Names::Nothing;
         };
-        let shift = self.balancer.shift_mut(id)?;
-        let segment = frame.packet_mut().get_mut(headers.ip_header..)?;
-        let change = match direction {
-            Direction::Request => sequence::request(segment, shift, flags, first),
-            Direction::Reply => sequence::reply(segment, shift, flags),
+        let Some(segment) = frame.packet_mut().get_mut(headers.ip_header..) else {
+            return Names::Nothing;
         };
-        let names =
-            direction == Direction::Request && sequence::names_client(segment, shift, flags);
-        nat::amend(segment, headers, vnet, Change::default(), change);
-        let hop = hop.filter(|_| names)?;
-        let grown = headers.largest(vnet, frame) + sequence::TOA_BYTES;
+        let (change, names) = match direction {
+            Direction::Request => sequence::request(segment, shift, flags, opening),
+            Direction::Reply => (sequence::reply(segment, shift, flags), Names::Nothing),
+        };
+        let no_data = opens && shift.has_header() && !is_fragment(frame.packet());
+        let (pseudo, cut) = if no_data {
+            proxy_protocol::without_data(headers, frame)
+        } else {
+            Default::default()
+        };
+        if let Some(segment) = frame.packet_mut().get_mut(headers.ip_header..) {
+            nat::amend(segment, headers, vnet, pseudo, change.and(cut));
+        }
+        names
+    }
+
+    /// Sends a segment with the TOA option in place of one without, if there is room for it.
+    fn name_by_option(
+        &mut self,
+        client: Endpoint,
+        headers: &Headers,
+        hop: &Hop,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Rewritten {
+        let grown = headers.largest(frame.vnet(), frame) + sequence::TOA_BYTES;
         let fits = grown <= hop.mtu.max(MIN_MTU) as usize
             && usize::from(headers.total) + sequence::TOA_BYTES <= usize::from(u16::MAX);
-        let segment = frame.packet().get(headers.ip_header..)?;
-        if !fits || !sequence::has_room(segment) || is_fragment(frame.packet()) {
+        let segment = frame.packet().get(headers.ip_header..);
+        let room = fits && segment.is_some_and(sequence::has_room) && !is_fragment(frame.packet());
+        let longer = room.then(|| with_option(headers, frame, &sequence::toa(client), hop));
+        let Some(longer) = longer.flatten() else {
             self.balancer.unnamed_clients += 1;
-            return None;
-        }
-        with_option(headers, frame, &sequence::toa(client), hop)
+            return Rewritten::InPlace;
+        };
+        self.post(hop, longer, outbox);
+        Rewritten::Replaced
     }
 }
 
@@ -88,10 +157,7 @@ fn with_option(
     let mut bytes = super::frame::compose(destination, hop.source, new_vnet, &pieces);
     let ip = bytes.get_mut(super::frame::HEADERS..)?;
     let (header, segment) = ip.split_at_mut_checked(headers.ip_header)?;
-    transport::set_field(header, TOTAL_LENGTH, headers.total + grown);
-    let sum = transport::field(header, IP_CHECKSUM)?;
-    let sum = Change::word(headers.total, headers.total + grown).complete(sum);
-    transport::set_field(header, IP_CHECKSUM, sum);
+    set_length(header, headers.total, headers.total + grown);
     let before = transport::field(segment, OFFSET)?;
     let after = before + ((grown / 4) << 12);
     transport::set_field(segment, OFFSET, after);
@@ -101,6 +167,15 @@ fn with_option(
     let change = Change::word(before, after).and(added);
     nat::amend(segment, headers, vnet, pseudo, change);
     Some(bytes)
+}
+
+/// Writes the length of an IPv4 packet.
+pub(super) fn set_length(header: &mut [u8], before: u16, after: u16) {
+    transport::set_field(header, TOTAL_LENGTH, after);
+    if let Some(sum) = transport::field(header, IP_CHECKSUM) {
+        let sum = Change::word(before, after).complete(sum);
+        transport::set_field(header, IP_CHECKSUM, sum);
+    }
 }
 
 fn is_fragment(packet: &[u8]) -> bool {

@@ -4,13 +4,17 @@ mod cut;
 mod full_nat;
 mod kernel;
 mod nat;
+mod options;
 mod outer;
 mod paths;
+mod proxy_protocol;
 mod reset;
+mod segment_size;
 mod segments;
 pub mod sequence;
 mod tunnel;
 
+use full_nat::Rewritten;
 pub(super) use outer::{encapsulation, outer_protocol};
 pub(super) use paths::Tunnels;
 
@@ -24,6 +28,7 @@ use super::director::{Arrival, Director, Headers, MIN_MTU};
 use super::frame::{self, Frame};
 use super::net::{CachedHop, Hop, Mac, Route};
 use super::operation::ForwardMethod;
+use super::protocol::tcp::TcpFlags;
 use super::reason::Reason;
 use super::server::ServerId;
 use super::verdict::{Outbox, Outgoing, Verdict};
@@ -63,7 +68,7 @@ impl Director {
         let hop = match hop {
             Ok(hop) => hop,
             Err(Reason::LocalServer) if method.is_nat() => {
-                return self.deliver(arrival, id, direction, headers, frame);
+                return self.deliver(arrival, id, direction, headers, frame, outbox);
             }
             Err(reason) => return nowhere(method, reason),
         };
@@ -96,6 +101,9 @@ impl Director {
         if followed && direction == Direction::Request {
             self.follow_position(id, direction, headers, frame);
         }
+        if method.is_nat() && is_syn(headers) {
+            self.lower_segment_size((id, direction), headers, &hop, frame);
+        }
         match (method, direction) {
             (ForwardMethod::Nat, Direction::Request) => {
                 nat::rewrite(frame, vnet, headers, Port::Destination, destination);
@@ -108,9 +116,9 @@ impl Director {
             }
             (ForwardMethod::FullNat, _) => {
                 let now = arrival.now;
-                if let Some(longer) = self.full_nat(now, id, direction, headers, Some(&hop), frame)
-                {
-                    self.post(&hop, longer, outbox);
+                let outcome =
+                    self.full_nat(now, (id, direction), headers, Some(&hop), frame, outbox);
+                if outcome == Rewritten::Replaced {
                     return Verdict::Consumed;
                 }
             }
@@ -135,6 +143,7 @@ impl Director {
         direction: Direction,
         headers: &Headers,
         frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
     ) -> Verdict {
         let connection = self.balancer.connection(id);
         let (method, followed) = (connection.forward(), connection.is_followed());
@@ -152,7 +161,7 @@ impl Director {
                 if method == ForwardMethod::Nat {
                     nat::rewrite(frame, vnet, headers, Port::Source, virtual_end);
                 } else {
-                    self.full_nat(arrival.now, id, direction, headers, None, frame);
+                    self.full_nat(arrival.now, (id, direction), headers, None, frame, outbox);
                 }
                 if followed {
                     self.follow_position(id, direction, headers, frame);
@@ -309,6 +318,12 @@ pub(super) fn nowhere(method: ForwardMethod, reason: Reason) -> Verdict {
         ) => Verdict::Local,
         _ => Verdict::Drop(reason),
     }
+}
+
+#[inline(always)]
+fn is_syn(headers: &Headers) -> bool {
+    let flags = headers.segment.and_then(|segment| segment.tcp);
+    flags.is_some_and(|flags| flags.contains(TcpFlags::SYN))
 }
 
 #[inline]

@@ -42,7 +42,7 @@ impl Director {
             let to_server = Bare {
                 source: reset.known_client,
                 destination: as_the_server_knows(&reset),
-                sequence: position.client_next.wrapping_add(reset.shift),
+                sequence: reset.shift.to_server(position.client_next),
                 acknowledged: position.server_next,
                 flags: TcpFlags::RST | TcpFlags::ACK,
             };

@@ -1,27 +1,34 @@
-//! The sequence numbers of a TCP connection by FULLNAT, and the client's address for its real server.
+//! The sequence numbers of a TCP connection by FULLNAT, and how its real server learns who the client is.
 //!
 //! Many clients share the ports of a few local addresses. A real server that still remembers the last
 //! connection of a port (TIME_WAIT) takes a new one only if its numbers and timestamps are later. So the
 //! client's sequence numbers are moved to where the director's own would be, and no timestamps are agreed on,
 //! as DPVS does. The real server learns of the client by the TOA option (kind 254), in the segments that
-//! complete the handshake, until it has acknowledged one with data.
+//! complete the handshake, until it has acknowledged one with data; or by a
+//! [header](super::proxy_protocol) of the PROXY protocol in front of the client's data, which moves the
+//! numbers of the data once more.
 
 use shared::wire::checksum::Change;
-use shared::wire::transport;
 
+use super::options::{self, MOST_HEADER, add, number, options};
+use super::proxy_protocol;
 use crate::core::connection::Endpoint;
+use crate::core::operation::Introduction;
 use crate::core::protocol::tcp::TcpFlags;
 
 /// What is changed in the numbers of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shift {
-    /// What is added to the client's.
-    pub by: u32,
+    /// What is added to the client's, in front of its data.
+    by: u32,
     /// First sequence number of the client, as it sends it.
     client_first: u32,
     /// First sequence number of the server.
     server_first: u32,
     handshake: Handshake,
+    introduction: Introduction,
+    /// The server has probably what stands in front of the client's data.
+    header_sent: bool,
 }
 
 /// How far a connection has come.
@@ -34,76 +41,160 @@ enum Handshake {
     Begun,
     /// The answer to it has passed.
     Answered,
-    /// The server has acknowledged data, and with it the segments that name the client.
+    /// The server has acknowledged what names the client.
     Over,
 }
 
-/// Numbers of a client's segment; `first` is where those of a new connection begin. What changed of the bytes
-/// that a checksum covers, pseudo header aside.
+/// A new connection: where its numbers begin for the server, and how that learns of the client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    pub(super) first: u32,
+    pub(super) introduction: Introduction,
+}
+
+/// What names the client with a segment of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    Nothing,
+    /// The TOA option in it.
+    Option,
+    /// The header of the PROXY protocol in front of its data.
+    Header,
+}
+
+impl Shift {
+    /// The server's number for what the client gave this one.
+    pub(in crate::core) fn to_server(self, number: u32) -> u32 {
+        let number_there = number.wrapping_add(self.by);
+        let data = self.behind_first(number);
+        if data > 0 || data == 0 && self.header_sent {
+            return number_there.wrapping_add(self.room());
+        }
+        number_there
+    }
+
+    /// The client's number for what the server has this one for. What stands in front of the client's data is
+    /// nothing to the client.
+    pub(in crate::core) fn to_client(self, number: u32) -> u32 {
+        let number = number.wrapping_sub(self.by);
+        match u32::try_from(self.behind_first(number)) {
+            Ok(behind) => number.wrapping_sub(behind.min(self.room())),
+            Err(_) => number,
+        }
+    }
+
+    /// Whether there is something in front of the client's data.
+    pub(super) fn has_header(self) -> bool {
+        self.room() > 0
+    }
+
+    /// Bytes in front of the client's data.
+    fn room(self) -> u32 {
+        match self.introduction {
+            Introduction::ProxyProtocol => proxy_protocol::BYTES as u32,
+            Introduction::Toa | Introduction::None => 0,
+        }
+    }
+
+    /// How far a number is behind that of the client's first byte.
+    fn behind_first(self, number: u32) -> i32 {
+        number.wrapping_sub(self.client_first.wrapping_add(1)) as i32
+    }
+
+    /// What names the client with one of its segments, whose number is as it gave it.
+    fn names(self, flags: TcpFlags, sequence: u32, acknowledged: u32) -> Names {
+        let passes = self.handshake == Handshake::Answered
+            && flags.contains(TcpFlags::ACK)
+            && !flags.intersects(TcpFlags::SYN | TcpFlags::RST);
+        match self.introduction {
+            Introduction::Toa if passes && acknowledged == self.server_first.wrapping_add(1) => {
+                Names::Option
+            }
+            Introduction::ProxyProtocol if passes && self.behind_first(sequence) == 0 => {
+                Names::Header
+            }
+            _ => Names::Nothing,
+        }
+    }
+}
+
+/// Numbers of a client's segment; a SYN comes with an `opening`, which counts for the first one. What changed of the bytes that a
+/// checksum covers, pseudo header aside, and what names the client with it.
 pub(super) fn request(
     segment: &mut [u8],
     shift: &mut Shift,
     flags: TcpFlags,
-    first: u32,
-) -> Change {
-    let Some(sequence) = number(segment, SEQUENCE) else {
-        return Change::default();
+    opening: Option<Opening>,
+) -> (Change, Names) {
+    let (Some(sequence), Some(acknowledged)) =
+        (number(segment, SEQUENCE), number(segment, ACKNOWLEDGED))
+    else {
+        return (Change::default(), Names::Nothing);
     };
     let mut change = Change::default();
     if flags.contains(TcpFlags::SYN) {
-        if shift.handshake == Handshake::Unseen {
-            shift.by = first.wrapping_sub(sequence);
+        if shift.handshake == Handshake::Unseen
+            && let Some(opening) = opening
+        {
+            shift.by = opening.first.wrapping_sub(sequence);
+            shift.introduction = opening.introduction;
             shift.handshake = Handshake::Begun;
         }
         shift.client_first = sequence;
-        change = change.and(without_timestamps(segment));
+        change = change.and(options::without(segment, |kind| kind == TIMESTAMPS));
+        if shift.introduction == Introduction::ProxyProtocol {
+            change = change.and(options::without(segment, is_fast_open));
+        }
     }
-    change.and(add(segment, SEQUENCE, shift.by))
+    let names = shift.names(flags, sequence, acknowledged);
+    shift.header_sent |= names == Names::Header;
+    let moved = shift.to_server(sequence).wrapping_sub(sequence);
+    (change.and(add(segment, SEQUENCE, moved)), names)
 }
 
 /// Numbers of a server's segment. What changed of the bytes that a checksum covers, pseudo header aside.
 pub(super) fn reply(segment: &mut [u8], shift: &mut Shift, flags: TcpFlags) -> Change {
+    let Some(acknowledged) = number(segment, ACKNOWLEDGED) else {
+        return Change::default();
+    };
     if !flags.contains(TcpFlags::ACK) {
         return Change::default();
     }
-    let mut change = add(segment, ACKNOWLEDGED, shift.by.wrapping_neg());
+    let to_client = |number| shift.to_client(number);
+    let mut change = options::renumber(segment, ACKNOWLEDGED, to_client);
     for (kind, at, length) in options(segment) {
         if kind == SACK {
             let edges = (at + 2..at + length).step_by(4);
             for edge in edges.filter(|edge| edge + 4 <= at + length) {
-                change = change.and(add(segment, edge, shift.by.wrapping_neg()));
+                change = change.and(options::renumber(segment, edge, to_client));
             }
         }
+    }
+    let got = shift.behind_first(acknowledged.wrapping_sub(shift.by));
+    if shift.handshake != Handshake::Over && got <= 0 {
+        shift.header_sent = false;
     }
     if flags.contains(TcpFlags::SYN) {
         shift.server_first = number(segment, SEQUENCE).unwrap_or_default();
         if shift.handshake == Handshake::Begun {
             shift.handshake = Handshake::Answered;
         }
-        return change.and(smaller_segments(segment));
+        return change.and(make_room(segment, *shift));
     }
-    let acknowledged = number(segment, ACKNOWLEDGED).unwrap_or_default();
-    let data = acknowledged.wrapping_sub(shift.client_first.wrapping_add(1)) as i32;
-    if shift.handshake == Handshake::Answered && data > 0 {
+    let least = match shift.introduction {
+        Introduction::ProxyProtocol => proxy_protocol::BYTES as i32,
+        Introduction::Toa | Introduction::None => 1,
+    };
+    if shift.handshake == Handshake::Answered && got >= least {
         shift.handshake = Handshake::Over;
+        shift.header_sent = true;
     }
     change
 }
 
-/// The sequence number of a segment of which only the beginning is there, as its client knows it. `shift` 0
-/// leaves everything as it is.
-pub(in crate::core) fn unshift(segment: &mut [u8], shift: u32) {
-    if shift != 0 {
-        add(segment, SEQUENCE, shift.wrapping_neg());
-    }
-}
-
-/// Whether a client's segment is to tell the server who the client is.
-pub(super) fn names_client(segment: &[u8], shift: &Shift, flags: TcpFlags) -> bool {
-    shift.handshake == Handshake::Answered
-        && flags.contains(TcpFlags::ACK)
-        && !flags.intersects(TcpFlags::SYN | TcpFlags::RST)
-        && number(segment, ACKNOWLEDGED) == Some(shift.server_first.wrapping_add(1))
+/// The sequence number of a segment of which only the beginning is there, as its client knows it.
+pub(in crate::core) fn unshift(segment: &mut [u8], shift: Shift) {
+    options::renumber(segment, SEQUENCE, |number| shift.to_client(number));
 }
 
 /// The TOA option.
@@ -115,7 +206,7 @@ pub(super) fn toa(client: Endpoint) -> [u8; TOA_BYTES] {
 
 /// Whether an option more fits into a TCP header.
 pub(super) fn has_room(segment: &[u8]) -> bool {
-    header_length(segment) + TOA_BYTES <= MOST_HEADER
+    options::header_length(segment) + TOA_BYTES <= MOST_HEADER
 }
 
 /// The numbers that the first segment of a new connection may have without being taken for one of an older
@@ -124,109 +215,35 @@ pub(super) const fn first_sequence(hash: u32, nanos: u64) -> u32 {
     hash.wrapping_add((nanos >> 6) as u32)
 }
 
-/// An option of two bytes and its data becomes nothing.
-fn without_timestamps(segment: &mut [u8]) -> Change {
-    let mut change = Change::default();
-    for (kind, at, length) in options(segment) {
-        if kind == TIMESTAMPS {
-            change = change.and(overwrite(segment, at, length, |bytes| {
-                bytes.fill(NO_OPERATION);
-            }));
+/// TCP Fast Open, by its number (RFC 7413) or that of experiments: data in the SYN would come before the
+/// header.
+fn is_fast_open(kind: u8) -> bool {
+    kind == FAST_OPEN || kind == EXPERIMENT
+}
+
+/// The client leaves room for what is added to its segments, and to what it may have on the way.
+fn make_room(segment: &mut [u8], shift: Shift) -> Change {
+    match shift.introduction {
+        Introduction::Toa => {
+            options::change_mss(segment, |size| size.saturating_sub(TOA_BYTES as u16))
         }
+        Introduction::ProxyProtocol => options::change_word(segment, WINDOW, |window| {
+            let left = window.saturating_sub(proxy_protocol::BYTES as u16);
+            if left == 0 { window } else { left }
+        }),
+        Introduction::None => Change::default(),
     }
-    change
-}
-
-/// The client leaves room for the option that its segments get.
-fn smaller_segments(segment: &mut [u8]) -> Change {
-    let mut change = Change::default();
-    for (kind, at, length) in options(segment) {
-        if kind == MSS && length == 4 {
-            change = change.and(overwrite(segment, at, length, |bytes| {
-                let size = u16::from_be_bytes([bytes[2], bytes[3]]);
-                let size = size.saturating_sub(TOA_BYTES as u16);
-                bytes[2..].copy_from_slice(&size.to_be_bytes());
-            }));
-        }
-    }
-    change
-}
-
-/// Adds to a number, wherever it stands.
-fn add(segment: &mut [u8], at: usize, what: u32) -> Change {
-    let Some(sum) = number(segment, at).map(|number| number.wrapping_add(what)) else {
-        return Change::default();
-    };
-    overwrite(segment, at, 4, |bytes| {
-        bytes.copy_from_slice(&sum.to_be_bytes());
-    })
-}
-
-/// Changes bytes at any offset of the header, and says what that is in words at even ones.
-fn overwrite(
-    segment: &mut [u8],
-    at: usize,
-    length: usize,
-    write: impl FnOnce(&mut [u8]),
-) -> Change {
-    let (begin, end) = (at & !1, (at + length).next_multiple_of(2));
-    let mut before = [0; MOST_HEADER];
-    let Some(bytes) = segment
-        .get(begin..end)
-        .filter(|bytes| bytes.len() <= MOST_HEADER)
-    else {
-        return Change::default();
-    };
-    before[..bytes.len()].copy_from_slice(bytes);
-    write(&mut segment[at..at + length]);
-    let words = segment[begin..end]
-        .chunks_exact(2)
-        .zip(before.chunks_exact(2));
-    words.fold(Change::default(), |change, (new, old)| {
-        let word = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
-        change.and(Change::word(word(old), word(new)))
-    })
-}
-
-/// The options of a header: kind, offset, length. Ends at the first one that cannot be.
-fn options(segment: &[u8]) -> impl Iterator<Item = (u8, usize, usize)> + use<> {
-    let end = header_length(segment).min(segment.len());
-    let mut header = [0; MOST_HEADER];
-    header[..end].copy_from_slice(&segment[..end]);
-    let mut at = transport::TCP_HEADER;
-    std::iter::from_fn(move || {
-        while at < end && header[at] == NO_OPERATION {
-            at += 1;
-        }
-        let kind = *header[..end].get(at)?;
-        let length = usize::from(*header[..end].get(at + 1)?);
-        if kind == END_OF_OPTIONS || length < 2 || at + length > end {
-            return None;
-        }
-        let begin = at;
-        at += length;
-        Some((kind, begin, length))
-    })
-}
-
-fn header_length(segment: &[u8]) -> usize {
-    segment.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4)
-}
-
-fn number(segment: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(*segment.get(at..)?.first_chunk()?))
 }
 
 const SEQUENCE: usize = 4;
 const ACKNOWLEDGED: usize = 8;
-/// A TCP header with all the options that it can have.
-const MOST_HEADER: usize = 60;
-const END_OF_OPTIONS: u8 = 0;
-const NO_OPERATION: u8 = 1;
-const MSS: u8 = 2;
+const WINDOW: usize = 14;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
+const FAST_OPEN: u8 = 34;
 const TOA: u8 = 254;
+/// The same number, which experiments share (RFC 4727).
+const EXPERIMENT: u8 = TOA;
 /// Bytes of the TOA option of an IPv4 client.
 pub(super) const TOA_BYTES: usize = 8;
 
@@ -239,6 +256,32 @@ mod tests {
         let first = |secs: u64| first_sequence(77, secs * 1_000_000_000);
         for secs in 0..100 {
             assert!((first(secs + 60).wrapping_sub(first(secs)) as i32) > 0);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_front_of_the_data_is_nothing_to_the_client() {
+        for client_first in [7, u32::MAX - 1, u32::MAX] {
+            let shift = Shift {
+                by: 1000,
+                client_first,
+                introduction: Introduction::ProxyProtocol,
+                header_sent: true,
+                ..Shift::default()
+            };
+            let there = client_first.wrapping_add(1000);
+            let data = client_first.wrapping_add(1);
+            assert_eq!(shift.to_server(client_first), there);
+            assert_eq!(shift.to_client(there), client_first);
+            for bytes in 0..=28 {
+                assert_eq!(shift.to_client(there.wrapping_add(1 + bytes)), data);
+            }
+            for bytes in [0, 1, 1_000_000, i32::MAX as u32 - 28] {
+                let here = data.wrapping_add(bytes);
+                let number = shift.to_server(here);
+                assert_eq!(number, there.wrapping_add(29 + bytes));
+                assert_eq!(shift.to_client(number), here);
+            }
         }
     }
 }

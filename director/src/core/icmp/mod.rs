@@ -16,7 +16,8 @@ use shared::wire::transport::{self, Port};
 use super::balancer::{ConnectionId, Direction};
 use super::connection::Endpoint;
 use super::director::{Arrival, Director, MIN_MTU};
-use super::forward::{decrement_ttl, nowhere, sequence};
+use super::forward::sequence::{self, Shift};
+use super::forward::{decrement_ttl, nowhere};
 use super::frame::{self, Frame};
 use super::net::{Mac, PortId};
 use super::operation::ForwardMethod;
@@ -65,8 +66,8 @@ impl Director {
         };
         // With FULLNAT the other end has another name as well.
         let other = (method == ForwardMethod::FullNat).then(|| match direction {
-            Direction::Request => (self.balancer.local_end(connection), 0),
-            Direction::Reply => (connection.client(), self.balancer.shift(id).by),
+            Direction::Request => (self.balancer.local_end(connection), Shift::default()),
+            Direction::Reply => (connection.client(), self.balancer.shift(id)),
         });
         let receiver = match (direction, other) {
             (Direction::Reply, Some((client, _))) => client.address,
@@ -242,7 +243,7 @@ fn translate(
     frame: &mut Frame<'_>,
     direction: Direction,
     end: Endpoint,
-    other: Option<(Endpoint, u32)>,
+    other: Option<(Endpoint, Shift)>,
 ) {
     let address = end.address.to_v4_bytes();
     let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
@@ -287,7 +288,7 @@ fn translate(
                 }
             };
             transport::set_port(quoted.rest_mut(), port, other.port);
-            // The client knows its segment by the number that it gave it. 0 of UDP.
+            // The client knows its segment by the number that it gave it.
             sequence::unshift(quoted.rest_mut(), shift);
         }
     }

@@ -16,13 +16,12 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 
-use super::OUR_PROTOCOL;
 use super::dump::number;
 use super::request::{Netlink, NetlinkError};
 use super::types::{Prefix, Route, RouteKind, Rule, RulePorts, Scope};
 use crate::addr::Family;
 
-/// An address to add, marked with [`OUR_PROTOCOL`]. IPv6 addresses are usable at once: duplicate
+/// An address to add. IPv6 addresses are usable at once: duplicate
 /// address detection makes no sense for an address that other hosts have too.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAddress<'a> {
@@ -35,6 +34,8 @@ pub struct NewAddress<'a> {
     pub label: Option<&'a str>,
     /// How far the address is valid.
     pub scope: Scope,
+    /// Whose it is, for example [`OUR_PROTOCOL`](super::OUR_PROTOCOL).
+    pub protocol: u8,
 }
 
 impl Netlink {
@@ -42,7 +43,7 @@ impl Netlink {
     pub fn add_address(&mut self, new: &NewAddress<'_>) -> Result<(), NetlinkError> {
         let mut message = address_message(new.link, new.prefix);
         message.header.scope = u8::from(new.scope).into();
-        let protocol = AddressProtocol::Other(OUR_PROTOCOL);
+        let protocol = AddressProtocol::Other(new.protocol);
         message
             .attributes
             .push(AddressAttribute::Protocol(protocol));

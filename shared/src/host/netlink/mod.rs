@@ -36,6 +36,9 @@ pub use types::{
 /// Kernels before 5.18 keep no protocol of addresses: there an address shows none.
 pub const OUR_PROTOCOL: u8 = 76;
 
+/// The same for the local addresses of FULLNAT alone, which must not be anybody else's.
+pub const LOCAL_ADDRESS_PROTOCOL: u8 = 77;
+
 /// The routing table of connected and static routes, `RT_TABLE_MAIN`.
 pub const TABLE_MAIN: u32 = 254;
 

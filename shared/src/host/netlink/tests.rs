@@ -28,6 +28,7 @@ fn new_address(link: u32, text: &str) -> NewAddress<'_> {
         prefix: prefix(text),
         label: None,
         scope: Scope::Universe,
+        protocol: OUR_PROTOCOL,
     }
 }
 

@@ -149,6 +149,7 @@ impl<'a> Story<'a> {
             Verdict::Local => (1, 0),
             Verdict::Consumed => (2, 0),
             Verdict::Drop(reason) => (3, reason as u64),
+            Verdict::Encapsulate(PortId(port), _) => (4, u64::from(port)),
         };
         self.tell_of(&(verdict, wire));
     }

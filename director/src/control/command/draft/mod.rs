@@ -7,11 +7,14 @@ mod daemon;
 mod server;
 mod service;
 
+use std::net::IpAddr;
+
 use shared::addr::Protocol;
 
 use self::daemon::DaemonOptions;
 pub(super) use self::server::Server;
 pub(super) use self::service::{Service, timeout};
+use super::address::endpoint;
 use super::legality::{Opt, OptSet};
 use super::options::Tag;
 use super::popt::Found;
@@ -27,6 +30,10 @@ pub(super) struct Draft {
     pub(super) service: Service,
     pub(super) server: Server,
     pub(super) daemon: DaemonOptions,
+    /// Of FULLNAT.
+    pub(super) local_address: Option<IpAddr>,
+    /// Where it goes.
+    pub(super) interface: Option<String>,
 }
 
 impl Draft {
@@ -51,8 +58,25 @@ impl Draft {
             | Tag::Netmask
             | Tag::PersistenceEngine
             | Tag::OnePacket => self.service_option(found, names),
-            Tag::ServerGone | Tag::SlowStart | Tag::Timeouts => {
-                self.beyond_option(found.tag, value)
+            Tag::ServerGone
+            | Tag::SlowStart
+            | Tag::Timeouts
+            | Tag::ProxyProtocol
+            | Tag::NoToa
+            | Tag::SetMss
+            | Tag::ClampMss => self.beyond_option(found.tag, value),
+            Tag::LocalAddress => {
+                self.options.insert(Opt::LocalAddress)?;
+                let address = endpoint(value, None, names).filter(|end| end.port.is_none());
+                let address =
+                    address.ok_or_else(|| UsageError::fault("illegal local address specified"))?;
+                self.local_address = Some(address.address);
+                Ok(())
+            }
+            Tag::InterfaceName => {
+                self.options.insert(Opt::InterfaceName)?;
+                self.interface = Some(value.to_owned());
+                Ok(())
             }
             Tag::RealServer => self.real_server(value, names),
             Tag::Masquerading => self.forward(ForwardMethod::Nat),
@@ -100,6 +124,9 @@ impl Draft {
             | Tag::Restore
             | Tag::Save
             | Tag::StartDaemon
+            | Tag::AddLocalAddress
+            | Tag::DeleteLocalAddress
+            | Tag::GetLocalAddresses
             | Tag::StopDaemon => Err(UsageError::fault(format!("invalid option `{word}'"))),
         }
     }

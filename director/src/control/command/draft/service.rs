@@ -12,7 +12,7 @@ use crate::control::command::number::{leading_number, number};
 use crate::control::command::options::Tag;
 use crate::control::command::popt::Found;
 use crate::control::names::Names;
-use crate::core::operation::{Beyond, ServerGone, TimeoutChange};
+use crate::core::operation::{Beyond, Introduction, SegmentSize, ServerGone, TimeoutChange};
 
 /// The virtual service.
 #[derive(Debug)]
@@ -159,6 +159,37 @@ impl Draft {
                             "slow start `{value}' is not from 0 to {MAX_SLOW_START_SECS} seconds"
                         ))
                     })?;
+            }
+            Tag::ProxyProtocol => {
+                self.options.insert(Opt::ProxyProtocol)?;
+                if !["", "v2"].contains(&value) {
+                    return Err(UsageError::fault(format!(
+                        "`{value}' is no version of the PROXY protocol that is there: write v2"
+                    )));
+                }
+                beyond.introduction = Introduction::ProxyProtocol;
+            }
+            Tag::NoToa => {
+                self.options.insert(Opt::NoToa)?;
+                // With the PROXY protocol there is none.
+                if beyond.introduction == Introduction::Toa {
+                    beyond.introduction = Introduction::None;
+                }
+            }
+            Tag::SetMss => {
+                self.options.insert(Opt::SetMss)?;
+                let (least, most) = SegmentSize::RANGE.into_inner();
+                let size = number(value, least.into()..=most.into());
+                let size = size.and_then(|size| u16::try_from(size).ok());
+                beyond.segment_size = SegmentSize::AtMost(size.ok_or_else(|| {
+                    UsageError::fault(format!(
+                        "largest segment `{value}' is not from {least} to {most} bytes"
+                    ))
+                })?);
+            }
+            Tag::ClampMss => {
+                self.options.insert(Opt::ClampMss)?;
+                beyond.segment_size = SegmentSize::PathMtu;
             }
             _ => {
                 self.options.insert(Opt::Timeouts)?;

@@ -159,7 +159,7 @@ fn the_capture_takes_what_is_sent_to_local_addresses() {
     ] {
         assert!(director.takes(INSIDE, &frame(&packet)));
     }
-    let none = Operation::SetLocalAddresses(vec![]);
+    let none = Operation::DeleteLocalAddress(LOCAL.into());
     for operation in [Operation::Flush, none] {
         director.apply(NOW, &operation).unwrap();
     }
@@ -193,11 +193,15 @@ fn what_does_not_go_together_is_refused() {
         Err(OperationError::Unfit(reason)) => reason,
         other => panic!("{other:?}"),
     };
-    let vip = std::net::Ipv4Addr::from(VIP).into();
-    let reason = refused(&Operation::SetLocalAddresses(vec![vip]));
+    let reason = refused(&Operation::AddLocalAddress {
+        address: VIP.into(),
+        interface: None,
+    });
     assert!(reason.contains("is that of service"), "{reason}");
-    let reason = refused(&Operation::SetLocalAddresses(vec![]));
+    let reason = refused(&Operation::DeleteLocalAddress(LOCAL.into()));
     assert!(reason.contains("needs a local address"), "{reason}");
+    let reason = refused(&Operation::DeleteLocalAddress(VIP.into()));
+    assert!(reason.contains("is no local address"), "{reason}");
     let local = Addr::from_v4_bytes(LOCAL).ip();
     let key = crate::core::operation::ServiceKey::new(shared::addr::Protocol::TCP, local, 80);
     let service = crate::core::operation::ServiceSpec::new(key, "rr");
@@ -206,7 +210,7 @@ fn what_does_not_go_together_is_refused() {
 }
 
 /// A TCP segment with numbers and options.
-fn segment(
+pub(super) fn segment(
     (source, destination): (([u8; 4], u16), ([u8; 4], u16)),
     flags: u8,
     (sequence, acknowledged): (u32, u32),
@@ -228,19 +232,19 @@ fn segment(
     packet
 }
 
-fn number(packet: &[u8], at: usize) -> u32 {
+pub(super) fn number(packet: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(packet[20 + at..24 + at].try_into().unwrap())
 }
 
 /// The first local port, which the laboratory's entropy decides.
-const PORT: u16 = 14_220;
+pub(super) const PORT: u16 = 14_220;
 
-const SYN_OPTIONS: [u8; 16] = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
-const THERE: (([u8; 4], u16), ([u8; 4], u16)) = ((CLIENT, 4000), (VIP, 80));
-const BACK: (([u8; 4], u16), ([u8; 4], u16)) = ((SERVER, 8080), (LOCAL, PORT));
+pub(super) const SYN_OPTIONS: [u8; 16] = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
+pub(super) const THERE: (([u8; 4], u16), ([u8; 4], u16)) = ((CLIENT, 4000), (VIP, 80));
+pub(super) const BACK: (([u8; 4], u16), ([u8; 4], u16)) = ((SERVER, 8080), (LOCAL, PORT));
 
 /// The packet that came out, in place or besides.
-fn out(outcome: &Outcome) -> Vec<u8> {
+pub(super) fn out(outcome: &Outcome) -> Vec<u8> {
     match (&outcome.verdict, &outcome.outbox[..]) {
         (Verdict::Forward(_), []) => outcome.packet.clone(),
         (Verdict::Consumed, [Outgoing::Transmit(_, bytes)]) => bytes[24..].to_vec(),

@@ -77,8 +77,10 @@ pub(crate) fn director(method: ForwardMethod) -> Director {
         director.network_changed(event, &mut outbox);
     }
     if method == ForwardMethod::FullNat {
-        let locals = vec![std::net::Ipv4Addr::from(LOCAL).into()];
-        let operation = Operation::SetLocalAddresses(locals);
+        let operation = Operation::AddLocalAddress {
+            address: std::net::Ipv4Addr::from(LOCAL).into(),
+            interface: None,
+        };
         director.apply(NOW, &operation).unwrap();
     }
     for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
@@ -287,6 +289,42 @@ pub(crate) fn send(
     arrive(bytes, |frame, outbox| {
         director.handle_frame(NOW, port, frame, outbox)
     })
+}
+
+/// The frames of the train, each with its virtio header and its packet.
+pub(super) fn train(
+    director: &mut Director,
+    vnet: VnetHeader,
+    packet: &[u8],
+) -> Vec<(VnetHeader, Vec<u8>)> {
+    let (verdict, frames) = in_order(director, vnet, packet);
+    assert_eq!(verdict, Verdict::Consumed);
+    frames
+}
+
+/// What goes inside because of a client's packet, in its order, with virtio headers.
+pub(super) fn in_order(
+    director: &mut Director,
+    vnet: VnetHeader,
+    packet: &[u8],
+) -> (Verdict, Vec<(VnetHeader, Vec<u8>)>) {
+    let mut buffer = vec![0; 64];
+    buffer.extend(frame::compose(OUTSIDE_MAC, CLIENT_MAC, vnet, &[packet]));
+    let end = buffer.len();
+    let mut frame = Frame::new(&mut buffer, 64, end).unwrap();
+    let mut outbox = Outbox::default();
+    let verdict = director.handle_frame(NOW, OUTSIDE, &mut frame, &mut outbox);
+    if verdict == Verdict::Forward(INSIDE) {
+        assert!(outbox.is_empty());
+        return (verdict, vec![(frame.vnet(), frame.packet().to_vec())]);
+    }
+    assert_eq!(outbox.train().port(), INSIDE);
+    let frames = outbox.train().frames().map(|frame| {
+        assert_eq!(frame[10..16], SERVER_MAC.0);
+        let vnet = VnetHeader::from_bytes(*frame.first_chunk().unwrap());
+        (vnet, frame[24..].to_vec())
+    });
+    (verdict, frames.collect())
 }
 
 /// A copy of what the host keeps.

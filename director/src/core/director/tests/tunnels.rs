@@ -239,24 +239,6 @@ fn what_may_not_be_fragmented_but_is_to_be_sent_leaves_in_pieces_of_the_outer_pa
     assert_eq!(checksum::fold(checksum::sum(&whole, pseudo)), 0xffff);
 }
 
-/// The frames of the train, each with its virtio header and its packet.
-fn train(director: &mut Director, vnet: VnetHeader, packet: &[u8]) -> Vec<(VnetHeader, Vec<u8>)> {
-    let mut buffer = vec![0; 64];
-    buffer.extend(frame::compose(OUTSIDE_MAC, CLIENT_MAC, vnet, &[packet]));
-    let end = buffer.len();
-    let mut frame = Frame::new(&mut buffer, 64, end).unwrap();
-    let mut outbox = Outbox::default();
-    let verdict = director.handle_frame(NOW, OUTSIDE, &mut frame, &mut outbox);
-    assert_eq!(verdict, Verdict::Consumed);
-    assert_eq!(outbox.train().port(), INSIDE);
-    let frames = outbox.train().frames().map(|frame| {
-        assert_eq!(frame[10..16], SERVER_MAC.0);
-        let vnet = VnetHeader::from_bytes(*frame.first_chunk().unwrap());
-        (vnet, frame[24..].to_vec())
-    });
-    frames.collect()
-}
-
 #[test]
 fn frames_of_many_segments_are_cut_and_each_has_its_tunnel() {
     let payload: Vec<u8> = (0..20_000_u32).map(|n| (n / 7) as u8).collect();

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod local_addresses;
+mod proxy_protocol;
+mod reuse;
+mod segment_size;
 
 use std::fs;
 use std::io::Read;
@@ -56,17 +61,30 @@ impl Lab {
 
     /// A director with the local address and one server for TCP and one for UDP.
     fn start(&self) -> Director {
+        self.start_with(CONFIG)
+    }
+
+    fn start_with(&self, configuration: &str) -> Director {
         let file = scratch("toml");
-        fs::write(&file, CONFIG).unwrap();
+        fs::write(&file, configuration).unwrap();
         let name = file.display().to_string();
         let director = Director::start_with(&self.director, &["--config", &name]);
         fs::remove_file(&file).unwrap();
         director
     }
 
-    fn has_local_address(&self) -> bool {
+    fn offloads_off(&self) {
+        for device in ["cl", "rt"] {
+            self.director.offloads_off(device);
+        }
+        self.client.offloads_off("eth0");
+        self.server.offloads_off("eth0");
+    }
+
+    /// Whether the director's host has the address 10.9.0.`number`.
+    fn has(&self, number: u8) -> bool {
         let addresses = self.director.netlink(Netlink::addresses);
-        let local = Ipv4Addr::new(10, 9, 0, 9);
+        let local = Ipv4Addr::new(10, 9, 0, number);
         addresses
             .iter()
             .any(|address| address.prefix.address == local)
@@ -156,31 +174,6 @@ fn the_server_is_told_the_client_s_address_and_port() {
     }
 }
 
-#[test]
-fn a_killed_director_s_local_address_is_found_again_and_removed_at_the_end() {
-    let lab = Lab::new();
-    let mut director = lab.start();
-    assert!(lab.has_local_address());
-    end(&mut director, "KILL");
-    assert!(lab.has_local_address());
-    let mut director = lab.start();
-    assert!(lab.has_local_address());
-    end(&mut director, "TERM");
-    assert!(!lab.has_local_address());
-}
-
-#[test]
-fn an_address_of_the_administrator_s_is_refused_as_a_local_address() {
-    let lab = Lab::new();
-    let by_hand = ["address", "add", "10.9.0.9/24", "dev", "rt"];
-    lab.director.succeed("ip", &by_hand);
-    let mut director = lab.start();
-    let listing = director.admin("-Ln");
-    assert!(!listing.contains("10.1.0.11"), "{listing}");
-    end(&mut director, "TERM");
-    assert!(lab.has_local_address());
-}
-
 /// The TCP segment of a frame to the server's port.
 fn to_the_server(frame: &[u8]) -> Option<&[u8]> {
     let packet = frame.get(14..)?;
@@ -203,9 +196,3 @@ fn toa(segment: &[u8]) -> Option<Vec<u8>> {
 }
 
 const ETH_P_ALL: u16 = 3;
-
-/// Ends a director by a signal.
-fn end(director: &mut Director, signal: &str) {
-    director.process.signal(signal);
-    director.process.ended(SOON);
-}
