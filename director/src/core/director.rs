@@ -4,23 +4,27 @@
 //! count and move its state, then forward; what fails after the counting has been counted. A reply
 //! (`ip_forward`, then `ip_vs_out`) counts only when it can leave.
 
+mod datagrams;
+mod headers;
+mod routed;
+
+pub(super) use headers::Headers;
+
 use std::collections::BTreeSet;
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{Addr, Protocol};
 use shared::time::Time;
-use shared::wire::ipv4::{self, Edit, Malformed, Packet};
-use shared::wire::vnet::VnetHeader;
-use shared::wire::{ethernet, transport};
+use shared::wire::ethernet;
+use shared::wire::ipv4::{self, Malformed, Packet};
 
 use super::balancer::{Balancer, Class, ConnectionId, Direction, Segment, Settings, UNMARKED};
 use super::capture::{self, CaptureKey};
 use super::forward::Tunnels;
-use super::fragments::{Fate, Fragments, Part};
+use super::fragments::Fragments;
 use super::frame::Frame;
 use super::icmp::{Limiter, Limits};
 use super::net::{Mac, Network, NetworkEvent, PortId};
 use super::operation::{Operation, OperationError};
-use super::protocol::tcp::TcpFlags;
 use super::reason::{Drops, Reason};
 use super::verdict::{Outbox, Outgoing, Verdict};
 
@@ -80,20 +84,6 @@ impl Arrival {
     }
 }
 
-/// The headers of a packet, read once.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Headers {
-    pub(super) flow: FlowKey,
-    /// None of a later fragment: the first one has moved the connection's state already.
-    pub(super) segment: Option<Segment>,
-    /// Bytes of the IP header.
-    pub(super) ip_header: usize,
-    /// Bytes of the IP packet.
-    pub(super) total: u16,
-    pub(super) ttl: u8,
-    pub(super) dont_fragment: bool,
-}
-
 impl Director {
     /// A director without services, on a host without a network.
     pub fn new(settings: Settings, entropy: Entropy) -> Director {
@@ -125,90 +115,6 @@ impl Director {
         outbox: &mut Outbox,
     ) -> Verdict {
         let verdict = self.decide(now, port, frame, outbox);
-        self.settle(verdict, outbox)
-    }
-
-    /// Decides about a packet that the host has routed here, with its firewall mark. Its Ethernet header has
-    /// nothing to say.
-    pub fn handle_routed(
-        &mut self,
-        now: Time,
-        mark: u32,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        let arrival = Arrival {
-            now,
-            seen: None,
-            way: Way::Routed,
-            mark,
-        };
-        let verdict = match Packet::new_checked(frame.packet()) {
-            Ok(packet) if self.network.is_local(Addr::from_v4_bytes(packet.source())) => {
-                let to = Addr::from_v4_bytes(packet.destination());
-                let way = Way::Own;
-                self.own(Arrival { way, ..arrival }, to, frame, outbox)
-            }
-            Ok(_) => {
-                // The host has taken one off already, and will again of what is given back.
-                if let Some(mut edit) = Edit::new(frame.packet_mut()) {
-                    edit.increment_ttl();
-                    edit.finish();
-                }
-                self.sort(arrival, frame, outbox)
-            }
-            Err(error) => Verdict::Drop(malformed(error)),
-        };
-        self.settle(verdict, outbox)
-    }
-
-    /// A packet that the host itself has sent: an answer of the real server that it is, or a question of a
-    /// client there. What is neither goes where it was going.
-    #[cold]
-    fn own(
-        &mut self,
-        arrival: Arrival,
-        to: Addr,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        // What it says of its own on the device, of groups and the like.
-        if !to.is_unicast() {
-            return Verdict::Consumed;
-        }
-        match self.sort(arrival, frame, outbox) {
-            Verdict::Local if !self.network.is_local(to) => match self.own_hop(to, None) {
-                Some(hop) => self.send(&hop, frame),
-                None => Verdict::Drop(Reason::NoRoute),
-            },
-            verdict => verdict,
-        }
-    }
-
-    /// Decides about the copy of a frame that the host keeps: only later fragments of what it routes here are
-    /// looked at.
-    pub fn handle_copy(
-        &mut self,
-        now: Time,
-        port: PortId,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        let arrival = Arrival {
-            now,
-            seen: Some((port, Mac(frame.ethernet().source))),
-            way: Way::Routed,
-            mark: UNMARKED,
-        };
-        let later = Packet::new_checked(frame.packet())
-            .ok()
-            .filter(|packet| packet.fragment_offset() != 0)
-            .map(|packet| usize::from(packet.total_length()));
-        let Some(total) = later else {
-            return Verdict::Consumed;
-        };
-        frame.trim(total);
-        let verdict = self.fragment(arrival, frame, outbox);
         self.settle(verdict, outbox)
     }
 
@@ -434,196 +340,6 @@ impl Director {
         let verdict = self.forward(arrival, id, request, headers, frame, outbox);
         self.balancer.end_once(id);
         verdict
-    }
-
-    /// A part of a datagram: the first one has the ports, the others follow it.
-    fn fragment(
-        &mut self,
-        arrival: Arrival,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedIp);
-        };
-        let Some(part) = Part::of(&packet) else {
-            return Verdict::Drop(Reason::MalformedFragment);
-        };
-        if !part.is_first() {
-            let fragments = self.fragments_of(arrival.way);
-            if let Some(fate) = fragments.fate(part) {
-                return self.follow(arrival, fate, frame, outbox);
-            }
-            return if fragments.hold(arrival.now, part, arrival.port(), frame.wire_bytes()) {
-                Verdict::Consumed
-            } else {
-                Verdict::Drop(Reason::FragmentsFull)
-            };
-        }
-        let ends = (packet.source(), packet.destination());
-        let (verdict, way) = match Headers::read(&packet) {
-            Some(headers) => {
-                let class = self.classify(arrival, &headers);
-                let way = match class {
-                    Class::Once(id) => Fate::Alone(headers.flow, self.balancer.sending(id)),
-                    _ => Fate::Follow(headers.flow),
-                };
-                let verdict = self.carry_out(arrival, class, &headers, frame, outbox);
-                (verdict, way)
-            }
-            None => (Verdict::Drop(Reason::MalformedTransport), Fate::Host),
-        };
-        // One for the host may be of a connection all the same, whose other end is there.
-        let rewritten = Packet::new_lenient(frame.packet())
-            .is_ok_and(|packet| (packet.source(), packet.destination()) != ends);
-        let fate = match verdict {
-            Verdict::Drop(reason) => Fate::Drop(reason),
-            Verdict::Forward(_) | Verdict::Encapsulate(..) | Verdict::Consumed => way,
-            Verdict::Local if rewritten => way,
-            Verdict::Local => Fate::Host,
-        };
-        let fragments = self.fragments_of(arrival.way);
-        let (waited, evicted) = fragments.decide(arrival.now, part, fate);
-        if arrival.way == Way::Wire {
-            self.drops.count(Reason::FragmentTimeout, evicted);
-        }
-        for (port, mut bytes) in waited {
-            let end = bytes.len();
-            let Some(mut late) = Frame::new(&mut bytes, 0, end) else {
-                continue;
-            };
-            let sender = Mac(late.ethernet().source);
-            match self.follow(
-                Arrival {
-                    seen: port.map(|port| (port, sender)),
-                    ..arrival
-                },
-                fate,
-                &mut late,
-                outbox,
-            ) {
-                Verdict::Forward(out) => outbox.push(Outgoing::Transmit(out, bytes)),
-                Verdict::Local => outbox.push(Outgoing::Local(bytes)),
-                Verdict::Drop(reason) => self.drops.count(reason, 1),
-                // A fragment is no frame of many segments.
-                Verdict::Encapsulate(..) => self.drops.count(Reason::Unsegmentable, 1),
-                Verdict::Consumed => {}
-            }
-        }
-        verdict
-    }
-
-    fn fragments_of(&mut self, way: Way) -> &mut Fragments {
-        match way {
-            Way::Wire | Way::Own => &mut self.fragments,
-            Way::Routed => &mut self.routed_fragments,
-        }
-    }
-
-    /// A later fragment, whose first one has been decided about.
-    fn follow(
-        &mut self,
-        arrival: Arrival,
-        fate: Fate,
-        frame: &mut Frame<'_>,
-        outbox: &mut Outbox,
-    ) -> Verdict {
-        let (flow, sending) = match fate {
-            // Of a copy the host has the original.
-            Fate::Host if arrival.way == Way::Routed && arrival.seen.is_some() => {
-                return Verdict::Consumed;
-            }
-            Fate::Host => return Verdict::Local,
-            Fate::Drop(reason) => return Verdict::Drop(reason),
-            Fate::Follow(flow) => (flow, None),
-            Fate::Alone(flow, sending) => (flow, Some(sending)),
-        };
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedIp);
-        };
-        let headers = Headers::of_fragment(&packet, flow);
-        if let Some(sending) = sending {
-            return match self.balancer.send_again(arrival.now, &flow, sending) {
-                Some(id) => self.forward_once(arrival, id, &headers, frame, outbox),
-                None => Verdict::Drop(Reason::FragmentOrphan),
-            };
-        }
-        // Never to the host, which would send a reply on as it is.
-        match self.balancer.find(&flow) {
-            Some((id, direction)) => self.forward(arrival, id, direction, &headers, frame, outbox),
-            None => Verdict::Drop(Reason::FragmentOrphan),
-        }
-    }
-}
-
-impl Headers {
-    /// Of a whole packet or a first fragment, already checked as an IPv4 packet. None if the
-    /// transport header is not whole.
-    #[inline(always)]
-    fn read(packet: &Packet<&[u8]>) -> Option<Headers> {
-        let payload = packet.payload();
-        let segment = match Protocol(packet.protocol()) {
-            Protocol::TCP => {
-                Segment::tcp(TcpFlags::from_bits_retain(transport::tcp_flags(payload)?))
-            }
-            _ if packet.is_fragment() => {
-                payload.get(..transport::UDP_HEADER)?;
-                Segment::UDP
-            }
-            _ => transport::udp_is_whole(payload).then_some(Segment::UDP)?,
-        };
-        let flow = Headers::flow(packet)?;
-        Some(Headers {
-            segment: Some(segment),
-            ..Headers::of_fragment(packet, flow)
-        })
-    }
-
-    /// The flow of a whole packet or a first fragment, as far as can be told without a check.
-    fn peek(ethernet: &[u8]) -> Option<FlowKey> {
-        let packet = Packet::new_lenient(ethernet.get(ethernet::LENGTH..)?).ok()?;
-        Headers::flow(&packet)
-    }
-
-    #[inline(always)]
-    fn flow(packet: &Packet<&[u8]>) -> Option<FlowKey> {
-        let (source_port, destination_port) = transport::ports(packet.payload())?;
-        Some(FlowKey {
-            protocol: Protocol(packet.protocol()),
-            source: Addr::from_v4_bytes(packet.source()),
-            source_port,
-            destination: Addr::from_v4_bytes(packet.destination()),
-            destination_port,
-        })
-    }
-
-    /// Of a packet whose ports are known from elsewhere.
-    #[inline]
-    fn of_fragment(packet: &Packet<&[u8]>, flow: FlowKey) -> Headers {
-        Headers {
-            flow,
-            segment: None,
-            ip_header: packet.header_length(),
-            total: packet.total_length(),
-            ttl: packet.ttl(),
-            dont_fragment: packet.dont_fragment(),
-        }
-    }
-
-    /// Bytes of the largest packet that the frame is or will be cut into.
-    #[inline]
-    pub(super) fn largest(&self, vnet: VnetHeader, frame: &Frame<'_>) -> usize {
-        if !vnet.is_gso() {
-            return usize::from(self.total);
-        }
-        let transport = match self.flow.protocol {
-            Protocol::TCP => {
-                let offset = frame.packet().get(self.ip_header + 12);
-                offset.map_or(transport::TCP_HEADER, |byte| usize::from(byte >> 4) * 4)
-            }
-            _ => transport::UDP_HEADER,
-        };
-        usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
     }
 }
 

@@ -19,6 +19,9 @@
 //! All of it is undone when the last of them goes, at the end, and at the start after a crash: rules and routes
 //! have our protocol number, and settings are remembered in a file.
 
+mod filters;
+mod rules;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -29,8 +32,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use shared::addr::Family;
 use shared::host::netlink::{
-    ForwardChain, Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, RulePorts, Scope,
-    TABLE_LOCAL,
+    Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, TABLE_LOCAL,
 };
 use shared::host::sysctl::{Remembered, Sysctl, SysctlError};
 use shared::sys::{SyscallError, namespace};
@@ -40,6 +42,10 @@ use super::intake;
 use crate::core::capture::RouteKey;
 use crate::core::view::InterfaceView;
 use crate::sys::mark_tap::MarkTap;
+use rules::{
+    BEFORE, BEHIND, FIRST, OURS, OWN_MTU, SITE, TABLE, TABLE_OWN, is_local, local, remove_rules,
+    rule,
+};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -286,19 +292,9 @@ impl Routing {
                 outcome => outcome?,
             }
         }
-        self.warn_of_filters();
+        filters::warn_of_them(&self.device);
         self.forwards = true;
         Ok(())
-    }
-
-    /// What netfilter drops on its way into the device never gets here. Where the kernel knows no nftables,
-    /// there is nothing to say.
-    fn warn_of_filters(&self) {
-        for chain in ForwardChain::list().unwrap_or_default() {
-            if chain.drops {
-                warn!("{}", lost(&chain, &self.device));
-            }
-        }
     }
 
     /// What comes in by this interface may be forwarded into the device.
@@ -333,159 +329,5 @@ impl Routing {
         }
         let text = serde_json::to_string(&self.settings).map_err(io::Error::from);
         fs::write(&self.remembered, text.map_err(failed)?).map_err(failed)
-    }
-}
-
-/// Puts the rule of local addresses back and removes ours.
-fn remove_rules(netlink: &mut Netlink) -> Result<(), NetlinkError> {
-    let rules = netlink.rules(Family::V4)?;
-    let ours =
-        |rule: &&Rule| rule.protocol == OUR_PROTOCOL && (BEFORE..=BEHIND).contains(&rule.priority);
-    let moved = rules.iter().filter(ours).any(|rule| is_local(rule, BEHIND));
-    if moved && !rules.iter().any(|rule| is_local(rule, FIRST)) {
-        netlink.add_rule(&local(FIRST))?;
-    }
-    for rule in rules.iter().filter(ours) {
-        netlink.delete_rule(rule)?;
-    }
-    let routes = netlink.routes(Family::V4)?;
-    for route in routes
-        .iter()
-        .filter(|route| [TABLE, TABLE_OWN].contains(&route.table) && route.protocol == OUR_PROTOCOL)
-    {
-        netlink.delete_route(route)?;
-    }
-    Ok(())
-}
-
-fn is_local(rule: &Rule, priority: u32) -> bool {
-    (rule.priority, rule.table) == (priority, TABLE_LOCAL)
-}
-
-/// The kernel's own rule.
-fn local(priority: u32) -> Rule {
-    Rule {
-        protocol: RTPROT_KERNEL,
-        ..Rule::lookup(Family::V4, priority, TABLE_LOCAL)
-    }
-}
-
-fn rule(key: RouteKey) -> Rule {
-    let to_us = Rule::lookup(Family::V4, OURS, TABLE);
-    match key {
-        RouteKey::Mark { mark, .. } => Rule {
-            mark: Some(mark),
-            ..to_us
-        },
-        RouteKey::Destination { protocol, address } => Rule {
-            destination: Some(Prefix::host(address.ip())),
-            ip_protocol: Some(protocol.0),
-            ..to_us
-        },
-        RouteKey::Answer {
-            protocol,
-            address,
-            port,
-        } => Rule {
-            source: Some(Prefix::host(address.ip())),
-            ip_protocol: Some(protocol.0),
-            source_ports: ports(port),
-            ..own()
-        },
-        RouteKey::Question {
-            protocol,
-            address,
-            port,
-        } => Rule {
-            destination: Some(Prefix::host(address.ip())),
-            ip_protocol: Some(protocol.0),
-            destination_ports: ports(port),
-            ..own()
-        },
-    }
-}
-
-/// Of what the host itself sends.
-fn own() -> Rule {
-    Rule {
-        input: Some("lo".to_owned()),
-        ..Rule::lookup(Family::V4, BEFORE, TABLE_OWN)
-    }
-}
-
-fn ports(port: u16) -> Option<RulePorts> {
-    (port != 0).then_some(RulePorts {
-        first: port,
-        last: port,
-    })
-}
-
-/// What is wrong with a chain that drops, and how to mend it.
-fn lost(chain: &ForwardChain, device: &str) -> String {
-    let ForwardChain {
-        family,
-        table,
-        name,
-        ..
-    } = chain;
-    let cure = if (*family, &table[..], &name[..]) == ("ip", "filter", "FORWARD") {
-        format!("iptables -I FORWARD -o {device} -j ACCEPT")
-    } else {
-        format!("nft insert rule {family} {table} {name} oifname {device} accept")
-    };
-    format!(
-        "chain {name} of table {table} has the policy DROP: marked packets get to the director only if a \
-         rule of it accepts them; {cure}"
-    )
-}
-
-/// Where the kernel puts the rule of local addresses.
-const FIRST: u32 = 0;
-/// In front of ours.
-const BEFORE: u32 = 1;
-const OURS: u32 = 2;
-/// Where that of local addresses is meanwhile.
-const BEHIND: u32 = 3;
-/// "LV"
-const TABLE: u32 = 0x4c56;
-/// For what the host itself sends.
-const TABLE_OWN: u32 = TABLE + 1;
-/// `RT_SCOPE_SITE`
-const SITE: Scope = Scope::Other(200);
-/// Of Ethernet.
-const OWN_MTU: u32 = 1500;
-/// include/uapi/linux/rtnetlink.h
-const RTPROT_KERNEL: u8 = 2;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_filters_is_told_how_to_let_marked_packets_through() {
-        for (family, table, name, cure) in [
-            (
-                "ip",
-                "filter",
-                "FORWARD",
-                "; iptables -I FORWARD -o lvs0 -j ACCEPT",
-            ),
-            (
-                "inet",
-                "wall",
-                "fwd",
-                "; nft insert rule inet wall fwd oifname lvs0 accept",
-            ),
-        ] {
-            let chain = ForwardChain {
-                family,
-                table: table.to_owned(),
-                name: name.to_owned(),
-                drops: true,
-            };
-            let said = lost(&chain, "lvs0");
-            assert!(said.contains(name) && said.contains(table), "{said}");
-            assert!(said.ends_with(cure), "{said}");
-        }
     }
 }
