@@ -37,6 +37,7 @@ struct Rule {
 
 const PURE: &[&str] = &[
     "shared/src/wire",
+    "shared/src/agent",
     "shared/src/addr.rs",
     "shared/src/time.rs",
     "director/src/core",
@@ -84,6 +85,7 @@ const RULES: &[Rule] = &[
     Rule {
         of: &[
             "shared/src/wire",
+            "shared/src/agent",
             "shared/src/addr.rs",
             "shared/src/time.rs",
         ],
