@@ -37,6 +37,7 @@ struct Rule {
 
 const PURE: &[&str] = &[
     "shared/src/wire",
+    "shared/src/agent",
     "shared/src/addr.rs",
     "shared/src/time.rs",
     "shared/src/config",
@@ -85,6 +86,7 @@ const RULES: &[Rule] = &[
     Rule {
         of: &[
             "shared/src/wire",
+            "shared/src/agent",
             "shared/src/addr.rs",
             "shared/src/time.rs",
             "shared/src/config",
