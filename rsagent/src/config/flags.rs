@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Mode, director};
+use super::{Mode, endpoint};
 
 /// What all verbs take: init scripts give all of them the same options.
 #[derive(Debug, Default, Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Flags {
     #[arg(long = "tun-port", value_name = "PORT")]
     pub(crate) tunnel_port: Option<u16>,
     /// Director that gets reports, ADDRESS or ADDRESS:PORT; may be given more than once
-    #[arg(long = "director", value_name = "ADDRESS", value_parser = director)]
+    #[arg(long = "director", value_name = "ADDRESS", value_parser = endpoint)]
     pub(crate) directors: Vec<SocketAddr>,
     /// Report without a key: anybody on the way can then forge reports
     #[arg(long)]

@@ -132,14 +132,14 @@ impl Default for Config {
 ///
 /// # Errors
 /// What to write instead.
-pub(crate) fn director(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<IpAddr>();
-    let director = match address {
+    let endpoint = match address {
         Ok(address) => Ok(SocketAddr::new(address, PORT)),
         Err(_) => text.parse::<SocketAddr>(),
     };
-    match director {
-        Ok(director) if !director.ip().is_unspecified() && director.port() != 0 => Ok(director),
+    match endpoint {
+        Ok(endpoint) if !endpoint.ip().is_unspecified() && endpoint.port() != 0 => Ok(endpoint),
         _ => Err(format!(
             "director {text:?} is no address; write \"10.0.0.1\" or \"10.0.0.1:{PORT}\""
         )),
@@ -236,15 +236,10 @@ fn directors(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Vec<SocketAddr> {
     let mut seen = Seen::default();
     let mut directors = Vec::new();
     for text in root.texts(notes, "directors") {
-        match director(text.value) {
-            Ok(director) => {
-                if seen.first(
-                    notes,
-                    text.at,
-                    format_args!("director {director}"),
-                    director,
-                ) {
-                    directors.push(director);
+        match endpoint(text.value) {
+            Ok(known) => {
+                if seen.first(notes, text.at, format_args!("director {known}"), known) {
+                    directors.push(known);
                 }
             }
             Err(fault) => notes.fault(text.at, fault),

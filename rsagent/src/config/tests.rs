@@ -137,7 +137,7 @@ fn the_command_line_wins() {
     let flags = Flags {
         vips: vec!["192.0.2.9".parse().unwrap()],
         mode: Some(Mode::Dr),
-        directors: vec![director("10.0.0.9").unwrap()],
+        directors: vec![endpoint("10.0.0.9").unwrap()],
         insecure: true,
         ..Flags::default()
     };

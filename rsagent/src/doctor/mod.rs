@@ -130,7 +130,7 @@ fn gateway(config: &Config, vips: &BTreeSet<IpAddr>, facts: &Facts, findings: &m
     for (gateway, _) in gateways(&vips, facts).unwrap_or_default() {
         let same_family: Vec<&IpAddr> = directors
             .iter()
-            .filter(|director| director.is_ipv4() == gateway.is_ipv4())
+            .filter(|address| address.is_ipv4() == gateway.is_ipv4())
             .collect();
         if let [first, ..] = same_family[..]
             && !directors.contains(&gateway)

@@ -117,11 +117,11 @@ fn a_gateway_that_gets_no_reports_is_worth_a_word() {
     let facts = facts();
     let mut config = for_vip("10.1.0.100");
     config.mode = Mode::Nat;
-    let director = |text| crate::config::director(text).unwrap();
+    let endpoint = |text| crate::config::endpoint(text).unwrap();
     assert_eq!(lines(&config, &facts, &[], &[]), "");
-    config.directors = vec![director("10.1.0.1")];
+    config.directors = vec![endpoint("10.1.0.1")];
     assert_eq!(lines(&config, &facts, &[], &[]), "");
-    config.directors = vec![director("fd00::1"), director("10.1.0.9")];
+    config.directors = vec![endpoint("fd00::1"), endpoint("10.1.0.9")];
     let found = lines(&config, &facts, &[], &[]);
     assert!(
         found.starts_with("note   default gateway 10.1.0.1 is none of"),

@@ -31,25 +31,25 @@ impl Directors {
     /// Sends a datagram to each; never waits. What does not leave is told when that is new.
     pub(crate) fn send(&mut self, datagram: &[u8]) {
         for index in 0..self.addresses.len() {
-            let director = self.addresses[index];
+            let to = self.addresses[index];
             let outcome = self
-                .socket(director.ip())
-                .and_then(|socket| socket.send_to(datagram, director));
+                .socket(to.ip())
+                .and_then(|socket| socket.send_to(datagram, to));
             let trouble = outcome.err().map(|error| error.to_string());
             let before = match &trouble {
-                Some(trouble) => self.troubles.insert(director, trouble.clone()),
-                None => self.troubles.remove(&director),
+                Some(trouble) => self.troubles.insert(to, trouble.clone()),
+                None => self.troubles.remove(&to),
             };
             match (before, trouble) {
-                (None, Some(trouble)) => eprintln!("rsagent: report to {director}: {trouble}"),
-                (Some(_), None) => println!("reports to {director} leave again"),
+                (None, Some(trouble)) => eprintln!("rsagent: report to {to}: {trouble}"),
+                (Some(_), None) => println!("reports to {to} leave again"),
                 _ => {}
             }
         }
     }
 
-    fn socket(&mut self, director: IpAddr) -> io::Result<&UdpSocket> {
-        let (place, any): (_, IpAddr) = match director {
+    fn socket(&mut self, to: IpAddr) -> io::Result<&UdpSocket> {
+        let (place, any): (_, IpAddr) = match to {
             IpAddr::V4(_) => (&mut self.v4, Ipv4Addr::UNSPECIFIED.into()),
             IpAddr::V6(_) => (&mut self.v6, Ipv6Addr::UNSPECIFIED.into()),
         };
