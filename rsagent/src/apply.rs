@@ -201,7 +201,12 @@ pub(crate) fn set_condition(condition: Condition) -> Result<Outcome, AgentError>
 pub(crate) fn status(config: &Config) -> Result<Outcome, AgentError> {
     let (mut netlink, facts) = look()?;
     let (_, state) = Store::open()?;
-    let findings = compare(config, &state, &facts, &mut netlink)?;
+    let mut findings = compare(config, &state, &facts, &mut netlink)?;
+    let run = match Presence::claim()? {
+        Some(_) => "not at work",
+        None => "at work",
+    };
+    findings.note(format_args!("rsagent run: {run}, {}", state.condition));
     print!("{}", findings.status());
     Ok(match findings.are_right() {
         true => Outcome::Done,

@@ -1,6 +1,8 @@
-//! Whether `rsagent run` is at work in this network namespace: it holds a lock on a file.
+//! Whether `rsagent run` is at work in this network namespace: it holds a lock on a file, which has its
+//! process number in it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -15,7 +17,7 @@ use crate::state::{StateError, file, path};
 #[derive(Debug)]
 pub(crate) struct Presence {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Presence {
@@ -26,7 +28,9 @@ impl Presence {
     pub(crate) fn claim() -> Result<Option<Presence>, StateError> {
         let path = path("lock")?;
         loop {
-            let held = File::create(&path).map_err(file("create", &path))?;
+            let mut options = File::options();
+            let opened = options.write(true).create(true).truncate(false).open(&path);
+            let held = opened.map_err(file("create", &path))?;
             let lock = match Flock::lock(held, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => lock,
                 Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
@@ -35,9 +39,22 @@ impl Presence {
             // One that has just ended has removed the file that we have locked.
             let ours = lock.metadata().map_err(file("read", &path))?.ino();
             if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
-                return Ok(Some(Presence { path, _lock: lock }));
+                return Ok(Some(Presence { path, lock }));
             }
         }
+    }
+
+    /// Lets init scripts know whom to signal.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn write_id(&mut self) -> Result<(), StateError> {
+        let id = format!("{}\n", std::process::id());
+        let written = self
+            .lock
+            .set_len(0)
+            .and_then(|()| self.lock.write_all(id.as_bytes()));
+        written.map_err(file("write", &self.path))
     }
 
     /// Waits until none is at work; whether that came in time.

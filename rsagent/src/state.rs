@@ -6,6 +6,7 @@
 //! that is gone counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +49,16 @@ pub(crate) enum Condition {
     Drain,
     /// Somebody works on it.
     Maintenance,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Condition::Ready => "ready",
+            Condition::Drain => "drain",
+            Condition::Maintenance => "maintenance",
+        })
+    }
 }
 
 impl State {

@@ -152,3 +152,18 @@ fn the_command_line_wins() {
     };
     assert_eq!(config, expected);
 }
+
+#[test]
+fn the_example_is_right() {
+    let text = include_str!("../../../init/examples/rsagent.toml");
+    let config = Config::parse(text, "rsagent.toml").unwrap();
+    assert_eq!((config.directors.len(), config.checks.len()), (2, 2));
+    let optional = text
+        .replace("# interfaces", "interfaces")
+        .replace("# tun_port", "tun_port");
+    let optional = optional
+        .replace("# name", "name")
+        .replace("# weight", "weight");
+    let config = Config::parse(&optional, "rsagent.toml").unwrap();
+    assert_eq!(config.weight, Weight::Cpu);
+}

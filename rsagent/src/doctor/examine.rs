@@ -1,13 +1,13 @@
 //! Looks at the host for the doctor.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
+
+use shared::host::netlink::Listeners;
 
 use super::{Host, examine};
 use crate::apply::{AgentError, Outcome, asked_or_ours, compare, look};
 use crate::config::Config;
 use crate::finding::About;
-use crate::procfs::{Listener, listener};
 use crate::run::{checks, key};
 use crate::state::State;
 
@@ -18,7 +18,7 @@ pub(crate) fn check(config: &Config, ports: &[u16]) -> Result<Outcome, AgentErro
     let state = State::peek()?;
     let mut findings = compare(config, &state, &facts, &mut netlink)?;
     let vips = asked_or_ours(config, &state, &facts);
-    let listeners = listeners();
+    let listeners = Listeners::open()?.list()?;
     let host = Host {
         facts: &facts,
         setting: &|sysctl| sysctl.read().ok(),
@@ -55,16 +55,4 @@ pub(crate) fn check(config: &Config, ports: &[u16]) -> Result<Outcome, AgentErro
         true => Outcome::Done,
         false => Outcome::NotRunning,
     })
-}
-
-/// All listening TCP sockets; the lines of others, which may be very many, are not read.
-pub(crate) fn listeners() -> Vec<Listener> {
-    let mut listeners = Vec::new();
-    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        // A kernel without IPv6 has no tcp6.
-        let Ok(file) = File::open(file) else { continue };
-        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
-        listeners.extend(lines.map_while(|line| listener(&line)));
-    }
-    listeners
 }

@@ -6,12 +6,12 @@ pub(crate) mod examine;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use shared::host::netlink::Listener;
 use shared::host::sysctl::Sysctl;
 
 use crate::config::{Config, Mode};
 use crate::finding::{About, Findings};
 use crate::plan::{ArpSetting, Facts, carriers, gateways, is_default, name_of};
-use crate::procfs::Listener;
 
 /// What the host is like.
 pub(crate) struct Host<'a> {

@@ -23,6 +23,7 @@ use super::pace::{Random, wait, weight};
 use super::report::{Observed, Sender, compose, datagram};
 use super::watch::Watch;
 use super::{RunError, key, tell_systemd};
+use crate::apply::AgentError;
 use crate::config::{Config, Mode};
 use crate::file::FileError;
 
@@ -105,7 +106,7 @@ impl Agent {
             waker,
             watch,
             keeper,
-            measure: Measure::begin(),
+            measure: Measure::begin().map_err(AgentError::from)?,
             random: Random(boot),
             boot,
             sequence: 0,
@@ -195,7 +196,7 @@ impl Agent {
         }
         let now = self.keeper.state().condition;
         if now != condition {
-            println!("{now:?} from now on");
+            println!("{now} from now on");
         }
         let after = (self.keeper.findings(), self.keeper.vips());
         now != condition || !self.keeper.mended().is_empty() || (&before.0, before.1) != after

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::Instant;
 
 use shared::agent::Load;
+use shared::host::netlink::{Listeners, NetlinkError};
 
 use super::pace::Busy;
-use crate::doctor::examine::listeners;
 use crate::procfs::{CpuTimes, busy_percent, cpu_times, run_queue, sockets};
 
 /// Looks at the load from time to time.
@@ -15,16 +15,21 @@ pub(crate) struct Measure {
     times: CpuTimes,
     at: Instant,
     busy: Busy,
+    listeners: Listeners,
 }
 
 impl Measure {
     /// From now on.
-    pub(crate) fn begin() -> Measure {
-        Measure {
+    ///
+    /// # Errors
+    /// The kernel does not tell listening sockets.
+    pub(crate) fn begin() -> Result<Measure, NetlinkError> {
+        Ok(Measure {
             times: read("/proc/stat", cpu_times).unwrap_or_default(),
             at: Instant::now(),
             busy: Busy::default(),
-        }
+            listeners: Listeners::open()?,
+        })
     }
 
     /// The load since the last look. What the kernel does not tell is 0.
@@ -36,7 +41,7 @@ impl Measure {
             self.busy.add(percent, self.at.elapsed());
             (self.times, self.at) = (times, Instant::now());
         }
-        let listeners = listeners();
+        let listeners = self.listeners.list().unwrap_or_default();
         let waiting = listeners.iter().map(|listener| listener.queue);
         let sockets: u32 = ["/proc/net/sockstat", "/proc/net/sockstat6"]
             .into_iter()

@@ -59,7 +59,8 @@ pub(crate) fn run(configured: impl Fn() -> Result<Config, FileError>) -> Result<
     let config = configured()?;
     // It makes the folder that everything else is in.
     drop(Store::open()?);
-    let _presence = Presence::claim()?.ok_or(RunError::Another)?;
+    let mut presence = Presence::claim()?.ok_or(RunError::Another)?;
+    presence.write_id()?;
     let mut agent = agent::Agent::start(config)?;
     tell_systemd(&[NotifyState::Ready]);
     agent.run(configured)
