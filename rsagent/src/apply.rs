@@ -154,7 +154,7 @@ fn end_run() -> Result<(), AgentError> {
     state.leaving = true;
     store.save(&state)?;
     drop(store);
-    if !Presence::wait_for_none(END)? {
+    if Presence::claim_within(END)?.is_none() {
         return Err(AgentError::StillRunning);
     }
     println!("rsagent run has ended");

@@ -57,18 +57,16 @@ impl Presence {
         written.map_err(file("write", &self.path))
     }
 
-    /// Waits until none is at work; whether that came in time.
+    /// The same, but waits until none is at work any more, so long at most.
     ///
     /// # Errors
     /// See [`claim`](Self::claim).
-    pub(crate) fn wait_for_none(most: Duration) -> Result<bool, StateError> {
+    pub(crate) fn claim_within(most: Duration) -> Result<Option<Presence>, StateError> {
         let deadline = Instant::now() + most;
         loop {
-            if Presence::claim()?.is_some() {
-                return Ok(true);
-            }
-            if Instant::now() >= deadline {
-                return Ok(false);
+            let claimed = Presence::claim()?;
+            if claimed.is_some() || Instant::now() >= deadline {
+                return Ok(claimed);
             }
             sleep(Duration::from_millis(10));
         }

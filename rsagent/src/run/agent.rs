@@ -43,8 +43,8 @@ pub(crate) struct Agent {
     /// When the host is looked at again, if something was heard of it.
     look_at: Option<Instant>,
     looked: Instant,
-    /// How many more reports tell what was mended.
-    retell: u8,
+    /// What was mended, and how many more reports tell it.
+    mended: (Vec<String>, u8),
 }
 
 /// What comes from the configuration.
@@ -115,7 +115,7 @@ impl Agent {
             duty,
             look_at: None,
             looked: now,
-            retell: 0,
+            mended: (Vec::new(), 0),
         })
     }
 
@@ -125,7 +125,7 @@ impl Agent {
         configured: impl Fn() -> Result<Config, FileError>,
     ) -> Result<(), RunError> {
         let mut events = Events::with_capacity(8);
-        loop {
+        while !self.keeper.state().leaving {
             let now = Instant::now();
             let next = self
                 .look_at
@@ -151,9 +151,6 @@ impl Agent {
             let is_changed = self.watch.has_changed() && self.keeper.is_out_of_date();
             if is_changed || self.look_at.is_some_and(|at| at <= Instant::now()) {
                 news |= self.look();
-                if self.keeper.state().leaving {
-                    return self.leave();
-                }
             }
             let is_due = self.report_at <= Instant::now();
             if is_due && self.keeper.glance() {
@@ -163,6 +160,7 @@ impl Agent {
                 self.report(None);
             }
         }
+        self.leave()
     }
 
     /// Takes what the checks have found; whether that is news.
@@ -192,7 +190,7 @@ impl Agent {
         self.keeper.look();
         (self.looked, self.look_at) = (Instant::now(), None);
         if !self.keeper.mended().is_empty() {
-            self.retell = RETELL;
+            self.mended = (self.keeper.mended().to_vec(), RETELL);
         }
         let now = self.keeper.state().condition;
         if now != condition {
@@ -231,9 +229,9 @@ impl Agent {
             Mode::Nat => std::collections::BTreeMap::new(),
             Mode::Dr | Mode::Tun => self.keeper.vips(),
         };
-        let mended = match self.retell {
-            0 => &[],
-            _ => self.keeper.mended(),
+        let mended = match &self.mended {
+            (_, 0) => &[],
+            (mended, _) => &mended[..],
         };
         let observed = Observed {
             vips: &vips,
@@ -255,7 +253,7 @@ impl Agent {
         };
         let mut report = compose(sender, &observed);
         report.state = state.unwrap_or(report.state);
-        self.retell = self.retell.saturating_sub(1);
+        self.mended.1 = self.mended.1.saturating_sub(1);
         match datagram(report, self.duty.key.as_ref()) {
             Ok(datagram) => self.duty.directors.send(&datagram),
             Err(error) => eprintln!("rsagent: {error}"),

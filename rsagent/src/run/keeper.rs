@@ -58,7 +58,6 @@ impl Keeper {
             return Err(AgentError::NoVip);
         }
         let mut opened = Store::open()?;
-        opened.1.leaving = false;
         self.facts = apply::facts(&mut self.netlink)?;
         let (netlink, facts) = (&mut self.netlink, &self.facts);
         let wanted: BTreeSet<IpAddr> = match config.mode {

@@ -22,6 +22,7 @@ mod report;
 mod watch;
 
 use std::io;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -59,8 +60,13 @@ pub(crate) fn run(configured: impl Fn() -> Result<Config, FileError>) -> Result<
     let config = configured()?;
     // It makes the folder that everything else is in.
     drop(Store::open()?);
-    let mut presence = Presence::claim()?.ok_or(RunError::Another)?;
+    let mut presence = Presence::claim_within(OTHER_VERBS)?.ok_or(RunError::Another)?;
     presence.write_id()?;
+    let (store, mut state) = Store::open()?;
+    // Whoever has asked one before us to end.
+    state.leaving = false;
+    store.save(&state)?;
+    drop(store);
     let mut agent = agent::Agent::start(config)?;
     tell_systemd(&[NotifyState::Ready]);
     agent.run(configured)
@@ -72,3 +78,6 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
         eprintln!("rsagent: systemd was not told: {error}");
     }
 }
+
+/// `status` and others claim presence for a moment, to see whether anybody else has.
+const OTHER_VERBS: Duration = Duration::from_millis(500);

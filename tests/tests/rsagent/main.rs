@@ -235,3 +235,40 @@ fn what_cannot_work_is_refused_with_the_cure() {
     lab.succeed("status --vip 10.1.0.101 --mode nat");
     assert_eq!(lab.on_lo(), []);
 }
+
+/// The script that real servers have been prepared with since LVS began.
+#[test]
+fn it_does_what_the_script_did() {
+    let [script, ours] = [Lab::new(), Lab::new()];
+    let by_script = "
+        ip address add 10.1.0.100/32 dev lo label lo:0
+        for interface in lo all; do
+            echo 1 >/proc/sys/net/ipv4/conf/$interface/arp_ignore
+            echo 2 >/proc/sys/net/ipv4/conf/$interface/arp_announce
+        done";
+    script.server.succeed("sh", &["-e", "-c", by_script]);
+    ours.succeed("start --vip 10.1.0.100");
+    let seen = |lab: &Lab| {
+        let ip = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // The mark that the address is ours is all that is new.
+            lab.server.succeed("ip", &words).replace(" proto 0x4c", "")
+        };
+        let in_force = |name: &str| {
+            let of = |interface: &str| {
+                let path = format!("net/ipv4/conf/{interface}/{name}");
+                lab.server.read_sysctl(&path)
+            };
+            of("all").max(of("eth0"))
+        };
+        [
+            ip("-4 address show dev lo"),
+            ip("-4 route show table all"),
+            ip("route get 10.1.0.100"),
+            in_force("arp_ignore"),
+            in_force("arp_announce"),
+        ]
+    };
+    assert_eq!(seen(&ours), seen(&script));
+    ours.succeed("stop");
+}

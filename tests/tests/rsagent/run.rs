@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -180,6 +181,19 @@ fn what_is_removed_by_hand_comes_back_and_is_told() {
 }
 
 #[test]
+fn what_was_mended_is_told_more_than_once_since_datagrams_get_lost() {
+    let watched = Watched::new(OFTEN);
+    let _agent = watched.run();
+    watched.report(vips_are_there);
+    watched.ip("address del 10.1.0.100/32 dev lo");
+    let first = watched.report(|report| !report.faults.is_empty());
+    for later in 1..=3 {
+        let next = watched.report(|report| report.sequence == first.sequence + later);
+        assert_eq!(next.faults.is_empty(), later == 3, "{next:?}");
+    }
+}
+
+#[test]
 fn settings_that_are_changed_by_hand_are_mended_and_told() {
     let watched = Watched::new(OFTEN);
     let _agent = watched.run();
@@ -320,12 +334,12 @@ fn checks_of_its_own_are_told_and_hold_nothing_up() {
          interval = \"1s\"\ntimeout = \"300s\"\n"
     );
     let watched = Watched::new(&config);
-    let _agent = watched.run();
+    let agent = watched.run();
     // The slow one has not answered, so nothing is told yet; reload takes it out.
     let config = config.split("[[check]]\nname = \"slow\"").next().unwrap();
     assert!(wait_for(SOON, || watched.lab.on_lo().len() == 1));
     watched.configure(config);
-    _agent.signal("HUP");
+    agent.signal("HUP");
     let unhealthy = watched.report(|report| report.checks.len() == 1);
     assert!(!unhealthy.healthy, "{unhealthy:?}");
     let listener = watched
@@ -422,6 +436,100 @@ fn ends_of_tunnels_are_kept_too() {
     assert!(agent.ended(SOON).success(), "{}", agent.printed());
     assert!(!ours());
     watched.is_as_it_was();
+}
+
+#[test]
+fn every_director_gets_every_report() {
+    let watched = Watched::new("");
+    let second = watched
+        .lab
+        .neighbour
+        .run(|| UdpSocket::bind("10.1.0.10:9000").unwrap());
+    second.set_read_timeout(Some(SOON)).unwrap();
+    let text = fs::read_to_string(watched.config()).unwrap();
+    let text = text.replace(
+        "[\"10.1.0.10\"]",
+        "[\"10.1.0.10\", \"10.1.0.10:9000\", \"10.1.0.10:9\"]",
+    );
+    fs::write(watched.config(), format!("{text}{OFTEN}weight = \"cpu\"\n")).unwrap();
+    let _agent = watched.run();
+    let mut buffer = [0; 2000];
+    for sequence in 1..4 {
+        let first = watched.report(|report| report.sequence == sequence);
+        let length = second.recv(&mut buffer).unwrap();
+        assert_eq!(
+            decode(&buffer[..length], Some(&key(KEY))),
+            Ok(first.clone())
+        );
+        let idle = u16::from(100 - first.load.cpu_percent);
+        assert_eq!(first.weight, Some(idle.max(1)));
+    }
+}
+
+#[test]
+fn a_link_that_was_cut_is_no_end() {
+    let watched = Watched::new(OFTEN);
+    let agent = watched.run();
+    watched.report(vips_are_there);
+    watched.ip("link set eth0 down");
+    let cut = "report to 10.1.0.10:9111: Network is unreachable";
+    assert!(
+        wait_for(SOON, || agent.printed().contains(cut)),
+        "{}",
+        agent.printed()
+    );
+    while watched.datagram().is_some() {}
+    watched.ip("link set eth0 up");
+    watched.report(|report| vips_are_there(report) && report.arp_suppressed);
+    let mended = "reports to 10.1.0.10:9111 leave again";
+    assert!(
+        wait_for(SOON, || agent.printed().contains(mended)),
+        "{}",
+        agent.printed()
+    );
+}
+
+#[test]
+fn with_nat_the_gateway_is_what_counts() {
+    let watched = Watched::new("mode = \"nat\"\ninterval = \"60s\"\n");
+    let mut agent = watched.run();
+    let without = watched.report(|report| !report.healthy);
+    assert!(
+        without.faults[0].starts_with("no default gateway for IPv4"),
+        "{without:?}"
+    );
+    watched.ip("route add default via 10.1.0.10");
+    let with = watched.report(|report| report.healthy);
+    assert_eq!((with.faults.len(), with.vips.len()), (0, 0));
+    agent.signal("TERM");
+    assert!(agent.ended(SOON).success(), "{}", agent.printed());
+    watched.is_as_it_was();
+}
+
+#[test]
+fn systemd_is_told_of_begin_and_end() {
+    let watched = Watched::new(OFTEN);
+    let path = watched.folder.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let told = || {
+        let mut buffer = [0; 100];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    let mut command = Command::new(ours("rsagent"));
+    command.args(["run", "--config", &watched.config()]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut agent = watched.lab.server.spawn(command);
+    assert_eq!(told(), "READY=1");
+    assert_eq!(
+        watched.lab.on_lo().len(),
+        1,
+        "it is ready when the VIPs are there"
+    );
+    agent.signal("TERM");
+    assert_eq!(told(), "STOPPING=1");
+    agent.ended(SOON);
 }
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
