@@ -6,7 +6,8 @@
 //! | [`file`] | reads the file |
 //! | [`plan`] | what should be, from what is; pure |
 //! | [`finding`] | what is beside what should be, line by line; pure |
-//! | [`apply`] | makes it so, undoes it, compares |
+//! | [`compare`] | finds that on the host |
+//! | [`apply`] | makes it so, undoes it |
 //! | [`tunnel`] | the end of the director's tunnels |
 //! | [`doctor`] | what else can be wrong with a real server, and what mends it |
 //! | [`run`] | keeps it so, and reports to directors |
@@ -16,6 +17,7 @@
 //! | [`log`] | what is done to the host, told step by step |
 
 mod apply;
+mod compare;
 mod config;
 mod doctor;
 mod file;

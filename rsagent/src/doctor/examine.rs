@@ -5,7 +5,8 @@ use std::io;
 use shared::host::netlink::Listeners;
 
 use super::{Host, examine};
-use crate::apply::{AgentError, Outcome, asked_or_ours, compare, look};
+use crate::apply::{AgentError, Outcome, look};
+use crate::compare::{asked_or_ours, compare};
 use crate::config::Config;
 use crate::finding::About;
 use crate::run::{checks, key};

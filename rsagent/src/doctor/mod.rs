@@ -1,4 +1,4 @@
-//! What else can be wrong with a real server, and what mends it: besides what [`apply`](crate::apply)
+//! What else can be wrong with a real server, and what mends it: besides what [`compare`](crate::compare)
 //! compares and `start` sets right. Pure.
 
 pub(crate) mod examine;

@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use shared::host::netlink::{Event, Monitor, Netlink};
 
 use super::report::presence;
-use crate::apply::{self, AgentError, asked_or_ours, compare, set_up, take_down};
+use crate::apply::{self, AgentError, set_up, take_down};
+use crate::compare::{asked_or_ours, compare};
 use crate::config::{Config, Mode};
 use crate::finding::{About, Findings};
 use crate::log::Log;

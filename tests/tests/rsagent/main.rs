@@ -3,7 +3,9 @@
 
 mod check;
 mod lab;
+mod reports;
 mod run;
+mod watched;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
