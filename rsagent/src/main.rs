@@ -87,7 +87,8 @@ fn done(command: &Command) -> Result<Outcome, Failure> {
     })
 }
 
-/// Prepares this real server for its VIPs: they are answered here, but not by ARP
+/// Prepares this real server for its VIPs, which are answered here but not by ARP; keeps it so, and reports
+/// to directors
 #[derive(Debug, Parser)]
 #[command(name = "rsagent", version)]
 struct Program {
