@@ -37,11 +37,20 @@ struct Rule {
 
 const PURE: &[&str] = &[
     "shared/src/wire",
+    "shared/src/agent",
     "shared/src/addr.rs",
     "shared/src/time.rs",
+    "shared/src/config",
     "director/src/core",
     "director/src/config",
     "director/src/control",
+    "rsagent/src/config",
+    "rsagent/src/doctor/mod.rs",
+    "rsagent/src/finding.rs",
+    "rsagent/src/plan.rs",
+    "rsagent/src/procfs.rs",
+    "rsagent/src/run/pace.rs",
+    "rsagent/src/run/report.rs",
 ];
 
 const RULES: &[Rule] = &[
@@ -84,8 +93,10 @@ const RULES: &[Rule] = &[
     Rule {
         of: &[
             "shared/src/wire",
+            "shared/src/agent",
             "shared/src/addr.rs",
             "shared/src/time.rs",
+            "shared/src/config",
         ],
         not: &["crate::host", "crate::sys"],
         because: "plain values know nothing of the machine",
