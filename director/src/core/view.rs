@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::addr::Protocol;
 use std::net::IpAddr;
 
+use super::judgement::{DrainView, Health};
 use super::operation::{ServerSpec, ServiceSpec};
 
 /// A service with its real servers.
@@ -28,8 +29,34 @@ pub struct ServerView {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// The weight that counts: the configured one, one that a judge sets, or 0 while the server is down or
+    /// drained.
+    pub effective_weight: i32,
+    /// What its judge says.
+    pub health: Health,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// How far it is drained.
+    pub drain: Option<DrainView>,
     /// Counters and rates.
     pub stats: StatsView,
+}
+
+impl ServerView {
+    /// A server that was just added.
+    pub fn new(spec: ServerSpec) -> ServerView {
+        ServerView {
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            effective_weight: spec.weight,
+            health: Health::Up,
+            reason: None,
+            drain: None,
+            stats: StatsView::default(),
+            spec,
+        }
+    }
 }
 
 /// Counters since the start or the last zeroing, and smoothed rates per second.

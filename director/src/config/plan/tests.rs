@@ -49,13 +49,7 @@ impl Model {
     }
 
     fn views(&self) -> Vec<ServiceView> {
-        let server = |spec: &ServerSpec| ServerView {
-            spec: spec.clone(),
-            active: 0,
-            inactive: 0,
-            persistent: 0,
-            stats: StatsView::default(),
-        };
+        let server = |spec: &ServerSpec| ServerView::new(spec.clone());
         self.0
             .values()
             .map(|(spec, servers)| ServiceView {

@@ -365,17 +365,10 @@ fn what_cannot_be_saved_is_told() {
 }
 
 fn view(spec: ServiceSpec, servers: Vec<ServerSpec>) -> ServiceView {
-    let server = |spec| ServerView {
-        spec,
-        active: 0,
-        inactive: 0,
-        persistent: 0,
-        stats: StatsView::default(),
-    };
     ServiceView {
         spec,
         stats: StatsView::default(),
-        servers: servers.into_iter().map(server).collect(),
+        servers: servers.into_iter().map(ServerView::new).collect(),
     }
 }
 

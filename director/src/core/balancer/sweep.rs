@@ -83,10 +83,14 @@ impl Balancer {
         }
     }
 
-    /// What becomes of a connection whose server was removed; none is IPVS' way.
+    /// What becomes of a connection whose server was removed, or drained to its end; none is IPVS' way.
     fn way_of(&self, id: ConnectionId) -> Option<ServerGone> {
-        let server = self.connection(id).server();
-        let service = self.servers[server].service;
+        let connection = self.connection(id);
+        let server = &self.servers[connection.server()];
+        if server.is_cut() && !server.is_removed() {
+            return ServerGone::parse("auto", connection.protocol());
+        }
+        let service = server.service;
         self.services[service].spec.beyond.server_gone
     }
 
@@ -130,7 +134,16 @@ impl Balancer {
             return Fate::End;
         }
         let closed = connection.state() == State::Tcp(TcpState::Close);
+        let is_tcp = matches!(connection.state(), State::Tcp(_));
         match service.beyond.server_gone {
+            _ if server.is_cut() && is_tcp && !connection.is_template() => {
+                if closed {
+                    Fate::Stay
+                } else {
+                    Fate::Reset
+                }
+            }
+            _ if server.is_cut() => Fate::End,
             _ if !server.is_removed() => Fate::Stay,
             None if self.settings.sysctl.expire_nodest_conn != 0 => Fate::End,
             Some(ServerGone::Reset) if !connection.is_template() && !closed => Fate::Reset,
