@@ -7,7 +7,7 @@ use shared::time::Time;
 
 use super::arena::Id;
 use super::capture::CaptureKey;
-use super::judgement::{Beginning, Health, Judgement, Order};
+use super::judgement::{Afterwards, Beginning, Health, Judgement, Order};
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
 use super::service::ServiceId;
@@ -153,6 +153,12 @@ impl Server {
     #[inline(always)]
     pub fn is_cut(&self) -> bool {
         self.cut
+    }
+
+    /// Whether they may have to end.
+    pub(super) fn may_be_cut(&self) -> bool {
+        self.order
+            .is_some_and(|order| order.then == Afterwards::Reset)
     }
 
     pub(super) fn cut(&mut self) {

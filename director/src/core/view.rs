@@ -174,6 +174,53 @@ impl StatusView {
     }
 }
 
+/// The agent of a real server, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Where its reports come from.
+    pub address: IpAddr,
+    /// The name that it gives itself.
+    pub identity: String,
+    /// `ready`, `drain`, `maintenance` or `leaving`.
+    pub state: String,
+    /// Since its last report, milliseconds.
+    pub age_ms: u64,
+    /// Between two reports as it says, milliseconds.
+    pub interval_ms: u32,
+    /// Whether all its own checks are well.
+    pub healthy: bool,
+    /// Whether its host keeps silent about the VIPs in ARP.
+    pub arp_suppressed: bool,
+    /// VIPs that should be there and are not.
+    pub missing_vips: Vec<IpAddr>,
+    /// Its own checks that fail.
+    pub failed_checks: Vec<String>,
+    /// What is wrong, in its words.
+    pub faults: Vec<String>,
+    /// The weight that it wants.
+    pub wanted_weight: Option<u16>,
+    /// Per cent of the time of all its cores.
+    pub cpu_percent: u8,
+    /// Thousandths of its load average over one minute.
+    pub run_queue_thousandths: u32,
+    /// Connections that wait there to be accepted.
+    pub listen_queue: u32,
+    /// Open connections there.
+    pub connections: u32,
+    /// Real servers of services that it judges; 0 if no service has one at its address.
+    pub servers: u64,
+}
+
+/// How many reports of agents came since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReportsView {
+    /// Good ones.
+    pub good: u64,
+    /// Those that count for nothing, by reason; reasons that never occurred are missing. A good one of an
+    /// unknown sender is here too.
+    pub ignored: Vec<DropView>,
+}
+
 /// An interface whose packets are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceView {

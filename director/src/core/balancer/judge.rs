@@ -48,6 +48,10 @@ impl Balancer {
         let deadline = deadline_secs.map(|secs| now + Duration::from_secs(secs.into()));
         self.order(now, address, port, Some(Order { deadline, then }))?;
         self.drain_at = self.drain_at.into_iter().chain(deadline).min();
+        if then == Afterwards::Reset {
+            // What is there has to be followed.
+            self.sweep_at = Some(0);
+        }
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub struct Progress {
 enum Fate {
     End,
     Reset,
+    /// From now on its position is followed: it may have to be reset.
+    Follow,
     Stay,
 }
 
@@ -110,6 +112,10 @@ impl Balancer {
             match self.fate(id) {
                 Fate::Stay => {}
                 Fate::Reset => self.reset(now, id),
+                Fate::Follow => {
+                    self.connection_mut(id).follow();
+                    self.positions.begin(id);
+                }
                 Fate::End => {
                     let template = self.connection(id).controller();
                     self.end(id);
@@ -144,6 +150,13 @@ impl Balancer {
                 }
             }
             _ if server.is_cut() => Fate::End,
+            _ if server.may_be_cut()
+                && is_tcp
+                && !connection.is_template()
+                && !connection.is_followed() =>
+            {
+                Fate::Follow
+            }
             _ if !server.is_removed() => Fate::Stay,
             None if self.settings.sysctl.expire_nodest_conn != 0 => Fate::End,
             Some(ServerGone::Reset) if !connection.is_template() && !closed => Fate::Reset,

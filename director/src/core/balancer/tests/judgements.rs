@@ -171,10 +171,10 @@ fn what_is_left_at_the_deadline_is_reset_if_asked_for() {
     lab.udp("10.0.0.10:5000", WEB);
     drain(&mut lab, Some(60), Afterwards::Reset);
     lab.secs(59);
-    assert!(matches!(
-        lab.tcp("A", "10.0.0.10:1000", WEB),
-        Class::Request(_)
-    ));
+    let Class::Request(id) = lab.tcp("A", "10.0.0.10:1000", WEB) else {
+        panic!();
+    };
+    assert!(lab.balancer.connection(id).is_followed());
     assert!(lab.balancer.take_resets().is_empty());
     lab.secs(3);
     let resets = lab.balancer.take_resets();
