@@ -4,10 +4,8 @@
 //! place and with what to write instead. Nothing here opens a file; the edge reads the text and
 //! does what the values say.
 
-mod fault;
 pub mod plan;
 mod read;
-mod section;
 mod words;
 
 use std::net::IpAddr;
@@ -17,7 +15,7 @@ use crate::core::operation::{DenyRule, MarkRule, Operation, ServerSpec, ServiceS
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 
-pub use fault::{Fault, Faults};
+pub use shared::config::{Fault, Faults};
 
 /// What a configuration file says. [`Config::default`] is an empty file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,19 +5,15 @@ mod deny;
 mod mark;
 mod service;
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use shared::addr::{Addr, Protocol};
-use toml::de::DeTable;
+use shared::config::{Faults, Notes, Placed, Section, Seen};
 
 use self::deny::deny;
 use self::mark::mark;
 use self::service::service;
-use super::fault::{Broken, Faults, Notes};
-use super::section::{Placed, Section};
 use super::{Config, Connections, Service, Vip, words};
 use crate::core::local_ports::MOST_ADDRESSES;
 use crate::core::operation::{ForwardMethod, ServerSpec};
@@ -26,27 +22,7 @@ use crate::core::view::TimeoutsView;
 
 /// The values of a text, or all its faults.
 pub(super) fn parse(text: &str, file: &str) -> Result<Config, Faults> {
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let broken = if errors.is_empty() {
-        Broken::No
-    } else {
-        Broken::Yes
-    };
-    let mut notes = Notes::new(text, broken);
-    for error in errors {
-        let at = error.span().map_or(0, |span| span.start);
-        notes.fault(at, format!("this is not TOML: {}", error.message()));
-    }
-    let root = Section::new(&mut notes, &words::FILE, document.get_ref(), 0);
-    let config = config(&mut notes, root);
-    let faults = notes.finish();
-    if faults.is_empty() {
-        return Ok(config);
-    }
-    Err(Faults {
-        file: file.to_owned(),
-        faults,
-    })
+    shared::config::read(text, file, &words::FILE, config)
 }
 
 fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
@@ -393,32 +369,6 @@ fn is_interface(notes: &mut Notes<'_>, name: Placed<&str>) -> bool {
         );
     }
     !wrong
-}
-
-/// What was said already, and where.
-#[derive(Debug)]
-struct Seen<K>(BTreeMap<K, usize>);
-
-impl<K> Default for Seen<K> {
-    fn default() -> Seen<K> {
-        Seen(BTreeMap::new())
-    }
-}
-
-impl<K: Ord> Seen<K> {
-    /// Whether `key` is new; if it is not, that is a fault.
-    fn first(&mut self, notes: &mut Notes<'_>, at: usize, what: impl Display, key: K) -> bool {
-        let Some(&earlier) = self.0.get(&key) else {
-            self.0.insert(key, at);
-            return true;
-        };
-        let (line, _) = notes.place(earlier);
-        notes.fault(
-            at,
-            format!("{what} is in line {line} already; write it once"),
-        );
-        false
-    }
 }
 
 /// What `ipvsadm --set` takes: 31 days.

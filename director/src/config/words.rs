@@ -1,17 +1,8 @@
 //! The words of the file: what each section has, and what comes later.
 
-use crate::core::sysctl::{LATER, NAMES};
+use shared::config::{Keys, Words};
 
-/// The keys of a table.
-#[derive(Debug)]
-pub(super) struct Keys {
-    /// How the table is named in messages.
-    pub(super) table: &'static str,
-    /// Those that are there.
-    pub(super) known: &'static [&'static str],
-    /// Those that are promised.
-    pub(super) later: &'static [&'static str],
-}
+use crate::core::sysctl::{LATER, NAMES};
 
 pub(super) const FILE: Keys = Keys {
     table: "the file",
@@ -119,15 +110,6 @@ pub(super) const SERVER: Keys = Keys {
     ],
     later: &["check"],
 };
-
-/// The values of a key.
-#[derive(Debug)]
-pub(super) struct Words {
-    /// Those that are there.
-    pub(super) known: &'static [&'static str],
-    /// Those that are promised.
-    pub(super) later: &'static [&'static str],
-}
 
 pub(super) const SCHEDULERS: Words = Words {
     known: &[

@@ -3,14 +3,13 @@
 use shared::addr::Protocol;
 
 use super::MOST_TIMEOUT_SECS;
-use crate::config::fault::Notes;
-use crate::config::section::{Placed, Section, word};
 use crate::config::words;
 use crate::core::operation::{
     Beyond, ForwardMethod, Introduction, SegmentSize, ServerGone, ServerSpec, ServiceSpec,
     TimeoutChange,
 };
 use crate::core::scheduler::by_name;
+use shared::config::{Notes, Placed, Section, word};
 
 /// What IPVS has not.
 pub(super) fn beyond(

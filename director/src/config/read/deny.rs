@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 
 use super::{decimal, endpoint, ip_address};
-use crate::config::fault::Notes;
-use crate::config::section::{Placed, Section, word};
 use crate::config::words;
 use crate::core::operation::{DenyRule, ServiceKey};
+use shared::config::{Notes, Placed, Section, word};
 
 /// The rule of a section, and where it stands.
 pub(super) fn deny(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, DenyRule)> {

@@ -2,10 +2,9 @@
 
 use super::deny::network;
 use super::{decimal, endpoint};
-use crate::config::fault::Notes;
-use crate::config::section::{Placed, Section, word};
 use crate::config::words;
 use crate::core::operation::MarkRule;
+use shared::config::{Notes, Placed, Section, word};
 
 /// The rule of a section.
 pub(super) fn mark(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<MarkRule> {

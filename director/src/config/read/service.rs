@@ -5,14 +5,13 @@ use std::net::Ipv4Addr;
 use shared::addr::{Family, Protocol};
 
 use super::beyond::{beyond, check_introduction};
-use super::{MOST_TIMEOUT_SECS, Seen, endpoint};
-use crate::config::fault::Notes;
-use crate::config::section::{Section, word};
+use super::{MOST_TIMEOUT_SECS, endpoint};
 use crate::config::{Service, words};
 use crate::core::operation::{
     ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
     Tunnel, TunnelChecksum,
 };
+use shared::config::{Notes, Section, Seen, word};
 
 /// The service of a section, and where it stands.
 pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Service)> {

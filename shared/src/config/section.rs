@@ -3,27 +3,49 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Notes, nearest, one_of};
-use super::words::{Keys, Words};
+
+/// The keys of a table.
+#[derive(Debug)]
+pub struct Keys {
+    /// How the table is named in messages.
+    pub table: &'static str,
+    /// Those that are there.
+    pub known: &'static [&'static str],
+    /// Those that are promised.
+    pub later: &'static [&'static str],
+}
+
+/// The values of a key.
+#[derive(Debug)]
+pub struct Words {
+    /// Those that are there.
+    pub known: &'static [&'static str],
+    /// Those that are promised.
+    pub later: &'static [&'static str],
+}
 
 /// A table whose keys are all known.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Section<'a, 't> {
+pub struct Section<'a, 't> {
     keys: &'static Keys,
     table: &'a DeTable<'t>,
     /// Where it begins.
-    pub(super) at: usize,
+    pub at: usize,
 }
 
 /// A value and where it stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Placed<T> {
-    pub(super) value: T,
-    pub(super) at: usize,
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
+    /// Its byte offset.
+    pub at: usize,
 }
 
 impl<'a, 't> Section<'a, 't> {
@@ -44,7 +66,7 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// `[key]`
-    pub(super) fn table(
+    pub fn table(
         self,
         notes: &mut Notes<'_>,
         key: &str,
@@ -67,7 +89,7 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// All of `[[key]]`
-    pub(super) fn tables(
+    pub fn tables(
         self,
         notes: &mut Notes<'_>,
         key: &str,
@@ -105,12 +127,12 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// A string.
-    pub(super) fn text(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<&'a str>> {
+    pub fn text(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<&'a str>> {
         text_of(notes, key, self.table.get(key)?)
     }
 
     /// A string that must be there; `example` is what to write if it is not.
-    pub(super) fn required_text(
+    pub fn required_text(
         self,
         notes: &mut Notes<'_>,
         key: &str,
@@ -126,9 +148,8 @@ impl<'a, 't> Section<'a, 't> {
         self.text(notes, key)
     }
 
-    /// A list of strings.
     /// `key = true` or `false`
-    pub(super) fn flag(self, notes: &mut Notes<'_>, key: &str) -> Option<bool> {
+    pub fn flag(self, notes: &mut Notes<'_>, key: &str) -> Option<bool> {
         let value = self.table.get(key)?;
         if let DeValue::Boolean(flag) = value.get_ref() {
             return Some(*flag);
@@ -138,7 +159,8 @@ impl<'a, 't> Section<'a, 't> {
         None
     }
 
-    pub(super) fn texts(self, notes: &mut Notes<'_>, key: &str) -> Vec<Placed<&'a str>> {
+    /// A list of strings.
+    pub fn texts(self, notes: &mut Notes<'_>, key: &str) -> Vec<Placed<&'a str>> {
         let Some(value) = self.table.get(key) else {
             return Vec::new();
         };
@@ -160,12 +182,12 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// Whether a key is not there at all.
-    pub(super) fn lacks(self, key: &str) -> bool {
+    pub fn lacks(self, key: &str) -> bool {
         self.table.get(key).is_none()
     }
 
     /// `true` or `false`.
-    pub(super) fn truth(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<bool>> {
+    pub fn truth(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<bool>> {
         let value = self.table.get(key)?;
         let at = value.span().start;
         if let DeValue::Boolean(value) = *value.get_ref() {
@@ -176,8 +198,33 @@ impl<'a, 't> Section<'a, 't> {
         None
     }
 
+    /// A length of time within a range, such as `"1s"`. The range is of whole milliseconds.
+    pub fn duration(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Placed<Duration>> {
+        let value = self.table.get(key)?;
+        let at = value.span().start;
+        let text = match value.get_ref() {
+            DeValue::String(text) => duration(text),
+            _ => None,
+        };
+        match text {
+            Some(value) if range.contains(&value) => Some(Placed { value, at }),
+            _ => {
+                let (least, most) = (words_of(*range.start()), words_of(*range.end()));
+                let fault =
+                    format!("`{key}' takes a time from {least:?} to {most:?}; write \"1s\"");
+                notes.fault(at, fault);
+                None
+            }
+        }
+    }
+
     /// A whole number within a range.
-    pub(super) fn number(
+    pub fn number(
         self,
         notes: &mut Notes<'_>,
         key: &str,
@@ -204,8 +251,23 @@ impl<'a, 't> Section<'a, 't> {
     }
 }
 
+/// `"1s"`, `"200ms"`, `"5m"` or `"1h"`; `None` for anything else.
+pub fn duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
 /// One of the words; or a fault, with the one that was most likely meant.
-pub(super) fn word<'w>(
+pub fn word<'w>(
     notes: &mut Notes<'_>,
     key: impl Display,
     given: Placed<&'w str>,
@@ -257,6 +319,13 @@ fn text_of<'a>(
     None
 }
 
+fn words_of(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis if millis % 1000 != 0 => format!("{millis}ms"),
+        millis => format!("{}s", millis / 1000),
+    }
+}
+
 fn strange_key(keys: &Keys, name: &str) -> String {
     let table = keys.table;
     let all = keys.known.iter().chain(keys.later).copied();
@@ -286,5 +355,33 @@ fn a_kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        let millis = |text| duration(text).map(|duration| duration.as_millis());
+        assert_eq!(millis("200ms"), Some(200));
+        assert_eq!(millis("1s"), Some(1000));
+        assert_eq!(millis("10m"), Some(600_000));
+        assert_eq!(millis("2h"), Some(7_200_000));
+        for text in [
+            "",
+            "1",
+            "s",
+            "1 s",
+            "-1s",
+            "1.5s",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+        assert_eq!(words_of(Duration::from_millis(60_000)), "60s");
+        assert_eq!(words_of(Duration::from_millis(100)), "100ms");
     }
 }

@@ -1,6 +1,7 @@
 //! Faults of a configuration file and their places.
 
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
 
 /// One fault: where it is, what it is, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,13 +18,13 @@ pub struct Fault {
 /// line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Faults {
-    /// The file, as it was named to [`Config::parse`](super::Config::parse).
+    /// The file, as it was named to [`read`](super::read).
     pub file: String,
     /// Never empty.
     pub faults: Vec<Fault>,
 }
 
-impl fmt::Display for Faults {
+impl Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Fault { line, column, text }) in self.faults.iter().enumerate() {
             if index > 0 {
@@ -37,7 +38,7 @@ impl fmt::Display for Faults {
 
 /// Faults while a text is being read: they are noted by byte offset.
 #[derive(Debug)]
-pub(super) struct Notes<'t> {
+pub struct Notes<'t> {
     text: &'t str,
     broken: Broken,
     faults: Vec<Fault>,
@@ -53,6 +54,7 @@ pub(super) enum Broken {
 }
 
 impl<'t> Notes<'t> {
+    /// Of a text, still without faults.
     pub(super) fn new(text: &'t str, broken: Broken) -> Notes<'t> {
         Notes {
             text,
@@ -62,7 +64,7 @@ impl<'t> Notes<'t> {
     }
 
     /// A fault at a byte offset.
-    pub(super) fn fault(&mut self, at: usize, text: impl Into<String>) {
+    pub fn fault(&mut self, at: usize, text: impl Into<String>) {
         let (line, column) = self.place(at);
         self.faults.push(Fault {
             line,
@@ -72,7 +74,7 @@ impl<'t> Notes<'t> {
     }
 
     /// Something that is not there. In a broken text it may well be there.
-    pub(super) fn missing(&mut self, at: usize, text: impl Into<String>) {
+    pub fn missing(&mut self, at: usize, text: impl Into<String>) {
         if self.broken == Broken::No {
             self.fault(at, text);
         }
@@ -96,12 +98,38 @@ impl<'t> Notes<'t> {
     /// others may only follow from it.
     pub(super) fn finish(mut self) -> Vec<Fault> {
         if self.broken == Broken::Yes {
-            let mut lines = std::collections::BTreeSet::new();
+            let mut lines = BTreeSet::new();
             self.faults.retain(|fault| lines.insert(fault.line));
         }
         self.faults.sort();
         self.faults.dedup();
         self.faults
+    }
+}
+
+/// What was said already, and where.
+#[derive(Debug)]
+pub struct Seen<K>(BTreeMap<K, usize>);
+
+impl<K> Default for Seen<K> {
+    fn default() -> Seen<K> {
+        Seen(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Seen<K> {
+    /// Whether `key` is new; if it is not, that is a fault.
+    pub fn first(&mut self, notes: &mut Notes<'_>, at: usize, what: impl Display, key: K) -> bool {
+        let Some(&earlier) = self.0.get(&key) else {
+            self.0.insert(key, at);
+            return true;
+        };
+        let (line, _) = notes.place(earlier);
+        notes.fault(
+            at,
+            format!("{what} is in line {line} already; write it once"),
+        );
+        false
     }
 }
 
