@@ -97,6 +97,7 @@ fn service(n: u8) -> impl Strategy<Value = Service> {
                 .into_iter()
                 .map(|(n, weight)| server_spec(n, weight))
                 .collect(),
+            checks: Checks::default(),
         }
     })
 }
@@ -175,6 +176,7 @@ fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something(
         services: vec![Service {
             spec: ServiceSpec::new(service_key(1), "rr"),
             servers: servers.iter().map(|&n| server_spec(n, 1)).collect(),
+            checks: Checks::default(),
         }],
         ..Config::default()
     };
