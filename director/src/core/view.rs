@@ -157,6 +157,9 @@ pub struct StatusView {
     /// The local addresses of FULLNAT.
     #[serde(default)]
     pub local_addresses: Vec<LocalAddressView>,
+    /// Reports of agents; none if nobody listens to them.
+    #[serde(default)]
+    pub reports: Option<ReportsView>,
     /// Keys by which the capture program knows what to take.
     pub capture_keys: u64,
     /// Packets that were taken and then given to the host after all.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Checks;
 use crate::core::operation::ForwardMethod;
 use crate::core::view::{ServerView, StatsView};
 use shared::addr::Protocol;

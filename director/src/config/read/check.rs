@@ -43,7 +43,9 @@ pub(super) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents 
 /// `0.0.0.0:9111`, or without a port.
 fn socket_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<SocketAddr> {
     let whole = text.value.parse::<SocketAddr>().ok();
-    let bare = text.value.parse::<IpAddr>().ok();
+    let inside = text.value.strip_prefix('[');
+    let inside = inside.and_then(|rest| rest.strip_suffix(']'));
+    let bare = inside.unwrap_or(text.value).parse::<IpAddr>().ok();
     let address = whole.or_else(|| Some(SocketAddr::new(bare?, PORT)));
     let address = address.filter(|address| address.port() != 0);
     if address.is_none() {
