@@ -43,6 +43,13 @@ pub struct Position {
     pub server_next: u32,
 }
 
+impl Position {
+    /// Whether anything has been seen of the connection since it is followed.
+    pub fn is_known(self) -> bool {
+        self != Position::default()
+    }
+}
+
 /// What a TCP segment says about the [`Position`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -166,27 +173,37 @@ impl Balancer {
 
     /// Both ends will be told; what they still send is answered for a little while.
     fn reset(&mut self, now: Time, id: ConnectionId) {
-        let connection = self.connection(id);
-        if let State::Tcp(_) = connection.state() {
-            let known_client = match connection.forward() {
-                ForwardMethod::FullNat => self.local_end(connection),
-                _ => connection.client(),
-            };
-            let shift = match connection.forward() {
-                ForwardMethod::FullNat => self.shifts.of(id),
-                _ => Shift::default(),
-            };
-            self.resets.push(Reset {
-                shift,
-                client: connection.client(),
-                known_client,
-                virtual_end: connection.virtual_endpoint(),
-                destination: connection.destination(),
-                server: connection.server(),
-                forward: connection.forward(),
-                position: self.positions.of(id),
-            });
+        if let State::Tcp(_) = self.connection(id).state() {
+            self.resets.push(self.reset_of(id));
             self.close(now, id);
+        }
+    }
+
+    /// What its ends need to be told that a connection is over.
+    pub fn reset_of(&self, id: ConnectionId) -> Reset {
+        let connection = self.connection(id);
+        let full_nat = connection.forward() == ForwardMethod::FullNat;
+        Reset {
+            shift: if full_nat {
+                self.shifts.of(id)
+            } else {
+                Shift::default()
+            },
+            client: connection.client(),
+            known_client: if full_nat {
+                self.local_end(connection)
+            } else {
+                connection.client()
+            },
+            virtual_end: connection.virtual_endpoint(),
+            destination: connection.destination(),
+            server: connection.server(),
+            forward: connection.forward(),
+            position: if connection.is_followed() {
+                self.positions.of(id)
+            } else {
+                Position::default()
+            },
         }
     }
 
