@@ -158,8 +158,9 @@ struct Door {
     may: &'static [&'static str],
 }
 
-/// The capture's program stands beside the pure function that it must agree with. It is written
-/// with the assembler's words, which are plain values; loading it is for `io`.
+/// The capture's program stands beside the pure function that it must agree with, and that of the egress
+/// beside what it writes. They are written with the assembler's words, which are plain values; loading them
+/// is for `io`.
 ///
 /// The connection table asks for memory ahead: a hint to the processor, which changes nothing.
 const DOORS: &[Door] = &[
@@ -173,22 +174,29 @@ const DOORS: &[Door] = &[
     },
     Door {
         of: "director/src/core/capture/program.rs",
-        may: &[
-            "shared::sys::bpf::Alu",
-            "shared::sys::bpf::AssembleError",
-            "shared::sys::bpf::Assembler",
-            "shared::sys::bpf::Cond",
-            "shared::sys::bpf::Helper",
-            "shared::sys::bpf::Insn",
-            "shared::sys::bpf::Label",
-            "shared::sys::bpf::MapIndex",
-            "shared::sys::bpf::Operand",
-            "shared::sys::bpf::Reg",
-            "shared::sys::bpf::Size",
-            "shared::sys::bpf::skb",
-            "shared::sys::bpf::tcx::TCX_NEXT",
-        ],
+        may: ASSEMBLER,
     },
+    Door {
+        of: "director/src/core/egress/program.rs",
+        may: ASSEMBLER,
+    },
+];
+
+/// What programs are written with.
+const ASSEMBLER: &[&str] = &[
+    "shared::sys::bpf::Alu",
+    "shared::sys::bpf::AssembleError",
+    "shared::sys::bpf::Assembler",
+    "shared::sys::bpf::Cond",
+    "shared::sys::bpf::Helper",
+    "shared::sys::bpf::Insn",
+    "shared::sys::bpf::Label",
+    "shared::sys::bpf::MapIndex",
+    "shared::sys::bpf::Operand",
+    "shared::sys::bpf::Reg",
+    "shared::sys::bpf::Size",
+    "shared::sys::bpf::skb",
+    "shared::sys::bpf::tcx::TCX_NEXT",
 ];
 
 /// Where `unsafe` is.
