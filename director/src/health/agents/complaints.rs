@@ -114,13 +114,18 @@ pub(super) struct Complaints {
 
 impl Complaints {
     pub(super) fn count(&mut self, from: IpAddr, complaint: Complaint) {
-        *self.totals.entry(complaint).or_default() += 1;
+        self.count_silently(complaint);
         let place = (from, complaint);
         if self.fresh.len() >= MOST_SENDERS && !self.fresh.contains_key(&place) {
             self.others += 1;
         } else {
             *self.fresh.entry(place).or_default() += 1;
         }
+    }
+
+    /// Only for `lvsadm status`.
+    pub(super) fn count_silently(&mut self, complaint: Complaint) {
+        *self.totals.entry(complaint).or_default() += 1;
     }
 
     pub(super) fn good(&mut self) {

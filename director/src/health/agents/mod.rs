@@ -119,10 +119,14 @@ impl Agents {
     /// A datagram came. `wall` is the wall clock in microseconds since 1970.
     pub fn receive(&mut self, now: Time, wall: u64, from: IpAddr, datagram: &[u8]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
+        let known = self.agents.contains_key(&from);
         match self.take(now, wall, from, datagram) {
             Ok(Order::Newest) => {
-                if !self.watched.contains_key(&from) {
-                    self.complaints.count(from, Complaint::UnknownSender);
+                match self.watched.contains_key(&from) {
+                    true => {}
+                    // Nothing is wrong with it, so it is told once.
+                    false if known => self.complaints.count_silently(Complaint::UnknownSender),
+                    false => self.complaints.count(from, Complaint::UnknownSender),
                 }
                 self.judge(now, from, Say::Changes, &mut verdicts);
             }

@@ -415,6 +415,10 @@ fn an_agent_of_no_server_is_shown_and_changes_nothing() {
     let views = lab.agents.views(lab.now);
     assert_eq!((views.len(), views[0].servers), (1, 0));
     assert_eq!(lab.ignored(), [("unknown sender".to_owned(), 1)]);
+    assert_eq!(lab.agents.take_complaints(lab.now).len(), 1);
+    let datagram = lab.datagram();
+    lab.receive(OTHER, &datagram);
+    assert_eq!(lab.ignored(), [("unknown sender".to_owned(), 2)]);
     // When a service gets it, what it said counts.
     let mut watch = watch(ForwardMethod::Direct, AgentCheck::default());
     watch.server.address = OTHER;
@@ -423,6 +427,8 @@ fn an_agent_of_no_server_is_shown_and_changes_nothing() {
     assert!(verdicts.iter().all(|verdict| verdict.judgement == up(None)));
     let views = lab.agents.views(lab.now);
     assert_eq!(views[0].servers, 1);
+    lab.now = lab.now + Duration::from_secs(60);
+    assert_eq!(lab.agents.take_complaints(lab.now), [""; 0], "told once");
 }
 
 #[test]
