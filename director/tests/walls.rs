@@ -158,9 +158,9 @@ struct Door {
     may: &'static [&'static str],
 }
 
-/// The capture's program stands beside the pure function that it must agree with, and that of the egress
-/// beside what it writes. They are written with the assembler's words, which are plain values; loading them
-/// is for `io`.
+/// The capture's program stands beside the pure function that it must agree with, that of the egress beside
+/// what decides about it. They are written with the assembler's words, which are plain values; loading them is
+/// for `io`.
 ///
 /// The connection table asks for memory ahead: a hint to the processor, which changes nothing.
 const DOORS: &[Door] = &[
@@ -182,7 +182,6 @@ const DOORS: &[Door] = &[
     },
 ];
 
-/// What programs are written with.
 const ASSEMBLER: &[&str] = &[
     "shared::sys::bpf::Alu",
     "shared::sys::bpf::AssembleError",

@@ -1,17 +1,19 @@
 //! The capture by clsact, for kernels without tcx: a filter that outlives its director.
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use laboratory::host::Host;
-use laboratory::programs::Director;
-use laboratory::topology::Routed;
+use laboratory::process::scratch;
+use laboratory::programs::{Director, Nginx, ours};
+use laboratory::topology::{OneLan, Routed};
 use laboratory::wait::{SOON, wait_for};
 use laboratory::web::{Web, get};
-use shared::host::netlink::IngressFilter;
+use shared::host::netlink::{Hook, IngressFilter};
 use shared::sys::bpf::{Assembler, Cond, Program, Reg, Size};
 
 const VIP: (std::net::Ipv4Addr, u16) = (Routed::VIP, 80);
@@ -125,6 +127,60 @@ fn a_killed_directors_filter_soon_takes_nothing_and_the_next_start_removes_it() 
         had_no_clsact(&lab.director, "cl"),
         "it was ours, and it is gone"
     );
+}
+
+/// A program at the egress writes tunnels' headers in front of large frames; it ends with the director, or with
+/// the start of the next one.
+#[test]
+fn large_frames_for_tunnels_are_left_to_the_kernel() {
+    let lab = OneLan::new(1);
+    let rsagent = ours("rsagent").display().to_string();
+    lab.servers[0].succeed(&rsagent, &["start", "--mode", "tun", "--vip", "10.2.0.100"]);
+    let web = Nginx::start(&lab.servers[0], "server", 80, None);
+    let file = scratch("megabytes");
+    fs::write(&file, vec![7; 4_000_000]).unwrap();
+    let link = lab.director.ifindex("eth0");
+    let at_egress = || {
+        let filters = lab
+            .director
+            .netlink(|netlink| netlink.filters(link, Hook::Egress));
+        filters
+            .iter()
+            .filter_map(|filter| filter.name.clone())
+            .collect::<Vec<_>>()
+    };
+    for (kind, end, left) in [
+        ("clsact", "KILL", 1),
+        ("tcx", "KILL", 0),
+        ("clsact", "TERM", 0),
+    ] {
+        let mut director = Director::start_with(&lab.director, &["--capture", kind]);
+        assert!(at_egress().is_empty(), "nobody needs it yet");
+        director.admin("-A -t 10.2.0.100:80 -s rr");
+        director.admin("-a -t 10.2.0.100:80 -r 10.2.0.11 -i");
+        let upload = file.display().to_string();
+        let url = "http://10.2.0.100/put/megabytes";
+        lab.client
+            .succeed("curl", &["-sS", "-m", "20", "-T", &upload, url]);
+        assert!(fs::read(web.put_file("megabytes")).unwrap() == fs::read(&file).unwrap());
+        fs::remove_file(web.put_file("megabytes")).unwrap();
+        assert!(
+            director.process.printed().contains("cut by the kernel"),
+            "{kind}"
+        );
+        let expected: &[&str] = if kind == "clsact" {
+            &["lvs_egress"]
+        } else {
+            &[]
+        };
+        assert_eq!(at_egress(), expected);
+        director.process.signal(end);
+        director.process.ended(SOON);
+        assert_eq!(at_egress().len(), left, "{kind} {end}");
+    }
+    assert!(had_no_clsact(&lab.director, "eth0"));
+    fs::remove_file(&file).unwrap();
+    lab.servers[0].succeed(&rsagent, &["stop"]);
 }
 
 /// `ETH_P_IP`

@@ -53,7 +53,7 @@ fn get(host: &Host, at: &str) -> String {
 
 fn routing(host: &Host) -> String {
     let rules = host.succeed("ip", &["rule"]);
-    rules + &host.succeed("ip", &["route", "show", "table", "all"])
+    rules + &host.succeed("ip", &["-4", "route", "show", "table", "all"])
 }
 
 /// Its port goes on being an ordinary one of the host, and nothing stays behind.

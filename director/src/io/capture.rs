@@ -8,10 +8,12 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
-use shared::host::netlink::{Netlink, NetlinkError};
+use shared::host::netlink::{Hook, Netlink, NetlinkError};
 use shared::sys::SyscallError;
 use shared::sys::bpf::{AssembleError, HashMap, LoadError, Program, TcxLink};
-use tracing::{info, warn};
+use tracing::info;
+
+use super::filter::{self, Filter, Place};
 
 use crate::core::capture::{
     CaptureChange, CaptureKey, KEY_BYTES, Life, PULSE_KEY, Taken, program, pulse_value,
@@ -46,12 +48,6 @@ pub enum Attached {
     Tcx(TcxLink),
     /// By clsact.
     Filter(Filter),
-}
-
-/// A filter of ours.
-#[derive(Debug)]
-pub struct Filter {
-    ifindex: u32,
 }
 
 /// What can go wrong with the capture.
@@ -110,7 +106,7 @@ impl Capture {
         ifindex: u32,
         netlink: &mut Netlink,
     ) -> Result<Attached, CaptureError> {
-        remove_filter(ifindex, netlink)?;
+        filter::remove(ifindex, FILTER, netlink)?;
         if self.kind != CaptureKind::Clsact {
             match TcxLink::attach_ingress(&self.program, ifindex) {
                 Ok(link) => {
@@ -127,14 +123,7 @@ impl Capture {
             }
         }
         self.beat()?;
-        let handle = if netlink.add_clsact(ifindex)? {
-            WITH_ITS_CLSACT
-        } else {
-            WITHOUT
-        };
-        // From here on it is taken away again, whatever happens.
-        let filter = Filter { ifindex };
-        netlink.add_ingress_program(ifindex, (PRIORITY, handle), NAME, self.program.as_fd())?;
+        let filter = Filter::attach(ifindex, FILTER, &self.program, netlink)?;
         Ok(Attached::Filter(filter))
     }
 
@@ -191,19 +180,6 @@ impl Capture {
     }
 }
 
-impl Drop for Filter {
-    fn drop(&mut self) {
-        let removed =
-            Netlink::open().and_then(|mut netlink| remove_filter(self.ifindex, &mut netlink));
-        match removed {
-            // It went with its interface.
-            Err(error) if error.is_missing() => {}
-            Err(error) => warn!("the capture's filter is left behind, without effect: {error}"),
-            Ok(()) => {}
-        }
-    }
-}
-
 fn load_program(
     kind: CaptureKind,
     taken: Taken,
@@ -218,24 +194,6 @@ fn load_program(
     Ok(Program::load(NAME, &code, &[keys.as_fd(), pulse.as_fd()])?)
 }
 
-/// Removes a filter of ours, and the queueing discipline if it came with it and nothing else
-/// hangs on it by now.
-fn remove_filter(ifindex: u32, netlink: &mut Netlink) -> Result<(), NetlinkError> {
-    let filters = netlink.ingress_filters(ifindex)?;
-    let ours = |filter: &&shared::host::netlink::IngressFilter| {
-        filter.priority == PRIORITY && filter.name.as_deref() == Some(NAME)
-    };
-    let Some(filter) = filters.iter().find(ours) else {
-        return Ok(());
-    };
-    netlink.delete_ingress_filters(ifindex, PRIORITY)?;
-    let alone = filters.len() == 1 && !netlink.has_egress_filters(ifindex)?;
-    if filter.handle == WITH_ITS_CLSACT && alone {
-        netlink.delete_clsact(ifindex)?;
-    }
-    Ok(())
-}
-
 /// The kernel does not know `BPF_LINK_CREATE` for tcx.
 pub(super) fn is_unknown(error: &SyscallError) -> bool {
     matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP))
@@ -244,13 +202,12 @@ pub(super) fn is_unknown(error: &SyscallError) -> bool {
 /// Of program and filter.
 const NAME: &str = "lvs_capture";
 
-/// Behind the filters that tc(8) adds without a word about their priority: those count down from
-/// 49152.
-const PRIORITY: u16 = 49_153;
-
-/// The handle of a filter says whether the queueing discipline was made for it.
-const WITH_ITS_CLSACT: u32 = 1;
-const WITHOUT: u32 = 2;
+/// As a filter, behind those that tc(8) adds without a word about their priority: these count down from 49152.
+const FILTER: Place = Place {
+    hook: Hook::Ingress,
+    priority: 49_153,
+    name: NAME,
+};
 
 /// Four times in the life of a time.
 const BEAT: Duration = Duration::from_millis(500);

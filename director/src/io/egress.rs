@@ -1,32 +1,35 @@
 //! The program at the egress of interfaces that tunnels leave by, and the headers that it writes.
 //!
-//! It is there from the first large frame on that could go into a tunnel whole, and ends with the process.
-//! Kernels without tcx have none: there the director cuts the frames itself.
+//! It is there from the first large frame on that could go into a tunnel whole, by tcx or as a filter. The
+//! filter outlives a killed director, and does nothing then: the sockets that it knows are gone.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
+use shared::host::netlink::{Hook, Netlink, NetlinkError};
 use shared::sys::SyscallError;
 use shared::sys::bpf::{AssembleError, HashMap, LoadError, Program, TcxLink};
 use tracing::{info, warn};
 
-use super::capture::{CaptureKind, is_unknown};
+use super::capture::{Attached, CaptureKind, is_unknown};
+use super::filter::{self, Filter, Place};
 use crate::core::egress::{Request, Senders, VALUE_BYTES, program};
 use crate::sys::packet_socket::PacketSocket;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Egress {
+    kind: CaptureKind,
     writer: Writer,
     /// By the kernel's number of the interface; none where it could not be.
-    attached: BTreeMap<u32, Option<TcxLink>>,
+    attached: BTreeMap<u32, Option<Attached>>,
 }
 
 #[derive(Debug)]
 enum Writer {
     /// Nobody has needed it.
     NotYet,
-    /// The kernel has none.
+    /// The kernel takes no program.
     Never,
     Loaded(Loaded),
 }
@@ -47,17 +50,26 @@ enum EgressError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Kernel(#[from] SyscallError),
+    #[error(transparent)]
+    Filter(#[from] NetlinkError),
 }
 
 impl Egress {
-    /// Nothing is attached yet. Where frames are taken by clsact on request, there is no tcx here either.
-    pub(super) fn new(capture: CaptureKind) -> Egress {
+    /// Nothing is attached yet.
+    pub(super) fn new(kind: CaptureKind) -> Egress {
         Egress {
-            writer: match capture {
-                CaptureKind::Clsact => Writer::Never,
-                CaptureKind::Auto | CaptureKind::Tcx => Writer::NotYet,
-            },
+            kind,
+            writer: Writer::NotYet,
             attached: BTreeMap::new(),
+        }
+    }
+
+    /// An interface is there: what a killed director left on it is removed.
+    pub(super) fn clean(&mut self, ifindex: u32, netlink: &mut Netlink) {
+        if !self.attached.contains_key(&ifindex)
+            && let Err(error) = filter::remove(ifindex, FILTER, netlink)
+        {
+            warn!("a filter of a director before this one: {error}");
         }
     }
 
@@ -72,6 +84,7 @@ impl Egress {
         request: &Request,
         ifindex: u32,
         socket: &mut PacketSocket,
+        netlink: &mut Netlink,
     ) -> bool {
         if matches!(self.writer, Writer::NotYet) {
             self.writer = match Loaded::load() {
@@ -86,15 +99,10 @@ impl Egress {
             return false;
         };
         let attached = self.attached.entry(ifindex).or_insert_with(|| {
-            let attached = loaded.attach(ifindex, socket);
+            let attached = loaded.attach(self.kind, ifindex, socket, netlink);
             match &attached {
                 Ok(_) => {
                     info!("large frames for tunnels are cut by the kernel, interface {ifindex}");
-                }
-                Err(EgressError::Kernel(error)) if is_unknown(error) => {
-                    info!(
-                        "this kernel has no tcx: large frames for tunnels are cut by the director"
-                    );
                 }
                 Err(error) => warn!(
                     "large frames for tunnels are cut by the director, interface {ifindex}: {error}"
@@ -128,14 +136,34 @@ impl Loaded {
         })
     }
 
-    fn attach(&self, ifindex: u32, socket: &mut PacketSocket) -> Result<TcxLink, EgressError> {
+    fn attach(
+        &self,
+        kind: CaptureKind,
+        ifindex: u32,
+        socket: &mut PacketSocket,
+        netlink: &mut Netlink,
+    ) -> Result<Attached, EgressError> {
         let cookie = socket.cookie(ifindex)?;
         self.senders.insert(&cookie.to_ne_bytes(), &[1])?;
-        Ok(TcxLink::attach_egress(&self.program, ifindex)?)
+        if kind != CaptureKind::Clsact {
+            match TcxLink::attach_egress(&self.program, ifindex) {
+                Ok(link) => return Ok(Attached::Tcx(link)),
+                Err(error) if kind == CaptureKind::Auto && is_unknown(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let filter = Filter::attach(ifindex, FILTER, &self.program, netlink)?;
+        Ok(Attached::Filter(filter))
     }
 }
 
 const NAME: &str = "lvs_egress";
+/// As a filter, before all others: any of them could end the row, and with it send frames without their header.
+const FILTER: Place = Place {
+    hook: Hook::Egress,
+    priority: 1,
+    name: NAME,
+};
 /// As many as a label can tell apart.
 const MOST_HEADERS: u32 = 1 << 16;
 /// With those that have vanished.

@@ -345,6 +345,7 @@ impl EventLoop {
             warn!("frames given back may not be forwarded: {error}");
         }
         self.routing.interface(name);
+        self.transmit.interface(ifindex, self.network.netlink());
         self.ring_is_ready(ifindex);
     }
 
@@ -461,7 +462,8 @@ impl EventLoop {
             }
             self.routing.settle(netlink);
         }
-        self.transmit.write_headers(&mut self.director);
+        let netlink = self.network.netlink();
+        self.transmit.write_headers(&mut self.director, netlink);
         if !self.outbox.is_empty() {
             self.transmit.flush(&mut self.director, &mut self.outbox);
         }

@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod egress;
 mod event_loop;
+mod filter;
 mod give_back;
 mod host_network;
 mod intake;

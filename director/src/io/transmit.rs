@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 
+use shared::host::netlink::Netlink;
 use shared::sys::SyscallError;
 use tracing::debug;
 
@@ -72,6 +73,11 @@ impl Transmit {
         &self.host
     }
 
+    /// Frames are taken from this interface.
+    pub(super) fn interface(&mut self, ifindex: u32, netlink: &mut Netlink) {
+        self.egress.clean(ifindex, netlink);
+    }
+
     /// An interface has vanished.
     pub(super) fn link_gone(&mut self, ifindex: u32) {
         self.egress.link_gone(ifindex);
@@ -79,13 +85,14 @@ impl Transmit {
     }
 
     /// Lets the kernel write the outer headers that the core asks it to.
-    pub(super) fn write_headers(&mut self, director: &mut Director) {
+    pub(super) fn write_headers(&mut self, director: &mut Director, netlink: &mut Netlink) {
         for request in director.take_tunnel_requests() {
             let Some(there) = director.network.port(request.port) else {
                 continue;
             };
             let ifindex = there.ifindex;
-            if self.egress.prepare(&request, ifindex, &mut self.socket) {
+            let socket = &mut self.socket;
+            if self.egress.prepare(&request, ifindex, socket, netlink) {
                 director.tunnel_ready(&request);
             }
         }

@@ -148,6 +148,14 @@ impl Director {
         let connection = self.balancer.connection(id);
         let (method, followed) = (connection.forward(), connection.is_followed());
         let (virtual_end, destination) = (connection.virtual_endpoint(), connection.destination());
+        let receiver = match direction {
+            Direction::Request => destination.address,
+            Direction::Reply => connection.client().address,
+        };
+        // The host routes here what it sends from addresses of its interfaces, and nothing else.
+        if receiver.ip().is_loopback() || !self.network.is_local(receiver) {
+            return Verdict::Drop(Reason::LocalServer);
+        }
         let vnet = frame.vnet();
         match (method, direction) {
             (ForwardMethod::Nat, Direction::Request) => {
