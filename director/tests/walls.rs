@@ -45,6 +45,13 @@ const PURE: &[&str] = &[
     "director/src/health",
     "director/src/config",
     "director/src/control",
+    "rsagent/src/config",
+    "rsagent/src/doctor/mod.rs",
+    "rsagent/src/finding.rs",
+    "rsagent/src/plan.rs",
+    "rsagent/src/procfs.rs",
+    "rsagent/src/run/pace.rs",
+    "rsagent/src/run/report.rs",
 ];
 
 const RULES: &[Rule] = &[

@@ -5,17 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use shared::addr::Family;
 use shared::host::netlink::{Netlink, NetlinkError, NewAddress, OUR_PROTOCOL, Prefix, Scope};
 use shared::host::sysctl::{Sysctl, SysctlError};
 
+use crate::config::{Config, Mode};
+use crate::finding::{About, Findings};
+use crate::log::Log;
 use crate::plan::{ARP_SETTINGS, ArpSetting, Facts, Place, Plan, PlanError, Vip};
 use crate::plan::{direct_routing, gateways};
-use crate::state::{Owner, State, StateError, Store};
+use crate::presence::Presence;
+use crate::state::{Condition, Owner, State, StateError, Store};
 use crate::tunnel;
 use crate::tunnel::filters::TunnelError;
-use crate::{Mode, Options};
 
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,8 +33,10 @@ pub(crate) enum Outcome {
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
-    #[error("no VIP is given: add --vip ADDRESS")]
+    #[error("no VIP is given: add --vip ADDRESS, or vips = [\"ADDRESS\"] in the configuration")]
     NoVip,
+    #[error("`rsagent run' is at work here and did not end within {} s", END.as_secs())]
+    StillRunning,
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
     #[error(transparent)]
@@ -43,22 +49,39 @@ pub(crate) enum AgentError {
     Sysctl(#[from] SysctlError),
 }
 
-/// Settings first, since an address without them is announced to the network; then the VIPs; then
-/// tunnels end here.
-pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
+/// `start`: of what is asked for. A `run` that is at work looks after it from then on.
+pub(crate) fn start(config: &Config) -> Result<Outcome, AgentError> {
     let (mut netlink, facts) = look()?;
-    if options.mode == Mode::Nat {
-        print_gateways(&options.vips, &facts)?;
+    if config.mode == Mode::Nat {
+        for (gateway, interface) in gateways(&config.vips, &facts)? {
+            println!(
+                "{}: it must be the director",
+                gateway_on(gateway, &interface)
+            );
+        }
         return Ok(Outcome::Done);
     }
-    if options.vips.is_empty() {
+    if config.vips.is_empty() {
         return Err(AgentError::NoVip);
     }
-    let vips = options.vips.iter().copied().collect();
-    let (store, mut state) = Store::open()?;
-    let plan = direct_routing(&vips, &options.interfaces, &facts)?;
-    let tunnels = match options.mode {
-        Mode::Tun => Some(tunnel::apply::plan(options, &state, &facts, &mut netlink)?),
+    let mut opened = Store::open()?;
+    set_up(config, &facts, &mut netlink, &mut opened, Log::Steps)?;
+    Ok(Outcome::Done)
+}
+
+/// Settings first, since an address without them is announced to the network; then the VIPs; then
+/// tunnels end here.
+pub(crate) fn set_up(
+    config: &Config,
+    facts: &Facts,
+    netlink: &mut Netlink,
+    (store, state): &mut (Store, State),
+    log: Log,
+) -> Result<(), AgentError> {
+    let vips = config.vips.iter().copied().collect();
+    let plan = direct_routing(&vips, &config.interfaces, facts)?;
+    let tunnels = match config.mode {
+        Mode::Tun => Some(tunnel::apply::plan(config, state, facts, netlink)?),
         Mode::Dr | Mode::Nat => None,
     };
 
@@ -74,17 +97,17 @@ pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
     for (sysctl, value) in &changes {
         state.settings.note(sysctl, value)?;
     }
-    store.save(&state)?;
+    store.save(state)?;
     for (name, why) in &plan.interfaces {
-        println!("interface {name}: {why}");
+        log.was(format_args!("interface {name}: {why}"));
     }
     for (sysctl, value) in changes {
         sysctl.write(value)?;
-        println!("{} = {value}", sysctl.path());
+        log.did(format_args!("{} = {value}", sysctl.path()));
     }
     if plan.lo_is_down {
         netlink.set_link_up(plan.lo)?;
-        println!("lo is up");
+        log.did("lo is up");
     }
     for vip in &plan.vips {
         let address = vip.prefix.address;
@@ -95,131 +118,202 @@ pub(crate) fn start(options: &Options) -> Result<Outcome, AgentError> {
                 known.unwrap_or(Owner::Administrator)
             }
         };
-        state.vips.insert(address, owner);
-        store.save(&state)?;
-        add(vip, owner, plan.lo, &mut netlink)?;
+        if state.vips.insert(address, owner) != Some(owner) {
+            store.save(state)?;
+        }
+        add(vip, owner, plan.lo, netlink, log)?;
     }
     if let Some(tunnels) = tunnels {
-        tunnels.run(options, &facts, &mut netlink, &mut state, &store)?;
+        tunnels.run(config, facts, netlink, (state, store), log)?;
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
-/// The tunnels first, then the VIPs, then the settings.
-pub(crate) fn stop(options: &Options) -> Result<Outcome, AgentError> {
+/// `stop`: of what is asked for. If that is everything, a `run` that is at work ends.
+pub(crate) fn stop(config: &Config) -> Result<Outcome, AgentError> {
+    if !config.these_alone {
+        end_run()?;
+    }
     let (mut netlink, facts) = look()?;
-    if options.mode == Mode::Nat {
+    if config.mode == Mode::Nat {
         println!("nat: nothing was set up");
         return Ok(Outcome::Done);
     }
+    let mut opened = Store::open()?;
+    let vips = asked_or_ours(config, &opened.1, &facts);
+    take_down(&vips, &facts, &mut netlink, &mut opened, Log::Steps)?;
+    Ok(Outcome::Done)
+}
+
+/// Asks a `run` that is at work to end, and waits for that: it tells its directors first.
+fn end_run() -> Result<(), AgentError> {
     let (store, mut state) = Store::open()?;
-    let vips = asked_or_ours(options, &state, &facts);
+    if Presence::claim()?.is_some() {
+        return Ok(());
+    }
+    state.leaving = true;
+    store.save(&state)?;
+    drop(store);
+    if !Presence::wait_for_none(END)? {
+        return Err(AgentError::StillRunning);
+    }
+    println!("rsagent run has ended");
+    Ok(())
+}
+
+/// The tunnels first, then the VIPs, then, with the last one, the settings.
+pub(crate) fn take_down(
+    vips: &BTreeSet<IpAddr>,
+    facts: &Facts,
+    netlink: &mut Netlink,
+    (store, state): &mut (Store, State),
+    log: Log,
+) -> Result<(), AgentError> {
     let inside: Vec<Ipv4Addr> = vips.iter().filter_map(v4).collect();
-    tunnel::apply::stop(&inside, &facts, &mut netlink, &mut state, &store)?;
+    tunnel::apply::stop(&inside, facts, netlink, (state, store), log)?;
     for vip in vips {
-        let owner = state.vips.get(&vip).copied();
-        remove(Prefix::host(vip), owner, &facts, &mut netlink)?;
-        state.vips.remove(&vip);
-        store.save(&state)?;
+        let owner = state.vips.get(vip).copied();
+        remove(Prefix::host(*vip), owner, facts, netlink, log)?;
+        state.vips.remove(vip);
+        store.save(state)?;
     }
     if state.vips.is_empty() && !state.settings.is_empty() {
         let restored = state.settings.restore();
-        store.save(&state)?;
+        store.save(state)?;
         restored?;
-        println!("no VIP is left: settings are what they were");
+        log.did("no VIP is left: settings are what they were");
+    }
+    Ok(())
+}
+
+/// `drain`, `maintenance` and `ready`: kept until another one is asked for; `run` reports it.
+pub(crate) fn set_condition(condition: Condition) -> Result<Outcome, AgentError> {
+    let (store, mut state) = Store::open()?;
+    state.condition = condition;
+    store.save(&state)?;
+    if Presence::claim()?.is_some() {
+        println!("no `rsagent run' is at work here: the next one will report it");
     }
     Ok(Outcome::Done)
 }
 
 /// Prints line by line what is and what should be.
-pub(crate) fn status(options: &Options) -> Result<Outcome, AgentError> {
+pub(crate) fn status(config: &Config) -> Result<Outcome, AgentError> {
     let (mut netlink, facts) = look()?;
-    if options.mode == Mode::Nat {
-        return match print_gateways(&options.vips, &facts) {
-            Err(AgentError::Plan(PlanError::NoGateway(family))) => {
-                println!("wrong  no default gateway for {family}, should be the director");
-                Ok(Outcome::NotRunning)
-            }
-            outcome => outcome.map(|()| Outcome::Done),
-        };
-    }
     let (_, state) = Store::open()?;
-    let vips = asked_or_ours(options, &state, &facts);
-    if vips.is_empty() {
-        println!("wrong  no VIP is here, and none is asked for");
-        return Ok(Outcome::NotRunning);
+    let mut findings = compare(config, &state, &facts, &mut netlink)?;
+    let run = match Presence::claim()? {
+        Some(_) => "not at work",
+        None => "at work",
+    };
+    findings.note(format_args!("rsagent run: {run}, {}", state.condition));
+    print!("{}", findings.status());
+    Ok(match findings.are_right() {
+        true => Outcome::Done,
+        false => Outcome::NotRunning,
+    })
+}
+
+/// What is and what should be: of the VIPs that are asked for, else of all of ours.
+pub(crate) fn compare(
+    config: &Config,
+    state: &State,
+    facts: &Facts,
+    netlink: &mut Netlink,
+) -> Result<Findings, AgentError> {
+    let mut findings = Findings::default();
+    if config.mode == Mode::Nat {
+        compare_gateways(&config.vips, facts, &mut findings)?;
+        return Ok(findings);
     }
-    let plan = match direct_routing(&vips, &options.interfaces, &facts) {
+    let vips = asked_or_ours(config, state, facts);
+    if vips.is_empty() {
+        findings.wrong(About::Host, "no VIP is here, and none is asked for");
+        return Ok(findings);
+    }
+    let config = Config {
+        vips: vips.iter().copied().collect(),
+        ..config.clone()
+    };
+    let plan = match direct_routing(&vips, &config.interfaces, facts) {
         Err(error @ (PlanError::OnTheLan { .. } | PlanError::Network(_))) => {
-            println!("wrong  {error}");
-            return Ok(Outcome::NotRunning);
+            findings.wrong(About::Arp, error);
+            return Ok(findings);
         }
         plan => plan?,
     };
-    let mut report = Report(Outcome::Done);
     if plan.needs_arp_settings() {
-        compare_settings(&plan, &mut report)?;
+        compare_settings(&plan, &mut findings)?;
     }
-    let lo = if plan.lo_is_down { "down" } else { "up" };
-    report.line("lo", lo, "up", !plan.lo_is_down);
+    let (is, should_be) = match plan.lo_is_down {
+        true => ("down", Err("up")),
+        false => ("up", Ok(())),
+    };
+    findings.line(About::Host, ("lo", is), should_be, || {
+        "ip link set dev lo up".to_owned()
+    });
     for vip in &plan.vips {
         let what = format!("{} on lo", vip.prefix);
-        match vip.place {
-            Place::Absent(_) => report.line(&what, "absent", "there", false),
-            Place::Ours => report.line(&what, "there", "there", true),
-            Place::Unmarked => report.line(&what, "there, without our mark", "there", true),
-        }
+        let (is, should_be) = match vip.place {
+            Place::Absent(_) => ("absent", Err("there")),
+            Place::Ours => ("there", Ok(())),
+            Place::Unmarked => ("there, without our mark", Ok(())),
+        };
+        let about = About::Vip(vip.prefix.address);
+        findings.line(about, (&what, is), should_be, || config.start_again());
     }
-    match tunnel::apply::status(options, &state, &facts, &mut netlink, &mut report) {
-        Err(TunnelError::Plan(error)) => {
-            println!("wrong  {error}");
-            Ok(Outcome::NotRunning)
-        }
-        outcome => {
-            outcome?;
-            Ok(report.0)
-        }
+    match tunnel::apply::compare(&config, state, facts, netlink, &mut findings) {
+        Err(TunnelError::Plan(error)) => findings.wrong(About::Host, error),
+        outcome => outcome?,
     }
+    Ok(findings)
 }
 
-/// Whether all lines were right so far.
-pub(crate) struct Report(Outcome);
-
-impl Report {
-    /// One line: what is, and, if that is not right, what should be.
-    pub(crate) fn line(&mut self, what: &str, is: &str, should_be: &str, right: bool) {
-        if right {
-            println!("ok     {what}: {is}");
-        } else {
-            println!("wrong  {what}: {is}, should be {should_be}");
-            self.0 = Outcome::NotRunning;
-        }
-    }
-}
-
-fn compare_settings(plan: &Plan, report: &mut Report) -> Result<(), SysctlError> {
+fn compare_settings(plan: &Plan, findings: &mut Findings) -> Result<(), SysctlError> {
     for setting in &ARP_SETTINGS {
+        let should_be = |value: &str| match setting.is_met_by(value) {
+            true => Ok(()),
+            false => Err(setting.value),
+        };
         let sysctl = Sysctl::ipv4_conf("all", setting.name);
         let all = sysctl.read()?;
-        let right = setting.is_met_by(&all);
-        report.line(sysctl.path(), &all, setting.value, right);
+        let here = (sysctl.path(), all.as_str());
+        findings.line(About::Arp, here, should_be(&all), || setting.cure("all"));
         for (interface, why) in &plan.interfaces {
             let own = Sysctl::ipv4_conf(interface, setting.name).read()?;
             let in_force = ArpSetting::in_force(&all, &own);
             let what = format!("{} in force on {interface} ({why})", setting.name);
-            let right = setting.is_met_by(in_force);
-            report.line(&what, in_force, setting.value, right);
+            let cure = || match setting.is_met_by(&all) {
+                true => setting.cure(interface),
+                false => [setting.cure("all"), setting.cure(interface)].join(" && "),
+            };
+            findings.line(About::Arp, (&what, in_force), should_be(in_force), cure);
         }
     }
     Ok(())
 }
 
 /// NAT: nothing is set up, but the replies must find their way.
-fn print_gateways(vips: &[IpAddr], facts: &Facts) -> Result<(), AgentError> {
-    for (gateway, interface) in gateways(vips, facts)? {
-        println!("ok     default gateway {gateway} on {interface}: it must be the director");
+fn compare_gateways(
+    vips: &[IpAddr],
+    facts: &Facts,
+    findings: &mut Findings,
+) -> Result<(), AgentError> {
+    match gateways(vips, facts) {
+        Err(error @ PlanError::NoGateway(_)) => findings.wrong(About::Host, error),
+        gateways => {
+            for (gateway, interface) in gateways? {
+                let what = gateway_on(gateway, &interface);
+                let here = (what.as_str(), "it must be the director");
+                findings.line(About::Host, here, Ok(()), String::new);
+            }
+        }
     }
     Ok(())
+}
+
+fn gateway_on(gateway: IpAddr, interface: &str) -> String {
+    format!("default gateway {gateway} on {interface}")
 }
 
 fn v4(vip: &IpAddr) -> Option<Ipv4Addr> {
@@ -229,29 +323,37 @@ fn v4(vip: &IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The VIPs that were given; else those that were started, and those on lo with our mark.
-fn asked_or_ours(options: &Options, state: &State, facts: &Facts) -> BTreeSet<IpAddr> {
-    if !options.vips.is_empty() {
-        return options.vips.iter().copied().collect();
+/// The VIPs that were given on the command line; else those of the file, those that were started, and
+/// those on lo with our mark.
+pub(crate) fn asked_or_ours(config: &Config, state: &State, facts: &Facts) -> BTreeSet<IpAddr> {
+    if config.these_alone {
+        return config.vips.iter().copied().collect();
     }
     let marked = facts.addresses.iter().filter(|known| {
         let mut loopbacks = facts.links.iter().filter(|link| link.loopback);
         known.protocol == OUR_PROTOCOL && loopbacks.any(|lo| lo.index == known.link)
     });
     let marked = marked.map(|known| known.prefix.address);
-    state.vips.keys().copied().chain(marked).collect()
+    let known = config.vips.iter().chain(state.vips.keys()).copied();
+    known.chain(marked).collect()
 }
 
-fn look() -> Result<(Netlink, Facts), NetlinkError> {
+/// What there is on the host.
+pub(crate) fn look() -> Result<(Netlink, Facts), NetlinkError> {
     let mut netlink = Netlink::open()?;
+    let facts = facts(&mut netlink)?;
+    Ok((netlink, facts))
+}
+
+/// The same by a socket that is open.
+pub(crate) fn facts(netlink: &mut Netlink) -> Result<Facts, NetlinkError> {
     let mut routes = netlink.routes(Family::V4)?;
     routes.extend(netlink.routes(Family::V6)?);
-    let facts = Facts {
+    Ok(Facts {
         links: netlink.links()?,
         addresses: netlink.addresses()?,
         routes,
-    };
-    Ok((netlink, facts))
+    })
 }
 
 /// The settings of `all` and of each interface.
@@ -265,14 +367,20 @@ fn settings(plan: &Plan) -> impl Iterator<Item = (Sysctl, &'static ArpSetting)> 
     })
 }
 
-fn add(vip: &Vip, owner: Owner, lo: u32, netlink: &mut Netlink) -> Result<(), NetlinkError> {
+fn add(
+    vip: &Vip,
+    owner: Owner,
+    lo: u32,
+    netlink: &mut Netlink,
+    log: Log,
+) -> Result<(), NetlinkError> {
     let prefix = vip.prefix;
     let Place::Absent(label) = &vip.place else {
         match owner {
-            Owner::Agent => println!("{prefix} is on lo already"),
-            Owner::Administrator => {
-                println!("{prefix} is on lo already, not by rsagent: it stays there at stop");
-            }
+            Owner::Agent => log.was(format_args!("{prefix} is on lo already")),
+            Owner::Administrator => log.was(format_args!(
+                "{prefix} is on lo already, not by rsagent: it stays there at stop"
+            )),
         }
         return Ok(());
     };
@@ -284,7 +392,7 @@ fn add(vip: &Vip, owner: Owner, lo: u32, netlink: &mut Netlink) -> Result<(), Ne
         scope: Scope::Universe,
         protocol: OUR_PROTOCOL,
     })?;
-    println!("{prefix} is on {}", label.unwrap_or("lo"));
+    log.did(format_args!("{prefix} is on {}", label.unwrap_or("lo")));
     Ok(())
 }
 
@@ -293,24 +401,30 @@ fn remove(
     owner: Option<Owner>,
     facts: &Facts,
     netlink: &mut Netlink,
+    log: Log,
 ) -> Result<(), NetlinkError> {
     let los = facts.links.iter().filter(|link| link.loopback);
     let lo = los.map(|link| link.index).next();
     let mut addresses = facts.addresses.iter();
     let Some(found) = addresses.find(|known| Some(known.link) == lo && known.prefix == vip) else {
-        println!("{vip} is not on lo");
+        log.was(format_args!("{vip} is not on lo"));
         return Ok(());
     };
     // A killed rsagent's state may be lost; its mark is on the address.
     if owner != Some(Owner::Agent) && found.protocol != OUR_PROTOCOL {
-        println!("{vip} stays on lo: rsagent has not put it there");
+        log.was(format_args!(
+            "{vip} stays on lo: rsagent has not put it there"
+        ));
         return Ok(());
     }
     match netlink.delete_address(found.link, vip) {
         Err(error) if !error.is_missing() => Err(error),
         _ => {
-            println!("{vip} is gone from lo");
+            log.did(format_args!("{vip} is gone from lo"));
             Ok(())
         }
     }
 }
+
+/// `run` ends at once but for its last report; other verbs may hold it up for a moment.
+const END: Duration = Duration::from_secs(10);

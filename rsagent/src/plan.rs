@@ -21,6 +21,7 @@ use std::net::IpAddr;
 
 use shared::addr::Family;
 use shared::host::netlink::{Address, Link, OUR_PROTOCOL, Prefix, Route, RouteKind};
+use shared::host::sysctl::Sysctl;
 
 /// What there is on the host.
 #[derive(Debug, Default)]
@@ -110,6 +111,12 @@ impl ArpSetting {
         value
             .parse()
             .is_ok_and(|value| self.enough.contains(&value))
+    }
+
+    /// What sets it on an interface, or on `all`.
+    pub(crate) fn cure(&self, interface: &str) -> String {
+        let setting = Sysctl::ipv4_conf(interface, self.name);
+        format!("sysctl -w {}={}", setting.path(), self.value)
     }
 
     /// The value in force on an interface: the greater one.
@@ -286,7 +293,7 @@ pub(crate) fn asked_for(name: &str, facts: &Facts) -> Result<(String, Carries), 
 
 /// The interfaces of IPv4 default routes, and of routes to the networks of VIPs. A route with
 /// several next hops counts with its first.
-fn carriers(vips: &BTreeSet<IpAddr>, lo: u32, facts: &Facts) -> Vec<(String, Carries)> {
+pub(crate) fn carriers(vips: &BTreeSet<IpAddr>, lo: u32, facts: &Facts) -> Vec<(String, Carries)> {
     let mut carriers: Vec<(String, Carries)> = Vec::new();
     let routes = facts.routes.iter();
     for route in routes.filter(|route| route.destination.family() == Family::V4) {
@@ -315,7 +322,7 @@ pub(crate) fn is_default(route: &Route) -> bool {
     route.kind == RouteKind::Unicast && route.destination.length == 0
 }
 
-fn contains(network: Prefix, address: IpAddr) -> bool {
+pub(crate) fn contains(network: Prefix, address: IpAddr) -> bool {
     let (IpAddr::V4(network_bits), IpAddr::V4(bits)) = (network.address, address) else {
         return false;
     };
@@ -324,7 +331,7 @@ fn contains(network: Prefix, address: IpAddr) -> bool {
     difference.checked_shr(unused).unwrap_or(0) == 0
 }
 
-fn name_of(link: u32, facts: &Facts) -> String {
+pub(crate) fn name_of(link: u32, facts: &Facts) -> String {
     let found = facts.links.iter().find(|known| known.index == link);
     found.map_or_else(|| format!("interface {link}"), |found| found.name.clone())
 }

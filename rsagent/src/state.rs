@@ -6,6 +6,7 @@
 //! that is gone counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,7 +19,7 @@ use shared::host::sysctl::Remembered;
 use shared::sys::namespace;
 
 /// What has been changed.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Which namespace this is about.
     cookie: u64,
@@ -29,6 +30,60 @@ pub(crate) struct State {
     /// Tunnels that have been started.
     #[serde(default)]
     pub(crate) tunnels: Option<Tunnelled>,
+    /// What the administrator wants of this server.
+    #[serde(default)]
+    pub(crate) condition: Condition,
+    /// `stop` asks `run` to end.
+    #[serde(default)]
+    pub(crate) leaving: bool,
+}
+
+/// What the administrator wants of a server.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Condition {
+    /// It serves.
+    #[default]
+    Ready,
+    /// It serves whom it has, and gets nobody new.
+    Drain,
+    /// Somebody works on it.
+    Maintenance,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Condition::Ready => "ready",
+            Condition::Drain => "drain",
+            Condition::Maintenance => "maintenance",
+        })
+    }
+}
+
+impl State {
+    /// Of the calling thread's network namespace, as it is; nothing is locked or made.
+    pub(crate) fn peek() -> Result<State, StateError> {
+        let store = path("json")?;
+        let cookie = cookie()?;
+        Ok(load(&store, cookie)?.unwrap_or_else(|| State::new(cookie)))
+    }
+
+    fn new(cookie: u64) -> State {
+        State {
+            cookie,
+            ..State::default()
+        }
+    }
+
+    /// Whether there is nothing to keep.
+    fn is_empty(&self) -> bool {
+        self.vips.is_empty()
+            && self.settings.is_empty()
+            && self.tunnels.is_none()
+            && self.condition == Condition::Ready
+            && !self.leaving
+    }
 }
 
 /// What tunnels were started with.
@@ -101,23 +156,18 @@ impl Store {
         let lock = Flock::lock(lock, FlockArg::LockExclusive)
             .map_err(|(_, error)| file("lock", folder)(error.into()))?;
 
-        let own = Path::new("/proc/thread-self/ns/net");
-        let inode = fs::metadata(own).map_err(file("read", own))?.ino();
         let store = Store {
-            path: folder.join(format!("rsagent-{inode}.json")),
+            path: path("json")?,
             _lock: lock,
         };
         let cookie = cookie()?;
-        let state = store.load(cookie)?.unwrap_or_else(|| State {
-            cookie,
-            ..State::default()
-        });
+        let state = load(&store.path, cookie)?.unwrap_or_else(|| State::new(cookie));
         Ok((store, state))
     }
 
     /// Keeps the state, as a whole or not at all; with nothing in it, removes the file.
     pub(crate) fn save(&self, state: &State) -> Result<(), StateError> {
-        if state.vips.is_empty() && state.settings.is_empty() && state.tunnels.is_none() {
+        if state.is_empty() {
             return match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(file("remove", &self.path)(error))
@@ -125,34 +175,42 @@ impl Store {
                 _ => Ok(()),
             };
         }
-        let text = serde_json::to_string_pretty(state).map_err(|source| self.content(source))?;
+        let text =
+            serde_json::to_string_pretty(state).map_err(|source| content(&self.path, source))?;
         let new = self.path.with_extension("new");
         fs::write(&new, text).map_err(file("write", &new))?;
         fs::rename(&new, &self.path).map_err(file("write", &self.path))
     }
+}
 
-    /// The state of the namespace with that cookie, if the file is about it.
-    fn load(&self, cookie: u64) -> Result<Option<State>, StateError> {
-        let text = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            outcome => outcome.map_err(file("read", &self.path))?,
-        };
-        // Whatever else is in the file of another namespace, another version may have written it.
-        let about: About = serde_json::from_slice(&text).map_err(|source| self.content(source))?;
-        if about.cookie != Some(cookie) {
-            return Ok(None);
-        }
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|source| self.content(source))
+/// The state of the namespace with that cookie, if the file is about it.
+fn load(path: &Path, cookie: u64) -> Result<Option<State>, StateError> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        outcome => outcome.map_err(file("read", path))?,
+    };
+    // Whatever else is in the file of another namespace, another version may have written it.
+    let about: About = serde_json::from_slice(&text).map_err(|source| content(path, source))?;
+    if about.cookie != Some(cookie) {
+        return Ok(None);
     }
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| content(path, source))
+}
 
-    fn content(&self, source: serde_json::Error) -> StateError {
-        StateError::Content {
-            path: self.path.display().to_string(),
-            source,
-        }
+fn content(path: &Path, source: serde_json::Error) -> StateError {
+    StateError::Content {
+        path: path.display().to_string(),
+        source,
     }
+}
+
+/// A file of ours for the calling thread's network namespace.
+pub(crate) fn path(kind: &str) -> Result<PathBuf, StateError> {
+    let own = Path::new("/proc/thread-self/ns/net");
+    let inode = fs::metadata(own).map_err(file("read", own))?.ino();
+    Ok(Path::new(FOLDER).join(format!("rsagent-{inode}.{kind}")))
 }
 
 /// The namespace's cookie; 0 before Linux 5.14, where the file's name must do.
@@ -163,7 +221,7 @@ fn cookie() -> Result<u64, StateError> {
     }
 }
 
-fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.display().to_string();
     move |source| StateError::File {
         doing,
@@ -173,6 +231,6 @@ fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateErro
 }
 
 /// Where the state of all our programs is; the director's control socket too.
-const FOLDER: &str = "/run/lvs";
+pub(crate) const FOLDER: &str = "/run/lvs";
 
 const FOLDER_MODE: u32 = 0o755;

@@ -9,10 +9,11 @@ use shared::host::sysctl::{Sysctl, SysctlError};
 use super::filters::{self, Standing, TunnelError, wanted};
 use super::plan::{End, end, ends, inside, own_addresses};
 use super::{Ipip, Tunnels, device};
-use crate::apply::Report;
+use crate::config::{Config, Mode};
+use crate::finding::{About, Findings};
+use crate::log::Log;
 use crate::plan::{ArpSetting, Facts, PlanError};
 use crate::state::{State, Store, Tunnelled};
-use crate::{Mode, Options};
 
 /// What is to be started.
 #[derive(Debug)]
@@ -27,21 +28,21 @@ pub(crate) struct Start {
 /// # Errors
 /// [`PlanError`]s of [`plan`](super::plan), and what netlink says.
 pub(crate) fn plan(
-    options: &Options,
+    config: &Config,
     state: &State,
     facts: &Facts,
     netlink: &mut Netlink,
 ) -> Result<Start, TunnelError> {
-    let mut vips = inside(&options.vips)?;
+    let mut vips = inside(&config.vips)?;
     vips.extend(state.tunnels.iter().flat_map(|known| &known.vips));
     let own = own_addresses(&vips, facts)?;
-    let ends = ends(&options.interfaces, facts)?;
+    let ends = ends(&config.interfaces, facts)?;
     let device = device::find(netlink)?;
     Ok(Start {
         tunnels: Tunnels {
             vips,
             own,
-            port: options.tunnel_port,
+            port: config.tunnel_port,
             ipip: if device.is_some() {
                 Ipip::Kernel
             } else {
@@ -77,31 +78,31 @@ impl Start {
     /// [`TunnelError`], and the state cannot be stored.
     pub(crate) fn run(
         &self,
-        options: &Options,
+        config: &Config,
         facts: &Facts,
         netlink: &mut Netlink,
-        state: &mut State,
-        store: &Store,
+        (state, store): (&mut State, &Store),
+        log: Log,
     ) -> Result<(), TunnelError> {
         let known = state.tunnels.get_or_insert_default();
         known.vips.clone_from(&self.tunnels.vips);
-        known.interfaces.clone_from(&options.interfaces);
+        known.interfaces.clone_from(&config.interfaces);
         known.port = self.tunnels.port;
         let device = self.device.as_ref();
         known.device_was_down = device.map(|link| known.device_was_down.unwrap_or(!link.up));
         store.save(state)?;
         if let Some(link) = &self.device {
             device::set_up(link, netlink)?;
-            println!("IPIP ends at {}", link.name);
+            log.was(format_args!("IPIP ends at {}", link.name));
         }
         for end in &self.ends {
-            attach(end, &self.tunnels, netlink, state, store)?;
+            attach(end, &self.tunnels, netlink, (state, store), log)?;
         }
         // An earlier start may have been asked for other interfaces.
         let is_end = |link: &&Link| self.ends.iter().any(|end| end.link == link.index);
         let known = state.tunnels.get_or_insert_default();
         for link in facts.links.iter().filter(|link| !is_end(link)) {
-            detach(link, &mut known.clsact, netlink)?;
+            detach(link, &mut known.clsact, netlink, log)?;
         }
         store.save(state)?;
         Ok(())
@@ -113,9 +114,10 @@ fn detach(
     link: &Link,
     clsact: &mut BTreeSet<String>,
     netlink: &mut Netlink,
+    log: Log,
 ) -> Result<(), NetlinkError> {
     if filters::remove_all(link.index, netlink)? {
-        println!("{}: no tunnel ends here any more", link.name);
+        log.did(format_args!("{}: no tunnel ends here any more", link.name));
     }
     if clsact.contains(&link.name) {
         filters::remove_clsact(link.index, netlink)?;
@@ -129,8 +131,8 @@ fn attach(
     end: &End,
     tunnels: &Tunnels,
     netlink: &mut Netlink,
-    state: &mut State,
-    store: &Store,
+    (state, store): (&mut State, &Store),
+    log: Log,
 ) -> Result<(), TunnelError> {
     let known = state.tunnels.get_or_insert_default();
     let noted = known.clsact.contains(&end.name);
@@ -142,14 +144,14 @@ fn attach(
         store.save(state)?;
     }
     for wanted in wanted(tunnels, end)? {
-        let done = match wanted.standing(end.link, netlink)? {
-            Standing::Right => "already",
+        let (name, what) = (&end.name, wanted.what());
+        match wanted.standing(end.link, netlink)? {
+            Standing::Right => log.was(format_args!("{name}: {what} already")),
             Standing::Absent | Standing::Other => {
                 wanted.make(end.link, netlink)?;
-                "now"
+                log.did(format_args!("{name}: {what} now"));
             }
-        };
-        println!("{}: {} {done}", end.name, wanted.what());
+        }
     }
     Ok(())
 }
@@ -162,8 +164,8 @@ pub(crate) fn stop<'a>(
     vips: impl IntoIterator<Item = &'a Ipv4Addr>,
     facts: &Facts,
     netlink: &mut Netlink,
-    state: &mut State,
-    store: &Store,
+    (state, store): (&mut State, &Store),
+    log: Log,
 ) -> Result<(), TunnelError> {
     let mut left = state.tunnels.clone().unwrap_or_default();
     for vip in vips {
@@ -174,43 +176,47 @@ pub(crate) fn stop<'a>(
         state.tunnels = Some(left);
         store.save(state)?;
         for link in links_with_filters(facts, netlink)? {
-            attach(&end(link, facts), &tunnels, netlink, state, store)?;
+            attach(&end(link, facts), &tunnels, netlink, (state, store), log)?;
         }
         return Ok(());
     }
     // Filters tell of themselves: those of a state that is lost go too.
     for link in &facts.links {
-        detach(link, &mut left.clsact, netlink)?;
+        detach(link, &mut left.clsact, netlink, log)?;
     }
     if let Some(was_down) = left.device_was_down {
         device::give_back(was_down, netlink)?;
-        println!("{}: given back", device::NAME);
+        log.did(format_args!("{}: given back", device::NAME));
     }
     state.tunnels = None;
     store.save(state)?;
     Ok(())
 }
 
-/// Line by line what is and what should be, if tunnels are asked for or have been started.
+/// What is and what should be, if tunnels are asked for or have been started.
 ///
 /// # Errors
 /// [`TunnelError`].
-pub(crate) fn status(
-    options: &Options,
+pub(crate) fn compare(
+    config: &Config,
     state: &State,
     facts: &Facts,
     netlink: &mut Netlink,
-    report: &mut Report,
+    findings: &mut Findings,
 ) -> Result<(), TunnelError> {
+    let mut line = |what: &str, is: &str, should_be: &str, right: bool| {
+        let should_be = if right { Ok(()) } else { Err(should_be) };
+        findings.line(About::Host, (what, is), should_be, || config.start_again());
+    };
     let Some(known) = &state.tunnels else {
-        if options.mode == Mode::Tun {
-            report.line("tunnels", "not started", "started", false);
+        if config.mode == Mode::Tun {
+            line("tunnels", "not started", "started", false);
         }
         return Ok(());
     };
-    if options.mode == Mode::Tun {
-        for vip in inside(&options.vips)?.difference(&known.vips) {
-            report.line(&format!("tunnels for {vip}"), "none", "there", false);
+    if config.mode == Mode::Tun {
+        for vip in inside(&config.vips)?.difference(&known.vips) {
+            line(&format!("tunnels for {vip}"), "none", "there", false);
         }
     }
     if known.device_was_down.is_some() {
@@ -220,34 +226,39 @@ pub(crate) fn status(
             Some(_) => "down",
             None => "absent",
         };
-        report.line(device::NAME, is, "up", is == "up");
+        line(device::NAME, is, "up", is == "up");
     }
     let tunnels = tunnels(known, facts)?;
-    for end in ends(&known.interfaces, facts)? {
-        for wanted in wanted(&tunnels, &end)? {
+    let ends = ends(&known.interfaces, facts)?;
+    for end in &ends {
+        for wanted in wanted(&tunnels, end)? {
             let is = match wanted.standing(end.link, netlink)? {
                 Standing::Right => "there",
                 Standing::Absent => "absent",
                 Standing::Other => "made from other addresses or another MTU",
             };
             let what = format!("{} on {}", wanted.what(), end.name);
-            report.line(&what, is, "there", is == "there");
-        }
-        if !end.is_way_back {
-            let strict = is_strict(&end.name)?;
-            report_filtering(&end.name, strict, report);
+            line(&what, is, "there", is == "there");
         }
     }
-    if known.device_was_down.is_some() {
-        report_filtering(device::NAME, is_strict(device::NAME)?, report);
+    let apart = ends.iter().filter(|end| !end.is_way_back);
+    let device = known.device_was_down.map(|_| device::NAME);
+    for name in apart.map(|end| end.name.as_str()).chain(device) {
+        compare_filtering(name, is_strict(name)?, findings);
     }
     Ok(())
 }
 
-fn report_filtering(name: &str, strict: bool, report: &mut Report) {
-    let is = if strict { "1" } else { "not 1" };
+fn compare_filtering(name: &str, strict: bool, findings: &mut Findings) {
     let what = format!("{REVERSE_PATH} in force on {name}");
-    report.line(&what, is, "0 or 2", !strict);
+    let (is, should_be) = match strict {
+        true => (STRICT, Err("0 or 2")),
+        false => ("not 1", Ok(())),
+    };
+    findings.line(About::Host, (&what, is), should_be, || {
+        let setting = Sysctl::ipv4_conf(name, REVERSE_PATH);
+        format!("sysctl -w {}={LOOSE}", setting.path())
+    });
 }
 
 fn tunnels(known: &Tunnelled, facts: &Facts) -> Result<Tunnels, PlanError> {

@@ -181,6 +181,17 @@ impl<'a, 't> Section<'a, 't> {
         Vec::new()
     }
 
+    /// Whether the value of a key is a string.
+    pub fn has_text(self, key: &str) -> bool {
+        let value = self.table.get(key).map(Spanned::get_ref);
+        matches!(value, Some(DeValue::String(_)))
+    }
+
+    /// Where the value of a key stands, if the key is there.
+    pub fn place(self, key: &str) -> Option<usize> {
+        Some(self.table.get(key)?.span().start)
+    }
+
     /// Whether a key is not there at all.
     pub fn lacks(self, key: &str) -> bool {
         self.table.get(key).is_none()
@@ -230,24 +241,29 @@ impl<'a, 't> Section<'a, 't> {
         key: &str,
         range: RangeInclusive<u32>,
     ) -> Option<Placed<u32>> {
-        let value = self.table.get(key)?;
-        let at = value.span().start;
-        let instead = format!("a whole number from {} to {}", range.start(), range.end());
-        let DeValue::Integer(integer) = value.get_ref() else {
-            let kind = a_kind(value.get_ref());
-            notes.fault(at, format!("`{key}' is {kind}; write {instead}"));
-            return None;
+        number_of(notes, key, self.table.get(key)?, range)
+    }
+
+    /// A list of whole numbers within a range.
+    pub fn numbers(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Vec<Placed<u32>> {
+        let Some(value) = self.table.get(key) else {
+            return Vec::new();
         };
-        match u32::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(number) if range.contains(&number) => Some(Placed { value: number, at }),
-            _ => {
-                notes.fault(
-                    at,
-                    format!("`{key}' is {integer}, out of range; write {instead}"),
-                );
-                None
-            }
+        if let DeValue::Array(array) = value.get_ref() {
+            return array
+                .iter()
+                .filter_map(|element| number_of(notes, key, element, range.clone()))
+                .collect();
         }
+        let kind = a_kind(value.get_ref());
+        let fault = format!("`{key}' is {kind}; write a list of whole numbers in [ ]");
+        notes.fault(value.span().start, fault);
+        Vec::new()
     }
 }
 
@@ -317,6 +333,29 @@ fn text_of<'a>(
         ),
     );
     None
+}
+
+fn number_of(
+    notes: &mut Notes<'_>,
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    range: RangeInclusive<u32>,
+) -> Option<Placed<u32>> {
+    let at = value.span().start;
+    let instead = format!("a whole number from {} to {}", range.start(), range.end());
+    let DeValue::Integer(integer) = value.get_ref() else {
+        let kind = a_kind(value.get_ref());
+        notes.fault(at, format!("`{key}' is {kind}; write {instead}"));
+        return None;
+    };
+    match u32::from_str_radix(integer.as_str(), integer.radix()) {
+        Ok(number) if range.contains(&number) => Some(Placed { value: number, at }),
+        _ => {
+            let fault = format!("`{key}' is {integer}, out of range; write {instead}");
+            notes.fault(at, fault);
+            None
+        }
+    }
 }
 
 fn words_of(duration: Duration) -> String {

@@ -1,5 +1,5 @@
 //! Links, addresses, routes, rules, neighbours and ingress filters of the host, by rtnetlink (RFC 3549, rtnetlink(7)),
-//! and what nftables does to forwarded packets.
+//! what nftables does to forwarded packets, and which TCP sockets listen.
 //!
 //! [`Netlink`] asks and changes, and waits for the kernel's answer, which comes at once.
 //! [`Monitor`] tells what changes, without blocking. Both speak in the plain values of [`types`].
@@ -14,6 +14,7 @@ mod change;
 mod decode;
 mod dump;
 mod filter;
+mod listeners;
 mod monitor;
 mod request;
 mod types;
@@ -24,6 +25,7 @@ mod tests;
 pub use chains::ForwardChain;
 pub use change::NewAddress;
 pub use filter::{Hook, IngressFilter};
+pub use listeners::{Listener, Listeners};
 pub use monitor::{Event, Monitor};
 pub use request::{Netlink, NetlinkError};
 pub use types::{

@@ -57,12 +57,21 @@ pub struct Monitor {
 impl Monitor {
     /// Opens a socket into the network namespace of the calling thread.
     pub fn open() -> Result<Monitor, NetlinkError> {
+        Monitor::of(&[&GROUPS[..], &[libc::RTNLGRP_NEIGH]].concat())
+    }
+
+    /// The same without neighbours, of which a busy host has many changes.
+    pub fn without_neighbours() -> Result<Monitor, NetlinkError> {
+        Monitor::of(&GROUPS)
+    }
+
+    fn of(groups: &[u32]) -> Result<Monitor, NetlinkError> {
         let mut socket = open_socket(NETLINK_ROUTE, MONITOR_RECEIVE_BYTES)?;
         socket.bind_auto().map_err(during("bind"))?;
         socket
             .set_non_blocking(true)
             .map_err(during("O_NONBLOCK"))?;
-        for group in GROUPS {
+        for &group in groups {
             socket
                 .add_membership(group)
                 .map_err(during("subscribe to changes"))?;
@@ -131,9 +140,8 @@ fn event(kind: u16, flags: u16, body: &[u8]) -> Result<Option<Event>, Fault> {
     })
 }
 
-const GROUPS: [u32; 6] = [
+const GROUPS: [u32; 5] = [
     libc::RTNLGRP_LINK,
-    libc::RTNLGRP_NEIGH,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_IPV4_ROUTE,
