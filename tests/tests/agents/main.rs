@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
+mod rsagent;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
