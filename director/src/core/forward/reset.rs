@@ -91,10 +91,12 @@ impl Director {
         let (speaker, sender) = (connection.virtual_endpoint(), connection.client());
         self.reset_sender(arrival, (speaker, sender), headers, frame, outbox);
         let mut reset = self.balancer.reset_of(id);
+        // Its data gets no further than this: the server waits for the first byte of it.
         if !reset.position.is_known()
+            && let Some(client_next) = number(headers, frame, SEQUENCE)
             && let Some(Progress {
-                next: client_next,
                 acknowledged: Some(server_next),
+                ..
             }) = progress(headers, frame)
         {
             reset.position = Position {
@@ -217,21 +219,32 @@ fn as_the_server_knows(reset: &Reset) -> Endpoint {
 fn progress(headers: &Headers, frame: &Frame<'_>) -> Option<Progress> {
     let flags = headers.segment?.tcp?;
     let segment = frame.packet().get(headers.ip_header..)?;
-    let number = |at: usize| -> Option<u32> {
-        let bytes = segment.get(at..at + 4)?.first_chunk()?;
-        Some(u32::from_be_bytes(*bytes))
-    };
     let header = usize::from(segment.get(12)? >> 4) * 4;
     let data = usize::from(headers.total).checked_sub(headers.ip_header + header)?;
     let taken = [TcpFlags::SYN, TcpFlags::FIN]
         .iter()
         .filter(|&&flag| flags.contains(flag))
         .count();
-    let next = number(4)?.wrapping_add((data + taken) as u32);
+    let next = number(headers, frame, SEQUENCE)?.wrapping_add((data + taken) as u32);
     Some(Progress {
         next,
-        acknowledged: flags.contains(TcpFlags::ACK).then(|| number(8)).flatten(),
+        acknowledged: if flags.contains(TcpFlags::ACK) {
+            number(headers, frame, ACKNOWLEDGED)
+        } else {
+            None
+        },
     })
 }
+
+/// A number of a TCP header.
+fn number(headers: &Headers, frame: &Frame<'_>, at: usize) -> Option<u32> {
+    let segment = frame.packet().get(headers.ip_header..)?;
+    let bytes = segment.get(at..at + 4)?.first_chunk()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+// Where they are.
+const SEQUENCE: usize = 4;
+const ACKNOWLEDGED: usize = 8;
 
 const OWN_TTL: u8 = 64;

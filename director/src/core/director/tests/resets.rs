@@ -195,9 +195,9 @@ fn the_client_of_a_silent_connection_is_asked_for_its_numbers() {
             ForwardMethod::Nat => (SERVER, 8080),
             _ => VIRTUAL_END,
         };
-        // The five bytes of data that this answer has count as well.
+        // The server has not had the five bytes of data that this answer brings.
         let to_client = (VIRTUAL_END, CLIENT_END, 5000, 0, RST, CLIENT_MAC);
-        let to_server = (CLIENT_END, server_end, 1010, 5000, RST | ACK, SERVER_MAC);
+        let to_server = (CLIENT_END, server_end, 1005, 5000, RST | ACK, SERVER_MAC);
         assert_eq!(told, [to_client, to_server]);
     }
 }
