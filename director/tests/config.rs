@@ -1,15 +1,16 @@
 //! Bad configuration files and every word that is said about them; good ones and what they mean.
 
-use std::path::PathBuf;
-
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use director::config::{Config, Connections, Vip};
+use director::config::{Config, Connections, Service, Vip};
 use director::core::operation::{
     Beyond, DenyRule, ForwardMethod, Introduction, MarkRule, Netmask, Operation, Persistence,
     SchedulerFlags, SegmentSize, ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
     Tunnel, TunnelChecksum,
 };
+use director::health::agents::check::{AgentCheck, Weight};
 use shared::addr::{Family, Protocol};
 
 #[track_caller]
@@ -29,7 +30,7 @@ x = 1
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
 d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
-d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat
+d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents
 "#,
     );
 }
@@ -156,7 +157,7 @@ d.toml:11:1: [[service.server]] has no `address'; write address = "192.168.100.8
 d.toml:12:11: forward "masq" is unknown; write "dr", "nat", "local", "tun" or "fullnat"
 d.toml:13:10: `weight' is 70000, out of range; write a whole number from 0 to 65535
 d.toml:15:19: lower_threshold 4 is above upper_threshold 3; write a number up to the upper one, or 0 for three quarters of it
-d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, weight, upper_threshold, lower_threshold, tunnel, tunnel_port, tunnel_checksum
+d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, weight, upper_threshold, lower_threshold, tunnel, tunnel_port, tunnel_checksum, check
 "#,
     );
 }
@@ -237,7 +238,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents
 "#,
     );
 }
@@ -284,7 +285,7 @@ server = [{ address = "10.0.0.1", weight = 0 }, { address = "10.0.0.2:81", forwa
 /// What is promised is told from what nobody has heard of.
 #[test]
 fn what_comes_later_says_so() {
-    for section in ["metrics", "agents", "sync"] {
+    for section in ["metrics", "sync"] {
         faults(
             &format!("[{section}]\n"),
             &format!("d.toml:1:2: `{section}' of the file is not there yet; leave it out"),
@@ -294,12 +295,7 @@ fn what_comes_later_says_so() {
         "[[vrrp]]\n",
         "d.toml:1:3: `vrrp' of the file is not there yet; leave it out",
     );
-    for (key, value) in [
-        ("sorry_server", "{}"),
-        ("quorum", "1"),
-        ("hysteresis", "0"),
-        ("check", "{}"),
-    ] {
+    for (key, value) in [("sorry_server", "{}"), ("quorum", "1"), ("hysteresis", "0")] {
         faults(
             &format!(
                 "[[service]]\n{key} = {value}\naddress = \"192.0.2.1:80\"\nprotocol = \"tcp\"\n"
@@ -864,4 +860,96 @@ d.toml:28:21: only TCP has a largest segment (MSS); leave it out
         let spec = &config.services[0].spec;
         assert_eq!(spec.beyond.segment_size, segment_size, "{words}");
     }
+}
+
+#[test]
+fn who_judges_servers() {
+    faults(
+        r#"[agents]
+listen = "all:9111"
+key_file = "agent.key"
+insecure = true
+kee_file = "x"
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+[service.check]
+type = "http"
+intervall = "1s"
+path = "/"
+missed = 0
+interval = "1 s"
+least_weight = 1
+[[service.server]]
+address = "10.1.0.1"
+[service.server.check]
+weight = true
+least_weight = 9
+most_weight = 8
+"#,
+        r#"d.toml:2:10: "all:9111" is not an address to listen at; write one, as in "0.0.0.0:9111"
+d.toml:3:12: `key_file' is "agent.key", which depends on where the director is started; write a path from the root, such as "/etc/lvs/agent.key"
+d.toml:4:12: with a key file nothing is insecure; leave `insecure' out, or `key_file' if everybody's reports are to be believed
+d.toml:5:1: [agents] has no key `kee_file'; write `key_file'
+d.toml:10:8: type "http" is not there yet; write "agent"
+d.toml:11:1: [service.check] has no key `intervall'; write `interval'
+d.toml:12:1: `path' of [service.check] is not there yet; leave it out
+d.toml:13:10: `missed' is 0, out of range; write a whole number from 1 to 1000
+d.toml:14:12: `interval' takes a time from "50ms" to "60s"; write "1s"
+d.toml:15:16: bounds are for the weight that the agent wants; write weight = true
+d.toml:20:16: least_weight 9 is above most_weight 8; write a lower one
+"#,
+    );
+    let service = "[[service]]\naddress = \"192.0.2.1:80\"\nprotocol = \"tcp\"\n";
+    faults(
+        &format!("{service}check = {{ type = \"agent\" }}\n"),
+        "d.toml:2:11: real servers of service TCP 192.0.2.1:80 are judged by their agents, and nobody \
+         listens to these; write [agents]",
+    );
+    faults(
+        &format!("[agents]\n{service}check = {{ missed = 3 }}\n"),
+        "d.toml:5:9: [service.check] has no `type'; write type = \"agent\"",
+    );
+
+    let text = format!(
+        r#"[agents]
+{service}
+check = {{ type = "agent", interval = "200ms", weight = true }}
+[[service.server]]
+address = "10.1.0.1"
+check = {{ missed = 5, least_weight = 1 }}
+[[service.server]]
+address = "10.1.0.2"
+"#
+    );
+    let config = Config::parse(&text, "d.toml").expect("nothing is wrong");
+    let agents = config.agents.expect("it is there");
+    assert_eq!(agents.listen.to_string(), "0.0.0.0:9111");
+    let key_file = agents.key_file.expect("the usual one");
+    assert_eq!(key_file, PathBuf::from("/etc/lvs/agent.key"));
+    let Service {
+        servers, checks, ..
+    } = &config.services[0];
+    let wanted = |least| Weight::Wanted {
+        least,
+        most: u16::MAX,
+    };
+    let of_service = AgentCheck {
+        interval: Some(Duration::from_millis(200)),
+        missed: 3,
+        weight: wanted(0),
+    };
+    assert_eq!(checks.of(&servers[1].key), Some(of_service));
+    let own = AgentCheck {
+        missed: 5,
+        weight: wanted(1),
+        ..of_service
+    };
+    assert_eq!(checks.of(&servers[0].key), Some(own));
+
+    let text = "[agents]\nlisten = \"[::]\"\ninsecure = true\n";
+    let config = Config::parse(text, "d.toml").expect("nothing is wrong");
+    let agents = config.agents.expect("it is there");
+    assert_eq!(agents.listen.to_string(), "[::]:9111");
+    assert_eq!(agents.key_file, None);
 }

@@ -295,12 +295,10 @@ fn views(printed: &str) -> Vec<ServiceView> {
         let port: u16 = port.parse().expect("a number");
         if words[0] == "->" {
             let view = views.last_mut().expect("a service above");
+            let spec = ServerSpec::new(address, port, ForwardMethod::Nat, 1);
             view.servers.push(ServerView {
-                spec: ServerSpec::new(address, port, ForwardMethod::Nat, 1),
-                active: 0,
-                inactive: 0,
-                persistent: 0,
                 stats,
+                ..ServerView::new(spec)
             });
         } else {
             let key = ServiceKey::new(Protocol::TCP, address, port);

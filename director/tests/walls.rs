@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "shared/src/time.rs",
     "shared/src/config",
     "director/src/core",
+    "director/src/health",
     "director/src/config",
     "director/src/control",
     "rsagent/src/config",
@@ -108,22 +109,28 @@ const RULES: &[Rule] = &[
     },
     Rule {
         of: &["director/src/core"],
-        not: &["crate::config", "crate::control"],
+        not: &["crate::config", "crate::control", "crate::health"],
         because: "the core does not know who tells it what to do",
+    },
+    Rule {
+        of: &["director/src/health"],
+        not: &["crate::config", "crate::control"],
+        because: "health knows the core only",
     },
     Rule {
         of: &["director/src/config"],
         not: &["crate::control"],
-        because: "config knows the core only",
+        because: "config knows the core and what health expects",
     },
     Rule {
         of: &["director/src/control"],
-        not: &["crate::config"],
+        not: &["crate::config", "crate::health"],
         because: "control knows the core only",
     },
     Rule {
         of: &[
             "director/src/core",
+            "director/src/health",
             "director/src/config",
             "director/src/control",
         ],
@@ -132,7 +139,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         of: &["director/src/sys"],
-        not: &["crate::io", "crate::config", "crate::control"],
+        not: &[
+            "crate::io",
+            "crate::config",
+            "crate::control",
+            "crate::health",
+        ],
         because: "sys knows the C library, and nobody knows io",
     },
     Rule {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use director::io::{CaptureKind, Launch, LoadError, RunError, load};
+use director::io::{CaptureKind, Launch, LoadError, Loaded, RunError, load};
 
 fn main() -> ExitCode {
     let program = Program::parse();
@@ -92,11 +92,12 @@ fn check(config: Option<&Path>) -> Result<(), Failure> {
 }
 
 fn run(options: Options) -> Result<(), Failure> {
-    let config = load(options.file.config.as_deref())?;
+    let Loaded { config, agent_key } = load(options.file.config.as_deref())?;
     start_log(options.log);
     director::io::run(&Launch {
         config_file: options.file.config,
         config,
+        agent_key,
         interfaces: options.interfaces,
         capture: options.capture,
         control: options.control,

@@ -8,12 +8,14 @@ pub mod plan;
 mod read;
 mod words;
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::core::operation::{DenyRule, MarkRule, Operation, ServerSpec, ServiceSpec};
+use crate::core::operation::{DenyRule, MarkRule, Operation, ServerKey, ServerSpec, ServiceSpec};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
+use crate::health::agents::check::AgentCheck;
 
 pub use shared::config::{Fault, Faults};
 
@@ -41,6 +43,8 @@ pub struct Config {
     /// `[fullnat]`: addresses that the director adds at start and removes at the end, and whose ports it gives
     /// to FULLNAT connections.
     pub local_addresses: Vec<IpAddr>,
+    /// `[agents]`: where the reports of real servers come in; none is nowhere.
+    pub agents: Option<Agents>,
     /// Virtual services, in the order of the file.
     pub services: Vec<Service>,
 }
@@ -73,6 +77,7 @@ impl Default for Config {
             marks: Vec::new(),
             vips: Vec::new(),
             local_addresses: Vec::new(),
+            agents: None,
             services: Vec::new(),
         }
     }
@@ -119,6 +124,39 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Its real servers, in the order of the file.
     pub servers: Vec<ServerSpec>,
+    /// Who judges its servers.
+    pub checks: Checks,
+}
+
+/// Who judges the servers of a service: their agents, or nobody. This is not part of what `lvsadm` sees and
+/// changes; servers that it adds are judged as well.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checks {
+    /// `[service.check]`: of all servers that have none of their own.
+    pub service: Option<AgentCheck>,
+    /// `[service.server.check]`
+    pub servers: BTreeMap<ServerKey, AgentCheck>,
+}
+
+impl Checks {
+    /// Who judges this server.
+    pub fn of(&self, server: &ServerKey) -> Option<AgentCheck> {
+        self.servers.get(server).copied().or(self.service)
+    }
+
+    /// Whether nobody judges any server.
+    pub fn is_empty(&self) -> bool {
+        self.service.is_none() && self.servers.is_empty()
+    }
+}
+
+/// `[agents]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agents {
+    /// Where reports come in (UDP).
+    pub listen: SocketAddr,
+    /// The key that they are made with. None: everybody's are believed, which has to be asked for.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The kernel's, `ip_vs_proto_tcp.c` and `ip_vs_proto_udp.c`.

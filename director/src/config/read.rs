@@ -1,6 +1,7 @@
 //! From the text of a configuration file to its values.
 
 mod beyond;
+mod check;
 mod deny;
 mod mark;
 mod service;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use shared::addr::{Addr, Protocol};
 use shared::config::{Faults, Notes, Placed, Section, Seen};
 
+use self::check::agents;
 use self::deny::deny;
 use self::mark::mark;
 use self::service::service;
@@ -68,10 +70,20 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     if let Some(section) = root.table(notes, "fullnat", &words::FULLNAT) {
         config.local_addresses = local_addresses(notes, section, &config.vips);
     }
+    if let Some(section) = root.table(notes, "agents", &words::AGENTS) {
+        config.agents = Some(agents(notes, section));
+    }
     let mut seen = Seen::default();
     for section in root.tables(notes, "service", &words::SERVICE) {
         if let Some((at, service)) = service(notes, section) {
             let key = service.spec.key;
+            if config.agents.is_none() && !service.checks.is_empty() {
+                let fault = format!(
+                    "real servers of service {key} are judged by their agents, and nobody listens to these; \
+                     write [agents]"
+                );
+                notes.fault(at, fault);
+            }
             check_full_nat(notes, at, &service, &config.local_addresses);
             if seen.first(notes, at, format_args!("service {key}"), key) {
                 config.services.push(service);

@@ -16,8 +16,9 @@ pub(super) const FILE: Keys = Keys {
         "vip",
         "service",
         "fullnat",
+        "agents",
     ],
-    later: &["metrics", "agents", "vrrp", "sync"],
+    later: &["metrics", "vrrp", "sync"],
 };
 
 pub(super) const DIRECTOR: Keys = Keys {
@@ -91,9 +92,10 @@ pub(super) const SERVICE: Keys = Keys {
         "toa",
         "set_mss",
         "clamp_mss_to_pmtu",
+        "check",
         "server",
     ],
-    later: &["sorry_server", "quorum", "hysteresis", "check"],
+    later: &["sorry_server", "quorum", "hysteresis"],
 };
 
 pub(super) const SERVER: Keys = Keys {
@@ -107,9 +109,39 @@ pub(super) const SERVER: Keys = Keys {
         "tunnel",
         "tunnel_port",
         "tunnel_checksum",
+        "check",
     ],
-    later: &["check"],
+    later: &[],
 };
+
+pub(super) const AGENTS: Keys = Keys {
+    table: "[agents]",
+    known: &["listen", "key_file", "insecure"],
+    later: &[],
+};
+
+pub(super) const SERVICE_CHECK: Keys = Keys {
+    table: "[service.check]",
+    known: CHECK_KEYS,
+    later: LATER_CHECK_KEYS,
+};
+
+pub(super) const SERVER_CHECK: Keys = Keys {
+    table: "[service.server.check]",
+    known: CHECK_KEYS,
+    later: LATER_CHECK_KEYS,
+};
+
+const CHECK_KEYS: &[&str] = &[
+    "type",
+    "interval",
+    "missed",
+    "weight",
+    "least_weight",
+    "most_weight",
+];
+
+const LATER_CHECK_KEYS: &[&str] = &["path", "status", "timeout", "retry", "delay_before_retry"];
 
 pub(super) const SCHEDULERS: Words = Words {
     known: &[
@@ -142,6 +174,13 @@ pub(super) const TUNNELS: Words = Words {
 pub(super) const TUNNEL_CHECKSUMS: Words = Words {
     known: &["none", "full", "remote"],
     later: &[],
+};
+
+pub(super) const CHECKS: Words = Words {
+    known: &["agent"],
+    later: &[
+        "tcp", "http", "https", "udp", "dns", "smtp", "ping", "script",
+    ],
 };
 
 pub(super) const FLAGS: Words = Words {

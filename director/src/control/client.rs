@@ -3,7 +3,8 @@
 use super::protocol::{Answer, Piece, Request, decode_answer, encode_request};
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
+    AgentView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
+    TimeoutsView,
 };
 
 /// What a run of lvsadm needs of a director.
@@ -31,6 +32,8 @@ pub trait Api {
     fn info(&mut self) -> Result<InfoView, ApiError>;
     /// What the director says of itself.
     fn status(&mut self) -> Result<StatusView, ApiError>;
+    /// The agents of real servers.
+    fn agents(&mut self) -> Result<Vec<AgentView>, ApiError>;
 }
 
 /// Carries lines between the two programs.
@@ -186,6 +189,16 @@ impl<T: Transport> Api for Client<T> {
             Answer::Info(view) => Ok(view),
             _ => Err(unexpected()),
         }
+    }
+
+    fn agents(&mut self) -> Result<Vec<AgentView>, ApiError> {
+        let mut agents = Vec::new();
+        let piece_of = |answer| match answer {
+            Answer::Agents(piece) => Ok(piece),
+            _ => Err(unexpected()),
+        };
+        self.pieces(&Request::Agents, piece_of, &mut |view| agents.push(view))?;
+        Ok(agents)
     }
 
     fn status(&mut self) -> Result<StatusView, ApiError> {

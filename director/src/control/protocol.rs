@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
+    AgentView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
+    TimeoutsView,
 };
 
 /// The version both sides have to speak. It changes when an old program would misunderstand a new
@@ -47,6 +48,8 @@ pub enum Request {
     Info,
     /// What the director says of itself.
     Status,
+    /// The agents of real servers.
+    Agents,
 }
 
 /// What the director answers.
@@ -73,6 +76,8 @@ pub enum Answer {
     Info(InfoView),
     /// The director's state.
     Status(StatusView),
+    /// Some agents.
+    Agents(Piece<AgentView>),
     /// The request was not understood.
     Error(RequestError),
 }

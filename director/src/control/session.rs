@@ -11,7 +11,8 @@ use super::protocol::{
 };
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
+    AgentView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
+    TimeoutsView,
 };
 
 /// Who does what is asked: the director.
@@ -35,6 +36,10 @@ pub trait Backend {
     fn info(&self) -> InfoView;
     /// What the director says of itself.
     fn status(&self) -> StatusView;
+    /// The agents of real servers that have reported.
+    fn agents(&self) -> Vec<AgentView> {
+        Vec::new()
+    }
 }
 
 /// One control connection.
@@ -55,6 +60,7 @@ pub struct Session {
 enum Task {
     Services(vec::IntoIter<ServiceView>),
     Connections { cursor: usize },
+    Agents(vec::IntoIter<AgentView>),
 }
 
 /// Whether [`Session::step`] has to be called again.
@@ -165,6 +171,10 @@ impl Session {
             Request::Info => Answer::Info(backend.info()),
             Request::Totals => Answer::Totals(backend.totals()),
             Request::Sysctls => Answer::Sysctls(backend.sysctls()),
+            Request::Agents => {
+                let agents = backend.agents().into_iter();
+                self.go_on(Task::Agents(agents), backend)
+            }
             Request::Status => Answer::Status(backend.status()),
         }
     }
@@ -176,6 +186,12 @@ impl Session {
                 let more = services.len() > 0;
                 self.task = more.then_some(Task::Services(services));
                 Answer::Services(Piece { items, more })
+            }
+            Task::Agents(mut agents) => {
+                let items: Vec<AgentView> = agents.by_ref().take(AGENTS_PER_PIECE).collect();
+                let more = agents.len() > 0;
+                self.task = more.then_some(Task::Agents(agents));
+                Answer::Agents(Piece { items, more })
             }
             Task::Connections { cursor } => {
                 let (items, next) = backend.connections(cursor, CONNECTIONS_PER_PIECE);
@@ -195,6 +211,8 @@ const UNITS_PER_STEP: usize = 8;
 const OUTPUT_BYTES: usize = 64 * 1024;
 /// Some 15 KiB of text.
 const CONNECTIONS_PER_PIECE: usize = 64;
+/// As much.
+const AGENTS_PER_PIECE: usize = 32;
 
 #[cfg(test)]
 mod tests;

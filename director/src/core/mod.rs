@@ -11,6 +11,7 @@ pub mod forward;
 mod fragments;
 pub mod frame;
 mod icmp;
+pub mod judgement;
 pub mod local_ports;
 pub mod marks;
 pub mod net;

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use shared::addr::{Family, Protocol};
 
+use super::judgement::Afterwards;
+
 /// A change of services, real servers or settings. Each is applied whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +49,24 @@ pub enum Operation {
     },
     /// `-Q`: gives no further ports. No connection ends: the address stays until its last one does.
     DeleteLocalAddress(IpAddr),
+    /// `lvsadm drain`: a real server gets no new connections, in all services that have it.
+    Drain {
+        /// Its address.
+        address: IpAddr,
+        /// Its port; none is all.
+        port: Option<u16>,
+        /// From now on, seconds.
+        deadline_secs: Option<u32>,
+        /// What becomes of the connections that are left then.
+        then: Afterwards,
+    },
+    /// `lvsadm ready`: ends that.
+    Ready {
+        /// Its address.
+        address: IpAddr,
+        /// Its port; none is all.
+        port: Option<u16>,
+    },
     /// `sysctl -w net.ipv4.vs.NAME=VALUE`
     SetSysctl {
         /// Without what is in front of it.

@@ -7,6 +7,7 @@ use shared::time::Time;
 
 use super::arena::Id;
 use super::capture::CaptureKey;
+use super::judgement::{Afterwards, Beginning, Health, Judgement, Order};
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
 use super::service::ServiceId;
@@ -40,6 +41,8 @@ pub struct Server {
     inactive: u32,
     availability: Availability,
     load: Load,
+    /// A drain is over, and what was left of its connections is to end.
+    cut: bool,
     /// The keys of its replies that are held, one for each protocol.
     pub(super) reply_keys: [Option<CaptureKey>; 2],
     /// Its places among the real servers that are told of strays.
@@ -57,6 +60,11 @@ pub struct Server {
     /// Since when it takes connections, for slow start.
     pub(super) started: Option<Time>,
     pub(super) estimator: Estimator,
+    judgement: Judgement,
+    /// To drain it.
+    order: Option<Order>,
+    /// Of the drain that goes on.
+    drain: Option<Beginning>,
     spec: ServerSpec,
 }
 
@@ -91,6 +99,7 @@ impl Server {
             inactive: 0,
             availability: Availability::Available,
             load: Load::Normal,
+            cut: false,
             reply_keys: [None; 2],
             stray_keys: [None; 2],
             tunnel_key: None,
@@ -100,6 +109,9 @@ impl Server {
             weight: spec.weight,
             started: None,
             estimator: Estimator::default(),
+            judgement: Judgement::default(),
+            order: None,
+            drain: None,
             spec,
         }
     }
@@ -120,6 +132,66 @@ impl Server {
     /// What a scheduler goes by: its weight, or with slow start the present share of it.
     pub fn weight(&self) -> i32 {
         self.weight
+    }
+
+    /// Its weight without slow start: the configured one, or what its judge says; 0 while it is to get no new
+    /// connections. What the administrator sets to 0 nobody raises.
+    pub fn full_weight(&self) -> i32 {
+        match self.judgement.weight {
+            _ if self.is_shut() || self.spec.weight == 0 => 0,
+            Some(weight) => weight.into(),
+            None => self.spec.weight,
+        }
+    }
+
+    /// Whether somebody keeps new connections from it: it is down or drained.
+    pub fn is_shut(&self) -> bool {
+        self.judgement.health != Health::Up || self.order.is_some()
+    }
+
+    /// Whether its connections are to end: the deadline of a drain has come.
+    #[inline(always)]
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Whether they may have to end.
+    pub(super) fn may_be_cut(&self) -> bool {
+        self.order
+            .is_some_and(|order| order.then == Afterwards::Reset)
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    pub(super) fn order(&self) -> Option<Order> {
+        self.order
+    }
+
+    pub(super) fn set_order(&mut self, now: Time, order: Option<Order>) {
+        self.order = order;
+        self.cut = false;
+        self.settle_drain(now);
+    }
+
+    pub(super) fn set_judgement(&mut self, now: Time, judgement: Judgement) {
+        self.judgement = judgement;
+        self.settle_drain(now);
+    }
+
+    fn settle_drain(&mut self, now: Time) {
+        let drains = self.order.is_some() || self.judgement.health == Health::Draining;
+        let held = self.total() + self.templates;
+        self.drain = drains.then(|| self.drain.unwrap_or(Beginning { at: now, held }));
+        self.settle_weight();
+    }
+
+    fn settle_weight(&mut self) {
+        self.weight = self.full_weight();
+        if self.weight != 0 {
+            self.last_weight = self.weight;
+        }
     }
 
     pub(super) fn set_weight(&mut self, weight: i32) {
@@ -194,12 +266,9 @@ impl Server {
 
     /// Restates everything but the key; also makes a removed server available again.
     pub fn restate(&mut self, spec: ServerSpec) {
-        if spec.weight != 0 {
-            self.last_weight = spec.weight;
-        }
         self.availability = Availability::Available;
-        self.weight = spec.weight;
         self.spec = spec;
+        self.settle_weight();
         if self.has_reached_limit() {
             self.load = Load::Overloaded;
         } else if self.is_relieved() {
@@ -207,10 +276,12 @@ impl Server {
         }
     }
 
-    /// It was removed from its service.
+    /// It was removed from its service. Who brings it back begins anew with judges and drains.
     pub fn withdraw(&mut self) {
         self.availability = Availability::Removed;
         self.started = None;
+        self.judgement = Judgement::default();
+        (self.order, self.drain, self.cut) = (None, None, false);
     }
 
     /// A template was made. It is counted nowhere else.
@@ -276,12 +347,21 @@ impl Server {
     }
 
     /// For listings.
-    pub fn view(&self) -> ServerView {
+    pub fn view(&self, now: Time) -> ServerView {
+        let health = match self.judgement.health {
+            Health::Up if self.order.is_some() => Health::Draining,
+            health => health,
+        };
+        let left = self.total() + self.templates;
         ServerView {
             spec: self.spec.clone(),
             active: self.active,
             inactive: self.inactive,
             persistent: self.templates,
+            effective_weight: self.full_weight(),
+            health,
+            reason: self.judgement.reason.clone(),
+            drain: self.drain.map(|drain| drain.view(now, left, self.order)),
             stats: self.estimator.view(&self.traffic),
         }
     }

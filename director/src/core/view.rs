@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::addr::Protocol;
 use std::net::IpAddr;
 
+use super::judgement::{DrainView, Health};
 use super::operation::{ServerSpec, ServiceSpec};
 
 /// A service with its real servers.
@@ -28,8 +29,34 @@ pub struct ServerView {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// The weight that counts: the configured one, one that a judge sets, or 0 while the server is down or
+    /// drained.
+    pub effective_weight: i32,
+    /// What its judge says.
+    pub health: Health,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// How far it is drained.
+    pub drain: Option<DrainView>,
     /// Counters and rates.
     pub stats: StatsView,
+}
+
+impl ServerView {
+    /// A server that was just added.
+    pub fn new(spec: ServerSpec) -> ServerView {
+        ServerView {
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            effective_weight: spec.weight,
+            health: Health::Up,
+            reason: None,
+            drain: None,
+            stats: StatsView::default(),
+            spec,
+        }
+    }
 }
 
 /// Counters since the start or the last zeroing, and smoothed rates per second.
@@ -130,6 +157,9 @@ pub struct StatusView {
     /// The local addresses of FULLNAT.
     #[serde(default)]
     pub local_addresses: Vec<LocalAddressView>,
+    /// Reports of agents; none if nobody listens to them.
+    #[serde(default)]
+    pub reports: Option<ReportsView>,
     /// Keys by which the capture program knows what to take.
     pub capture_keys: u64,
     /// Packets that were taken and then given to the host after all.
@@ -145,6 +175,53 @@ impl StatusView {
             sum.saturating_add(interface.ring_losses)
         })
     }
+}
+
+/// The agent of a real server, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Where its reports come from.
+    pub address: IpAddr,
+    /// The name that it gives itself.
+    pub identity: String,
+    /// `ready`, `drain`, `maintenance` or `leaving`.
+    pub state: String,
+    /// Since its last report, milliseconds.
+    pub age_ms: u64,
+    /// Between two reports as it says, milliseconds.
+    pub interval_ms: u32,
+    /// Whether all its own checks are well.
+    pub healthy: bool,
+    /// Whether its host keeps silent about the VIPs in ARP.
+    pub arp_suppressed: bool,
+    /// VIPs that should be there and are not.
+    pub missing_vips: Vec<IpAddr>,
+    /// Its own checks that fail.
+    pub failed_checks: Vec<String>,
+    /// What is wrong, in its words.
+    pub faults: Vec<String>,
+    /// The weight that it wants.
+    pub wanted_weight: Option<u16>,
+    /// Per cent of the time of all its cores.
+    pub cpu_percent: u8,
+    /// Thousandths of its load average over one minute.
+    pub run_queue_thousandths: u32,
+    /// Connections that wait there to be accepted.
+    pub listen_queue: u32,
+    /// Open connections there.
+    pub connections: u32,
+    /// Real servers of services that it judges; 0 if no service has one at its address.
+    pub servers: u64,
+}
+
+/// How many reports of agents came since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReportsView {
+    /// Good ones.
+    pub good: u64,
+    /// Those that count for nothing, by reason; reasons that never occurred are missing. A good one of an
+    /// unknown sender is here too.
+    pub ignored: Vec<DropView>,
 }
 
 /// An interface whose packets are taken.

@@ -1,9 +1,11 @@
 //! What changed, in the administrator's words, for the log.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use tracing::info;
 
+use crate::core::judgement::Afterwards;
 use crate::core::operation::{
     ForwardMethod, Operation, OperationError, ServerKey, ServerSpec, ServiceKey,
 };
@@ -105,6 +107,24 @@ fn sentence(operation: &Operation) -> String {
         Operation::DeleteLocalAddress(address) => {
             format!("local address {address} gives no further ports")
         }
+        Operation::Drain {
+            address,
+            port,
+            deadline_secs,
+            then,
+        } => {
+            let deadline = match (deadline_secs, then) {
+                (None, _) => String::new(),
+                (Some(secs), Afterwards::Keep) => format!(", within {secs} s"),
+                (Some(secs), Afterwards::Reset) => {
+                    format!(", and what is left of its connections after {secs} s is reset")
+                }
+            };
+            format!("{} is drained{deadline}", server_name(*address, *port))
+        }
+        Operation::Ready { address, port } => {
+            format!("{} is not drained any more", server_name(*address, *port))
+        }
         Operation::SetLocalClients(true) => "this host's own clients are balanced".to_owned(),
         Operation::SetLocalClients(false) => "this host's own clients are not balanced".to_owned(),
         Operation::SetSysctl { name, value } => format!("{name} is {value}"),
@@ -124,11 +144,24 @@ fn attempt(operation: &Operation) -> String {
         Operation::SetTimeouts(_) => "setting timeouts".to_owned(),
         Operation::SetMarks(_) => "setting what is marked".to_owned(),
         Operation::SetDeny(_) => "setting who is denied".to_owned(),
+        Operation::Drain { address, port, .. } => {
+            format!("draining {}", server_name(*address, *port))
+        }
+        Operation::Ready { address, port } => {
+            format!("ending the drain of {}", server_name(*address, *port))
+        }
         Operation::SetLocalClients(_) => "setting local_clients".to_owned(),
         Operation::AddLocalAddress { address, .. } => format!("adding local address {address}"),
         Operation::DeleteLocalAddress(address) => format!("removing local address {address}"),
         Operation::SetSysctl { name, .. } => format!("setting {name}"),
     }
+}
+
+fn server_name(address: IpAddr, port: Option<u16>) -> String {
+    port.map_or_else(
+        || address.to_string(),
+        |port| ServerKey { address, port }.to_string(),
+    )
 }
 
 fn facts(server: &ServerSpec) -> String {

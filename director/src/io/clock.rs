@@ -1,6 +1,6 @@
 //! The only clock: read once per turn of the loop.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use shared::time::Time;
 
@@ -21,4 +21,10 @@ impl Clock {
     pub(super) fn now(&self) -> Time {
         Time::from_secs(1) + self.start.elapsed()
     }
+}
+
+/// The wall clock, microseconds since 1970: for what other hosts have stamped.
+pub(super) fn wall_micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
 }

@@ -16,12 +16,13 @@ use signal_hook_mio::v1_0::Signals;
 use std::os::fd::AsRawFd;
 use tracing::{error, info, warn};
 
+use super::agents::{self, AgentsDesk};
 use super::announce::{Announcer, Source};
 use super::clock::Clock;
 use super::control::{self, Control, ControlError};
 use super::host_network::{Heard, HostNetwork};
 use super::intake::{self, Intake};
-use super::launch::{Launch, load};
+use super::launch::{Launch, Loaded, load};
 use super::local_addresses::LocalAddresses;
 use super::memory;
 use super::reload::{self, Hands};
@@ -36,8 +37,8 @@ use crate::core::director::Director;
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::verdict::Outbox;
 use crate::core::view::{
-    ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatsView, StatusView,
-    SysctlView, TimeoutsView,
+    AgentView, ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatsView,
+    StatusView, SysctlView, TimeoutsView,
 };
 
 /// Everything that runs. See the [module](self).
@@ -56,6 +57,9 @@ pub(super) struct EventLoop {
     locals: LocalAddresses,
     routing: Routing,
     control: Option<Control>,
+    agents: AgentsDesk,
+    /// Services or servers may be others than those that are judged.
+    rewatch: bool,
     /// Rings that may have frames, by the kernel's number of their interface.
     ready: VecDeque<u32>,
     /// When neighbours in use are asked for again.
@@ -98,6 +102,7 @@ impl EventLoop {
         vips: Vips,
         locals: LocalAddresses,
         routing: Routing,
+        agents: AgentsDesk,
         launch: &Launch,
     ) -> io::Result<EventLoop> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -122,6 +127,8 @@ impl EventLoop {
             locals,
             routing,
             control: None,
+            agents,
+            rewatch: true,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
             memory_at: now,
@@ -138,6 +145,7 @@ impl EventLoop {
         for heard in self.network.dump()? {
             self.hear(heard);
         }
+        self.judge();
         self.settle();
         for name in self.intake.missing() {
             warn!("there is no interface {name} to take frames from; it may still come");
@@ -189,6 +197,7 @@ impl EventLoop {
             match event.token() {
                 SIGNALS => signalled = true,
                 NETWORK => network_changed = true,
+                agents::AGENTS => self.agents.wake(),
                 control::LISTENER => {
                     if let Some(control) = &mut self.control {
                         control.accept();
@@ -214,6 +223,7 @@ impl EventLoop {
             }
         }
         self.serve_control();
+        self.judge();
         self.settle();
         self.take_frames();
         self.settle();
@@ -223,11 +233,11 @@ impl EventLoop {
     /// How long there is nothing to do.
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
-        if busy || !self.ready.is_empty() {
+        if busy || self.agents.is_busy() || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
-        let next = [self.director.poll_at(), beat]
+        let next = [self.director.poll_at(), self.agents.poll_at(), beat]
             .into_iter()
             .flatten()
             .fold(self.refresh_at, Time::min);
@@ -258,6 +268,15 @@ impl EventLoop {
         }
     }
 
+    /// Hears the agents of real servers.
+    fn judge(&mut self) {
+        let balancer = &mut self.director.balancer;
+        self.agents.go_on(self.now, balancer);
+        if std::mem::take(&mut self.rewatch) {
+            self.agents.watch(self.now, &self.config, balancer);
+        }
+    }
+
     fn obey_signals(&mut self) -> Go {
         let pending: Vec<i32> = self.signals.pending().collect();
         if pending.iter().any(|signal| *signal != SIGHUP) {
@@ -271,7 +290,10 @@ impl EventLoop {
 
     fn reload(&mut self) {
         match load(self.config_file.as_deref()) {
-            Ok(new) => {
+            Ok(Loaded {
+                config: new,
+                agent_key,
+            }) => {
                 let mut hands = Hands {
                     director: &mut self.director,
                     locals: &mut self.locals,
@@ -287,6 +309,8 @@ impl EventLoop {
                         Err(error) => warn!("the interfaces stay as they are: {error}"),
                     }
                 }
+                self.agents.reload(new.agents.as_ref(), agent_key);
+                self.rewatch = true;
                 self.config = new;
                 info!("the configuration is loaded again");
             }
@@ -354,6 +378,8 @@ impl EventLoop {
         control.serve(&mut Desk {
             locals: &mut self.locals,
             routing: &mut self.routing,
+            agents: &self.agents,
+            rewatch: &mut self.rewatch,
             netlink: self.network.netlink(),
             capture_keys,
             now: self.now,
@@ -452,6 +478,8 @@ struct Desk<'a> {
     announcer: &'a mut Announcer,
     locals: &'a mut LocalAddresses,
     routing: &'a mut Routing,
+    agents: &'a AgentsDesk,
+    rewatch: &'a mut bool,
     netlink: &'a mut Netlink,
     interfaces: Vec<InterfaceView>,
     capture_keys: u64,
@@ -479,6 +507,7 @@ impl Backend for Desk<'_> {
             self.routing.settle(self.netlink);
             return Err(error);
         }
+        *self.rewatch = true;
         self.announcer.done(operation, Source::Command);
         Ok(())
     }
@@ -507,6 +536,10 @@ impl Backend for Desk<'_> {
         self.director.balancer.sysctls()
     }
 
+    fn agents(&self) -> Vec<AgentView> {
+        self.agents.views(self.now)
+    }
+
     fn info(&self) -> InfoView {
         InfoView {
             version: VERSION.to_owned(),
@@ -529,6 +562,7 @@ impl Backend for Desk<'_> {
             pushed_out: self.director.balancer.pushed_out(),
             unnamed_clients: self.director.balancer.unnamed_clients(),
             local_addresses: self.director.balancer.local_addresses(),
+            reports: self.agents.reports(),
             capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops

@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use shared::agent::Key;
+
+use super::agents::{self, AgentsError};
 use super::capture::CaptureKind;
 use crate::config::{Config, Faults};
 
@@ -16,6 +19,8 @@ pub struct Launch {
     pub config: Config,
     /// `--interface`: if any, instead of those of the configuration.
     pub interfaces: Vec<String>,
+    /// The key that vouches for the reports of agents.
+    pub agent_key: Option<Key>,
     /// How frames are taken.
     pub capture: CaptureKind,
     /// Where the control socket goes.
@@ -38,25 +43,39 @@ pub enum LoadError {
     /// It can be read, and this is what is wrong with it.
     #[error(transparent)]
     Faults(#[from] Faults),
+    /// It asks for a key that cannot be had.
+    #[error(transparent)]
+    Agents(#[from] AgentsError),
+}
+
+/// A configuration, with the key that it names.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// What the file says.
+    pub config: Config,
+    /// The key that vouches for the reports of agents.
+    pub agent_key: Option<Key>,
 }
 
 /// Reads a configuration file. If none is named it is the usual one, which need not be there: then
 /// the configuration is empty.
 ///
 /// # Errors
-/// The file cannot be read, or all that is wrong in it.
-pub fn load(named: Option<&Path>) -> Result<Config, LoadError> {
+/// The file cannot be read, or all that is wrong in it, or the key that it names cannot be used.
+pub fn load(named: Option<&Path>) -> Result<Loaded, LoadError> {
     let file = named.unwrap_or(Path::new(USUAL_FILE));
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Config::parse(&text, &file.display().to_string())?),
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
-            Ok(Config::default())
+    let config = match fs::read_to_string(file) {
+        Ok(text) => Config::parse(&text, &file.display().to_string())?,
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Config::default(),
+        Err(source) => {
+            return Err(LoadError::Unreadable {
+                file: file.to_owned(),
+                source,
+            });
         }
-        Err(source) => Err(LoadError::Unreadable {
-            file: file.to_owned(),
-            source,
-        }),
-    }
+    };
+    let agent_key = agents::read_key(&config)?;
+    Ok(Loaded { config, agent_key })
 }
 
 /// The configuration when none is named.

@@ -3,6 +3,7 @@
 //! Nothing here decides: frames, commands, timers and changes of the host's network are carried to
 //! the pure core, and what it says is carried out.
 
+mod agents;
 mod announce;
 pub mod capture;
 mod clock;
@@ -25,6 +26,7 @@ mod vips;
 #[cfg(test)]
 mod packet_tests;
 
+pub use agents::AgentsError;
 pub use capture::CaptureKind;
-pub use launch::{Launch, LoadError, load};
+pub use launch::{Launch, LoadError, Loaded, load};
 pub use run::{RunError, run};

@@ -10,6 +10,7 @@ use shared::host::netlink::NetlinkError;
 use shared::sys::SyscallError;
 use tracing::{info, warn};
 
+use super::agents::{AgentsDesk, AgentsError};
 use super::capture::{Capture, CaptureError};
 use super::clock::Clock;
 use super::control::{Control, ControlError};
@@ -48,6 +49,9 @@ pub enum RunError {
     /// Nobody could give commands.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Nobody could hear agents.
+    #[error(transparent)]
+    Agents(#[from] AgentsError),
     /// The rules file cannot be loaded.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -96,9 +100,15 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     reload::start(&launch.config, &mut hands, clock.now())?;
     locals.remove_leftovers(transmit.host().device().0, network.netlink());
 
+    let registry = poll.registry().try_clone()?;
+    let agents = AgentsDesk::open(
+        launch.config.agents.as_ref(),
+        launch.agent_key.clone(),
+        registry,
+    )?;
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, locals, routing, launch,
+        poll, clock, director, network, intake, transmit, vips, locals, routing, agents, launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.

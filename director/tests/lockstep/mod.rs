@@ -158,6 +158,8 @@ fn service(operation: &Operation) -> Option<ServiceKey> {
         | Operation::SetDeny(_)
         | Operation::SetMarks(_)
         | Operation::SetLocalClients(_)
+        | Operation::Drain { .. }
+        | Operation::Ready { .. }
         | Operation::AddLocalAddress { .. }
         | Operation::DeleteLocalAddress(_) => None,
     }

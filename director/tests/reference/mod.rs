@@ -86,13 +86,14 @@ impl Backend for Table {
                     return Err(OperationError::ServerExists(*key, spec.key));
                 }
                 check_unicast(spec.key.address)?;
-                servers.insert(0, server_view(spec.clone()));
+                servers.insert(0, ServerView::new(spec.clone()));
             }
             Operation::EditServer(key, spec) => {
                 let servers = self.servers(key)?;
                 check_server(spec)?;
                 let position = server_position(servers, key, &spec.key)?;
                 servers[position].spec = spec.clone();
+                servers[position].effective_weight = spec.weight;
             }
             Operation::DeleteServer(key, server) => {
                 let servers = self.servers(key)?;
@@ -114,6 +115,8 @@ impl Backend for Table {
             | Operation::SetDeny(_)
             | Operation::SetMarks(_)
             | Operation::SetLocalClients(_)
+            | Operation::Drain { .. }
+            | Operation::Ready { .. }
             | Operation::AddLocalAddress { .. }
             | Operation::DeleteLocalAddress(_) => {}
             Operation::SetTimeouts(change) => {
@@ -172,21 +175,12 @@ impl Backend for Table {
             half_open: 0,
             pushed_out: 0,
             unnamed_clients: 0,
+            reports: None,
             local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,
             drops: Vec::new(),
         }
-    }
-}
-
-fn server_view(spec: ServerSpec) -> ServerView {
-    ServerView {
-        spec,
-        active: 0,
-        inactive: 0,
-        persistent: 0,
-        stats: StatsView::default(),
     }
 }
 

@@ -109,7 +109,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
@@ -163,7 +163,7 @@ mod tests {
         #[test]
         fn no_report_counts_twice(sequences in prop::collection::vec(0_u64..200, 1..300)) {
             let mut window = Window::default();
-            let mut taken = HashSet::new();
+            let mut taken = BTreeSet::new();
             let mut highest = None;
             for sequence in sequences {
                 match window.accept(7, sequence, NOW, NOW) {

@@ -176,6 +176,7 @@ impl Backend for Director {
             half_open: 0,
             pushed_out: 0,
             unnamed_clients: 0,
+            reports: None,
             local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Checks;
 use crate::core::operation::ForwardMethod;
 use crate::core::view::{ServerView, StatsView};
 use shared::addr::Protocol;
@@ -49,13 +50,7 @@ impl Model {
     }
 
     fn views(&self) -> Vec<ServiceView> {
-        let server = |spec: &ServerSpec| ServerView {
-            spec: spec.clone(),
-            active: 0,
-            inactive: 0,
-            persistent: 0,
-            stats: StatsView::default(),
-        };
+        let server = |spec: &ServerSpec| ServerView::new(spec.clone());
         self.0
             .values()
             .map(|(spec, servers)| ServiceView {
@@ -103,6 +98,7 @@ fn service(n: u8) -> impl Strategy<Value = Service> {
                 .into_iter()
                 .map(|(n, weight)| server_spec(n, weight))
                 .collect(),
+            checks: Checks::default(),
         }
     })
 }
@@ -181,6 +177,7 @@ fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something(
         services: vec![Service {
             spec: ServiceSpec::new(service_key(1), "rr"),
             servers: servers.iter().map(|&n| server_spec(n, 1)).collect(),
+            checks: Checks::default(),
         }],
         ..Config::default()
     };

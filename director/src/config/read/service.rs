@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use shared::addr::{Family, Protocol};
 
 use super::beyond::{beyond, check_introduction};
+use super::check::check;
 use super::{MOST_TIMEOUT_SECS, endpoint};
-use crate::config::{Service, words};
+use crate::config::{Checks, Service, words};
 use crate::core::operation::{
     ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
     Tunnel, TunnelChecksum,
@@ -27,7 +28,12 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         ServiceKey::Address { port, .. } => Some(port),
         ServiceKey::Mark { .. } => None,
     });
-    let servers = servers(notes, section, named.as_ref().map(|(_, key)| *key));
+    let mut checks = Checks {
+        service: check(notes, section, &words::SERVICE_CHECK, None),
+        ..Checks::default()
+    };
+    let name_of = named.as_ref().map(|(_, key)| *key);
+    let servers = servers(notes, section, name_of, &mut checks);
     let (at, key) = named?;
     let protocol = match key {
         ServiceKey::Address { protocol, .. } => Some(protocol),
@@ -51,7 +57,14 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         ..ServiceSpec::new(key, scheduler?)
     };
     check_introduction(notes, at, &spec, &servers);
-    Some((at, Service { spec, servers }))
+    Some((
+        at,
+        Service {
+            spec,
+            servers,
+            checks,
+        },
+    ))
 }
 
 /// What names the service, and where that stands: an address with a protocol, or a mark.
@@ -152,10 +165,12 @@ fn servers(
     notes: &mut Notes<'_>,
     service: Section<'_, '_>,
     name: Option<ServiceKey>,
+    checks: &mut Checks,
 ) -> Vec<ServerSpec> {
     let mut seen = Seen::default();
     let mut servers = Vec::new();
     for section in service.tables(notes, "server", &words::SERVER) {
+        let own = check(notes, section, &words::SERVER_CHECK, checks.service);
         if let Some((at, server)) = server(notes, section, name)
             && seen.first(
                 notes,
@@ -164,6 +179,8 @@ fn servers(
                 server.key,
             )
         {
+            let own = own.map(|check| (server.key, check));
+            checks.servers.extend(own);
             servers.push(server);
         }
     }

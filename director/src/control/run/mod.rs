@@ -2,6 +2,7 @@
 
 mod proc;
 mod restore;
+mod status;
 mod sysctl;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::path::Path;
 use super::client::{Api, ApiError, Unreachable};
 use super::command::{Addresses, Command, Dialect, Format, Scope, UsageError, parse};
 use super::names::Names;
-use super::text::{connections, errors, help, listing, local_addresses, save, status};
+use super::text::{connections, errors, help, listing, local_addresses, save};
 use crate::core::operation::{Operation, ServiceKey};
 
 /// Where texts go and commands come from.
@@ -46,7 +47,9 @@ pub fn run(
     let mut run = Run::new(program, terminal, api, names);
     if Dialect::of(program) == Dialect::Lvsadm {
         match args {
-            [word] if word == "status" => return run.status(),
+            [word, rest @ ..] if word == "status" => return run.status(rest),
+            [word, rest @ ..] if word == "drain" => return run.drain(rest),
+            [word, rest @ ..] if word == "ready" => return run.ready(rest),
             [word, switches @ ..] if word == "sysctl" => return run.sysctl(switches),
             [word, files @ ..] if word == "proc" => return run.proc(files),
             _ => {}
@@ -214,15 +217,6 @@ impl<'a> Run<'a> {
         }
         let saved = self.save(addresses);
         self.report(saved).exit
-    }
-
-    fn status(&mut self) -> u8 {
-        let told = self
-            .api
-            .status()
-            .map(|view| self.terminal.out(&status::report(&view)))
-            .map_err(Failure::Api);
-        self.report(told).exit
     }
 
     fn report(&mut self, result: Result<(), Failure>) -> Ended {

@@ -7,13 +7,14 @@ use shared::addr::{Family, Protocol};
 
 use super::*;
 use crate::control::client::{Client, Transport};
+use crate::core::judgement::Afterwards;
 use crate::core::operation::{
     Beyond, ForwardMethod, Introduction, Netmask, OperationError, Persistence, SchedulerFlags,
     SegmentSize, ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
-    ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView, StatsView, StatusView,
-    SysctlView, TimeoutsView,
+    AgentView, ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView, StatsView,
+    StatusView, SysctlView, TimeoutsView,
 };
 
 struct Nameless;
@@ -127,6 +128,10 @@ impl Api for Fake {
         })
     }
 
+    fn agents(&mut self) -> Result<Vec<AgentView>, ApiError> {
+        self.fail(Vec::new())
+    }
+
     fn status(&mut self) -> Result<StatusView, ApiError> {
         self.fail(StatusView {
             version: "0.1.0".to_owned(),
@@ -136,6 +141,7 @@ impl Api for Fake {
             half_open: 0,
             pushed_out: 0,
             unnamed_clients: 0,
+            reports: None,
             local_addresses: self.local_addresses.clone(),
             capture_keys: 0,
             given_back: 0,
@@ -310,6 +316,108 @@ fn status_is_a_word_of_lvsadm_alone() {
 }
 
 #[test]
+fn status_is_for_people_and_for_programs() {
+    let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(10, 0, 0, 1), 80);
+    let server = ServerSpec::new(Ipv4Addr::new(10, 1, 0, 1), 80, ForwardMethod::Nat, 3);
+    let mut api = Fake {
+        services: vec![view(ServiceSpec::new(key, "rr"), vec![server])],
+        ..Fake::default()
+    };
+    let (out, _, exit) = run_with(&mut api, "lvsadm status", &[]);
+    assert!(
+        out.contains("    10.1.0.1:80           up        weight 3, 0 active"),
+        "{out}"
+    );
+    assert_eq!(exit, 0);
+    let (out, _, exit) = run_with(&mut api, "lvsadm status --json", &[]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let server = &json["services"][0]["servers"][0];
+    assert_eq!(server["effective_weight"], 3);
+    assert_eq!(server["spec"]["weight"], 3);
+    assert_eq!(server["health"], "up");
+    assert_eq!(json["director"]["uptime_secs"], 5);
+    assert_eq!(json["agents"], serde_json::json!([]));
+    assert_eq!(exit, 0);
+    let (_, err, exit) = run_with(&mut api, "lvsadm status --jason", &[]);
+    assert_eq!(
+        (err.as_str(), exit),
+        ("write status, or status --json\n", 255)
+    );
+}
+
+#[test]
+fn servers_are_drained_by_words_of_lvsadm() {
+    let operation = |line: &str| {
+        let mut api = Fake::default();
+        let (out, err, exit) = run_with(&mut api, line, &[]);
+        assert_eq!((out.as_str(), err.as_str(), exit), ("", "", 0), "{line}");
+        api.applied.pop().expect(line)
+    };
+    let address = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
+    let drain = |port, deadline_secs, then| Operation::Drain {
+        address,
+        port,
+        deadline_secs,
+        then,
+    };
+    let (keep, reset) = (Afterwards::Keep, Afterwards::Reset);
+    for (line, expected) in [
+        ("drain 10.1.0.1", drain(None, None, keep)),
+        ("drain 10.1.0.1:80", drain(Some(80), None, keep)),
+        (
+            "drain 10.1.0.1 --deadline 10m",
+            drain(None, Some(600), keep),
+        ),
+        (
+            "drain --then=reset --deadline=90s 10.1.0.1",
+            drain(None, Some(90), reset),
+        ),
+        (
+            "ready 10.1.0.1",
+            Operation::Ready {
+                address,
+                port: None,
+            },
+        ),
+        (
+            "ready 10.1.0.1:80",
+            Operation::Ready {
+                address,
+                port: Some(80),
+            },
+        ),
+    ] {
+        assert_eq!(operation(&format!("lvsadm {line}")), expected);
+    }
+    for (line, sentence) in [
+        ("drain", "write drain SERVER"),
+        ("drain 10.1.0.1 10.1.0.2", "write drain SERVER"),
+        ("drain 10.1.0.1 --deadline", "write drain SERVER"),
+        ("drain 10.1.0.1 --dedline 3s", "write drain SERVER"),
+        ("drain rs1", "`rs1' is not the address of a real server"),
+        (
+            "drain 10.1.0.1 --deadline 10",
+            "deadline `10' is not a time from 1s to 744h; write --deadline 10m",
+        ),
+        (
+            "drain 10.1.0.1 --then rest",
+            "`rest' is unknown; write --then keep or --then reset",
+        ),
+        (
+            "drain 10.1.0.1 --then reset",
+            "connections are reset at the deadline; write --deadline 10m too",
+        ),
+        ("ready", "write ready SERVER"),
+        ("ready 10.1.0.1 80", "write ready SERVER"),
+    ] {
+        let mut api = Fake::default();
+        let (_, err, exit) = run_with(&mut api, &format!("lvsadm {line}"), &[]);
+        assert!(err.starts_with(sentence), "{line}: {err}");
+        assert_eq!((exit, api.applied.len()), (255, 0), "{line}");
+    }
+}
+
+#[test]
 fn what_the_director_cannot_do_yet_is_said() {
     let refused = OperationError::NotYet("services by firewall mark".to_owned());
     let mut api = Fake::failing(ApiError::Refused(refused));
@@ -365,17 +473,10 @@ fn what_cannot_be_saved_is_told() {
 }
 
 fn view(spec: ServiceSpec, servers: Vec<ServerSpec>) -> ServiceView {
-    let server = |spec| ServerView {
-        spec,
-        active: 0,
-        inactive: 0,
-        persistent: 0,
-        stats: StatsView::default(),
-    };
     ServiceView {
         spec,
         stats: StatsView::default(),
-        servers: servers.into_iter().map(server).collect(),
+        servers: servers.into_iter().map(ServerView::new).collect(),
     }
 }
 

@@ -188,20 +188,20 @@ fn server_row(text: &mut String, view: &ServerView, name: &str, format: Format) 
         Columns::PersistentConnections => write!(
             text,
             " {:<9} {:<11} {active:<10} {inactive:<10}",
-            spec.weight, view.persistent
+            view.effective_weight, view.persistent
         )?,
         Columns::Tunnels => write!(
             text,
             " {:<7} {:<13} {:<6} {active:<10} {inactive:<10}",
             method(spec.forward),
             encapsulation(spec),
-            spec.weight
+            view.effective_weight
         )?,
         Columns::Default => write!(
             text,
             " {:<7} {:<6} {active:<10} {inactive:<10}",
             method(spec.forward),
-            spec.weight
+            view.effective_weight
         )?,
     }
     text.push('\n');

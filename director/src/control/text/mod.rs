@@ -10,4 +10,5 @@ mod number;
 mod order;
 pub mod proc;
 pub mod save;
+pub mod servers;
 pub mod status;

@@ -109,7 +109,7 @@ fn server(view: &ServerView) -> String {
     format!(
         "  -> {}      {method:<7} {:<6} {:<10} {:<10}\n",
         endpoint(view.spec.key.address, view.spec.key.port),
-        view.spec.weight,
+        view.effective_weight,
         view.active,
         view.inactive
     )
@@ -179,16 +179,7 @@ FWM  00000009 wlc persistent 10000 FFFF0000
         let view = |key, scheduler, servers: Vec<ServerSpec>| ServiceView {
             spec: ServiceSpec::new(key, scheduler),
             stats: StatsView::default(),
-            servers: servers
-                .into_iter()
-                .map(|spec| ServerView {
-                    spec,
-                    active: 0,
-                    inactive: 0,
-                    persistent: 0,
-                    stats: StatsView::default(),
-                })
-                .collect(),
+            servers: servers.into_iter().map(ServerView::new).collect(),
         };
         let server = ServerSpec::new;
         let mut views = [

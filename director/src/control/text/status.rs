@@ -94,6 +94,7 @@ mod tests {
             half_open: 2,
             pushed_out: 5,
             unnamed_clients: 8,
+            reports: None,
             local_addresses: vec![LocalAddressView {
                 address: [10, 9, 0, 1].into(),
                 listed: true,

@@ -62,6 +62,13 @@ impl Balancer {
             }
             Operation::AddLocalAddress { address, .. } => self.add_local_address(*address),
             Operation::DeleteLocalAddress(address) => self.delete_local_address(*address),
+            Operation::Drain {
+                address,
+                port,
+                deadline_secs,
+                then,
+            } => self.drain(now, *address, *port, *deadline_secs, *then),
+            Operation::Ready { address, port } => self.undrain(now, *address, *port),
             Operation::SetSysctl { name, value } => {
                 self.settings.sysctl.set(name, *value)?;
                 self.expiration = self.settings.sysctl.expiration();
@@ -277,7 +284,7 @@ impl Balancer {
         id.ok_or(OperationError::NoSuchService(*key))
     }
 
-    fn position_of(&self, service: ServiceId, key: &ServerKey) -> Option<usize> {
+    pub(super) fn position_of(&self, service: ServiceId, key: &ServerKey) -> Option<usize> {
         let servers = &self.services[service].servers;
         servers
             .iter()

@@ -10,6 +10,7 @@ mod administration;
 mod bypass;
 mod defence;
 mod half_open;
+mod judge;
 mod local;
 mod persistence;
 mod schedule;
@@ -114,6 +115,10 @@ pub struct Balancer {
     resets: Vec<Reset>,
     positions: Positions,
     half_open: HalfOpen,
+    /// When the next deadline of a drain is.
+    drain_at: Option<Time>,
+    /// When [`expire`](Self::expire) was called last.
+    expired_at: Time,
     /// When servers in slow start are weighed anew.
     warm_at: Option<Time>,
     deny: Deny,
@@ -155,6 +160,8 @@ impl Balancer {
             resets: Vec::new(),
             positions: Positions::default(),
             half_open: HalfOpen::default(),
+            drain_at: None,
+            expired_at: Time::ZERO,
             warm_at: None,
             deny: Deny::default(),
             marks: Marks::default(),
@@ -350,11 +357,11 @@ impl Balancer {
         let quiescent = expire_nodest_conn && server.weight() == 0;
         // A SYN from the port of a connection that is over is never lost: it is scheduled as it is.
         let is_new = segment.opens() && (quiescent || is_reused(connection, conn_reuse_mode));
-        let removed = server.is_removed();
+        let bereaved = server.is_removed() || server.is_cut();
         if is_new {
             return self.replace(id, |balancer| balancer.schedule(now, flow, segment, mark));
         }
-        if removed {
+        if bereaved {
             return self.bereaved(now, id, flow, segment, mark);
         }
         Class::Request(id)

@@ -79,11 +79,11 @@ impl Balancer {
     }
 
     /// Whether connections may follow a template. Its server's weight of 0 keeps them from it only if
-    /// asked for, a reached threshold never (`ip_vs_check_template`).
+    /// asked for, a reached threshold never (`ip_vs_check_template`); one that is down or drained does.
     fn is_good(&self, template: ConnectionId) -> bool {
         let server = &self.servers[self.connection(template).server()];
         let quiescent = self.settings.sysctl.expire_quiescent_template != 0 && server.weight() == 0;
-        server.is_available() && !quiescent
+        server.is_available() && !server.is_shut() && !quiescent
     }
 
     fn begin_template(

@@ -14,7 +14,7 @@ impl Balancer {
     pub(super) fn weigh(&mut self, now: Time, id: ServerId) {
         let server = &mut self.servers[id];
         let slow_start = self.services[server.service].spec.beyond.slow_start_secs;
-        if server.spec().weight == 0 || slow_start == 0 {
+        if server.full_weight() == 0 || slow_start == 0 {
             server.started = None;
         } else if server.started.is_none() {
             server.started = Some(now);
@@ -61,9 +61,9 @@ impl Balancer {
 impl Server {
     /// Sets the present weight. Whether it is still to rise.
     fn weigh(&mut self, now: Time, slow_start_secs: u32) -> bool {
-        let full = i64::from(self.spec().weight);
+        let full = i64::from(self.full_weight());
         let Some(started) = self.started.filter(|_| slow_start_secs > 0) else {
-            self.set_weight(self.spec().weight);
+            self.set_weight(self.full_weight());
             return false;
         };
         let took = i64::try_from(now.since(started).as_millis()).unwrap_or(i64::MAX);

@@ -43,6 +43,13 @@ pub struct Position {
     pub server_next: u32,
 }
 
+impl Position {
+    /// Whether anything has been seen of the connection since it is followed.
+    pub fn is_known(self) -> bool {
+        self != Position::default()
+    }
+}
+
 /// What a TCP segment says about the [`Position`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -56,6 +63,8 @@ pub struct Progress {
 enum Fate {
     End,
     Reset,
+    /// From now on its position is followed: it may have to be reset.
+    Follow,
     Stay,
 }
 
@@ -83,10 +92,14 @@ impl Balancer {
         }
     }
 
-    /// What becomes of a connection whose server was removed; none is IPVS' way.
+    /// What becomes of a connection whose server was removed, or drained to its end; none is IPVS' way.
     fn way_of(&self, id: ConnectionId) -> Option<ServerGone> {
-        let server = self.connection(id).server();
-        let service = self.servers[server].service;
+        let connection = self.connection(id);
+        let server = &self.servers[connection.server()];
+        if server.is_cut() && !server.is_removed() {
+            return ServerGone::parse("auto", connection.protocol());
+        }
+        let service = server.service;
         self.services[service].spec.beyond.server_gone
     }
 
@@ -106,6 +119,10 @@ impl Balancer {
             match self.fate(id) {
                 Fate::Stay => {}
                 Fate::Reset => self.reset(now, id),
+                Fate::Follow => {
+                    self.connection_mut(id).follow();
+                    self.positions.begin(id);
+                }
                 Fate::End => {
                     let template = self.connection(id).controller();
                     self.end(id);
@@ -130,7 +147,23 @@ impl Balancer {
             return Fate::End;
         }
         let closed = connection.state() == State::Tcp(TcpState::Close);
+        let is_tcp = matches!(connection.state(), State::Tcp(_));
         match service.beyond.server_gone {
+            _ if server.is_cut() && is_tcp && !connection.is_template() => {
+                if closed {
+                    Fate::Stay
+                } else {
+                    Fate::Reset
+                }
+            }
+            _ if server.is_cut() => Fate::End,
+            _ if server.may_be_cut()
+                && is_tcp
+                && !connection.is_template()
+                && !connection.is_followed() =>
+            {
+                Fate::Follow
+            }
             _ if !server.is_removed() => Fate::Stay,
             None if self.settings.sysctl.expire_nodest_conn != 0 => Fate::End,
             Some(ServerGone::Reset) if !connection.is_template() && !closed => Fate::Reset,
@@ -140,27 +173,37 @@ impl Balancer {
 
     /// Both ends will be told; what they still send is answered for a little while.
     fn reset(&mut self, now: Time, id: ConnectionId) {
-        let connection = self.connection(id);
-        if let State::Tcp(_) = connection.state() {
-            let known_client = match connection.forward() {
-                ForwardMethod::FullNat => self.local_end(connection),
-                _ => connection.client(),
-            };
-            let shift = match connection.forward() {
-                ForwardMethod::FullNat => self.shifts.of(id),
-                _ => Shift::default(),
-            };
-            self.resets.push(Reset {
-                shift,
-                client: connection.client(),
-                known_client,
-                virtual_end: connection.virtual_endpoint(),
-                destination: connection.destination(),
-                server: connection.server(),
-                forward: connection.forward(),
-                position: self.positions.of(id),
-            });
+        if let State::Tcp(_) = self.connection(id).state() {
+            self.resets.push(self.reset_of(id));
             self.close(now, id);
+        }
+    }
+
+    /// What its ends need to be told that a connection is over.
+    pub fn reset_of(&self, id: ConnectionId) -> Reset {
+        let connection = self.connection(id);
+        let full_nat = connection.forward() == ForwardMethod::FullNat;
+        Reset {
+            shift: if full_nat {
+                self.shifts.of(id)
+            } else {
+                Shift::default()
+            },
+            client: connection.client(),
+            known_client: if full_nat {
+                self.local_end(connection)
+            } else {
+                connection.client()
+            },
+            virtual_end: connection.virtual_endpoint(),
+            destination: connection.destination(),
+            server: connection.server(),
+            forward: connection.forward(),
+            position: if connection.is_followed() {
+                self.positions.of(id)
+            } else {
+                Position::default()
+            },
         }
     }
 

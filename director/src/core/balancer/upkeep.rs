@@ -19,6 +19,7 @@ impl Balancer {
     /// What time brings: connections end, rates are estimated, removed servers are forgotten. Does a
     /// bounded amount of work; if more is due, [`poll_at`](Self::poll_at) is not after `now`.
     pub fn expire(&mut self, now: Time) {
+        self.expired_at = now;
         for _ in 0..EXPIRE_BUDGET {
             let Some(slot) = self.wheel.due(self.connections.slab_mut(), now) else {
                 break;
@@ -38,6 +39,7 @@ impl Balancer {
             self.wheel
                 .set(self.connections.slab_mut(), slot, look_again);
         }
+        self.end_drains(now);
         self.sweep(now);
         self.warm_up(now);
         self.empty_trash(now);
@@ -50,6 +52,7 @@ impl Balancer {
         [
             self.wheel.poll_at(),
             self.sweep_at.map(|_| Time::ZERO),
+            self.drain_at,
             self.warm_at(),
             self.trash.poll_at(),
             self.estimate_at,

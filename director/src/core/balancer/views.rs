@@ -4,7 +4,7 @@ use shared::time::Time;
 
 use super::{Balancer, ConnectionId};
 use crate::core::connection::Connection;
-use crate::core::operation::ServiceKey;
+use crate::core::operation::{ServerSpec, ServiceKey};
 use crate::core::protocol::tcp::TcpState;
 use crate::core::service::{Service, ServiceId};
 use crate::core::view::{ConnectionView, ServiceView, StatsView, SysctlView, TimeoutsView};
@@ -19,6 +19,13 @@ impl Balancer {
             .into_iter()
             .map(|service| self.view(service))
             .collect()
+    }
+
+    /// The real servers of a service.
+    pub fn servers(&self, key: &ServiceKey) -> impl Iterator<Item = &ServerSpec> {
+        let service = self.id_of(key).ok().map(|id| &self.services[id]);
+        let ids = service.into_iter().flat_map(|service| &service.servers);
+        ids.map(|&id| self.servers[id].spec())
     }
 
     /// One service.
@@ -82,7 +89,7 @@ impl Balancer {
             servers: service
                 .servers
                 .iter()
-                .map(|&id| self.servers[id].view())
+                .map(|&id| self.servers[id].view(self.expired_at))
                 .collect(),
         }
     }

@@ -6,7 +6,7 @@ use shared::wire::checksum;
 use shared::wire::ipv4;
 use shared::wire::transport;
 
-use crate::core::balancer::{ConnectionId, Direction, Progress, Reset};
+use crate::core::balancer::{ConnectionId, Direction, Position, Progress, Reset};
 use crate::core::connection::Endpoint;
 use crate::core::director::{Arrival, Director, Headers};
 use crate::core::frame::Frame;
@@ -24,47 +24,60 @@ struct Bare {
 }
 
 impl Director {
-    /// Tells both ends of connections that they are over, as far as their positions are known.
+    /// Tells both ends of connections that they are over. Where nothing has been seen of one that gives away
+    /// its numbers, its client is asked for them: it answers a segment that is out of its window with where
+    /// it is (RFC 9293 section 3.10.7.4), as it does when it is asked whether it still lives.
     pub(in crate::core) fn send_resets(&mut self, now: Time, outbox: &mut Outbox) {
         for reset in self.balancer.take_resets() {
             let position = reset.position;
+            let known = position.is_known();
             let to_client = Bare {
                 source: reset.virtual_end,
                 destination: reset.client,
                 sequence: position.server_next,
                 acknowledged: position.client_next,
-                flags: TcpFlags::RST | TcpFlags::ACK,
+                flags: if known {
+                    TcpFlags::RST | TcpFlags::ACK
+                } else {
+                    TcpFlags::ACK
+                },
             };
             if let Some(hop) = self.own_hop(reset.client.address, None) {
                 let packet = self.bare(&to_client);
                 self.send_own(&hop, &[&packet], outbox);
             }
-            let to_server = Bare {
-                source: reset.known_client,
-                destination: as_the_server_knows(&reset),
-                sequence: reset.shift.to_server(position.client_next),
-                acknowledged: position.server_next,
-                flags: TcpFlags::RST | TcpFlags::ACK,
-            };
-            let packet = self.bare(&to_server);
-            let (server, to) = (reset.server, reset.destination.address);
-            if reset.forward == ForwardMethod::Tunnel {
-                let flow = FlowKey {
-                    protocol: Protocol::TCP,
-                    source: reset.client.address,
-                    source_port: reset.client.port,
-                    destination: reset.virtual_end.address,
-                    destination_port: reset.virtual_end.port,
-                };
-                self.send_own_by_tunnel(now, server, to, &flow, &packet, outbox);
-            } else if let Ok(hop) = self.hop_to_server(server, to) {
-                self.send_own(&hop, &[&packet], outbox);
+            if known {
+                self.reset_server(now, &reset, outbox);
             }
         }
     }
 
+    fn reset_server(&mut self, now: Time, reset: &Reset, outbox: &mut Outbox) {
+        let to_server = Bare {
+            source: reset.known_client,
+            destination: as_the_server_knows(reset),
+            sequence: reset.shift.to_server(reset.position.client_next),
+            acknowledged: reset.position.server_next,
+            flags: TcpFlags::RST | TcpFlags::ACK,
+        };
+        let packet = self.bare(&to_server);
+        let (server, to) = (reset.server, reset.destination.address);
+        if reset.forward == ForwardMethod::Tunnel {
+            let flow = FlowKey {
+                protocol: Protocol::TCP,
+                source: reset.client.address,
+                source_port: reset.client.port,
+                destination: reset.virtual_end.address,
+                destination_port: reset.virtual_end.port,
+            };
+            self.send_own_by_tunnel(now, server, to, &flow, &packet, outbox);
+        } else if let Ok(hop) = self.hop_to_server(server, to) {
+            self.send_own(&hop, &[&packet], outbox);
+        }
+    }
+
     /// Answers a client's segment of a connection that is over, as a host does that does not know it
-    /// (RFC 9293 section 3.10.7.1).
+    /// (RFC 9293 section 3.10.7.1). If the server could not be told before, it is now.
     #[cold]
     pub(in crate::core) fn answer_with_reset(
         &mut self,
@@ -77,6 +90,21 @@ impl Director {
         let connection = self.balancer.connection(id);
         let (speaker, sender) = (connection.virtual_endpoint(), connection.client());
         self.reset_sender(arrival, (speaker, sender), headers, frame, outbox);
+        let mut reset = self.balancer.reset_of(id);
+        // Its data gets no further than this: the server waits for the first byte of it.
+        if !reset.position.is_known()
+            && let Some(client_next) = number(headers, frame, SEQUENCE)
+            && let Some(Progress {
+                acknowledged: Some(server_next),
+                ..
+            }) = progress(headers, frame)
+        {
+            reset.position = Position {
+                client_next,
+                server_next,
+            };
+            self.reset_server(arrival.now, &reset, outbox);
+        }
     }
 
     /// Answers a TCP segment to a local address where no connection has its port: a real server's, whose
@@ -191,21 +219,32 @@ fn as_the_server_knows(reset: &Reset) -> Endpoint {
 fn progress(headers: &Headers, frame: &Frame<'_>) -> Option<Progress> {
     let flags = headers.segment?.tcp?;
     let segment = frame.packet().get(headers.ip_header..)?;
-    let number = |at: usize| -> Option<u32> {
-        let bytes = segment.get(at..at + 4)?.first_chunk()?;
-        Some(u32::from_be_bytes(*bytes))
-    };
     let header = usize::from(segment.get(12)? >> 4) * 4;
     let data = usize::from(headers.total).checked_sub(headers.ip_header + header)?;
     let taken = [TcpFlags::SYN, TcpFlags::FIN]
         .iter()
         .filter(|&&flag| flags.contains(flag))
         .count();
-    let next = number(4)?.wrapping_add((data + taken) as u32);
+    let next = number(headers, frame, SEQUENCE)?.wrapping_add((data + taken) as u32);
     Some(Progress {
         next,
-        acknowledged: flags.contains(TcpFlags::ACK).then(|| number(8)).flatten(),
+        acknowledged: if flags.contains(TcpFlags::ACK) {
+            number(headers, frame, ACKNOWLEDGED)
+        } else {
+            None
+        },
     })
 }
+
+/// A number of a TCP header.
+fn number(headers: &Headers, frame: &Frame<'_>, at: usize) -> Option<u32> {
+    let segment = frame.packet().get(headers.ip_header..)?;
+    let bytes = segment.get(at..at + 4)?.first_chunk()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+// Where they are.
+const SEQUENCE: usize = 4;
+const ACKNOWLEDGED: usize = 8;
 
 const OWN_TTL: u8 = 64;

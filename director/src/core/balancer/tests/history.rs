@@ -95,7 +95,7 @@ fn check(lab: &Laboratory) -> Result<(), TestCaseError> {
         let counts = seen.remove(&id).unwrap_or_default();
         prop_assert_eq!((server.active(), server.inactive()), counts);
         let counted = templates.remove(&id).unwrap_or_default();
-        prop_assert_eq!(server.view().persistent, counted);
+        prop_assert_eq!(server.view(Time::ZERO).persistent, counted);
     }
     prop_assert!(seen.is_empty() && templates.is_empty() && controlled.is_empty());
     let half_open = all()

@@ -4,6 +4,7 @@ mod administration;
 mod beyond;
 mod defence;
 mod history;
+mod judgements;
 mod persistence;
 mod picks;
 mod states;

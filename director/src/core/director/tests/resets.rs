@@ -1,4 +1,4 @@
-//! Resets of connections whose real server was removed.
+//! Resets of connections whose real server was removed or drained.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use shared::wire::transport;
 
 use super::laboratory::*;
 use crate::core::director::Director;
+use crate::core::judgement::Afterwards;
 use crate::core::net::Mac;
 use crate::core::operation::{
     Beyond, ForwardMethod, Operation, ServerGone, ServerKey, ServiceKey, ServiceSpec,
@@ -56,11 +57,15 @@ fn numbered(sketch: &Sketch, sequence: u32, acknowledged: u32) -> Vec<u8> {
 /// A director whose web service resets, with a connection of which the client has sent up to 1005 and
 /// has had up to 5000.
 fn connected(method: ForwardMethod) -> (Director, ServerKey) {
+    connected_with(method, Some(ServerGone::Reset))
+}
+
+fn connected_with(method: ForwardMethod, way: Option<ServerGone>) -> (Director, ServerKey) {
     let mut director = director(method);
     let key = ServiceKey::new(Protocol::TCP, std::net::Ipv4Addr::from(VIP), 80);
     let spec = ServiceSpec {
         beyond: Beyond {
-            server_gone: Some(ServerGone::Reset),
+            server_gone: way,
             ..Beyond::default()
         },
         ..ServiceSpec::new(key, "rr")
@@ -160,5 +165,39 @@ fn what_is_still_sent_is_answered() {
             )
         });
         assert_eq!(told, expected, "{flags:#x}");
+    }
+}
+
+/// Its numbers were not followed when it was made, and it is silent.
+#[test]
+fn the_client_of_a_silent_connection_is_asked_for_its_numbers() {
+    for method in [ForwardMethod::Nat, ForwardMethod::Direct] {
+        let (mut director, server) = connected_with(method, None);
+        let drain = Operation::Drain {
+            address: server.address,
+            port: None,
+            deadline_secs: Some(5),
+            then: Afterwards::Reset,
+        };
+        director.apply(NOW, &drain).unwrap();
+        let mut outbox = Outbox::default();
+        for secs in 0..6 {
+            director.handle_timeout(NOW + Duration::from_secs(secs), &mut outbox);
+        }
+        let told_first: Vec<Told> = outbox.drain().map(|outgoing| told(&outgoing)).collect();
+        let question = (VIRTUAL_END, CLIENT_END, 0, 0, ACK, CLIENT_MAC);
+        assert_eq!(told_first, [question]);
+        let answer = numbered(&tcp(CLIENT_END, VIRTUAL_END, ACK), 1005, 5000);
+        let outcome = from_client(&mut director, &answer);
+        assert_eq!(outcome.verdict, Verdict::Drop(Reason::ServerGone));
+        let told: Vec<Told> = outcome.outbox.iter().map(told).collect();
+        let server_end = match method {
+            ForwardMethod::Nat => (SERVER, 8080),
+            _ => VIRTUAL_END,
+        };
+        // The server has not had the five bytes of data that this answer brings.
+        let to_client = (VIRTUAL_END, CLIENT_END, 5000, 0, RST, CLIENT_MAC);
+        let to_server = (CLIENT_END, server_end, 1005, 5000, RST | ACK, SERVER_MAC);
+        assert_eq!(told, [to_client, to_server]);
     }
 }

@@ -1,0 +1,176 @@
+//! The same with rsagent itself: direct routing, on servers that nothing else has prepared.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use laboratory::process::{Process, scratch};
+use laboratory::programs::{Director, Nginx, ours};
+use laboratory::topology::OneLan;
+use laboratory::wait::{SOON, wait_for};
+
+/// Two servers with nginx and `rsagent run`, and a director that knows of them by their reports alone.
+struct Lab {
+    net: OneLan,
+    director: Director,
+    agents: Vec<Process>,
+    _web: Vec<Nginx>,
+    folder: PathBuf,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let net = OneLan::new(2);
+        let folder = scratch("agents");
+        fs::create_dir(&folder).unwrap();
+        let key = folder.join("key");
+        fs::write(&key, super::KEY).unwrap();
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+        let of_agents = folder.join("rsagent.toml");
+        let text = format!(
+            "vips = [\"10.2.0.100\"]\ndirectors = [\"10.2.0.1\"]\nkey_file = {key:?}\ninterval = \"200ms\"\n"
+        );
+        fs::write(&of_agents, text).unwrap();
+        let config = folder.join("director.toml");
+        let text = format!(
+            "[agents]\nkey_file = {key:?}\n\
+             [[service]]\naddress = \"10.2.0.100:80\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
+             check = {{ type = \"agent\" }}\n\
+             [[service.server]]\naddress = \"10.2.0.11\"\n\
+             [[service.server]]\naddress = \"10.2.0.12\"\n"
+        );
+        fs::write(&config, text).unwrap();
+        let web = net.servers.iter();
+        let web = web.map(|server| Nginx::start(server, server.name(), 80, None));
+        let web = web.collect();
+        let director = Director::start_with(&net.director, &["--config", config.to_str().unwrap()]);
+        let mut lab = Lab {
+            net,
+            director,
+            agents: Vec::new(),
+            _web: web,
+            folder,
+        };
+        for number in 0..2 {
+            let agent = lab.run_agent(number);
+            lab.agents.push(agent);
+        }
+        lab.log_has("10.2.0.11:80 is up");
+        lab.log_has("10.2.0.12:80 is up");
+        lab
+    }
+
+    fn run_agent(&self, number: usize) -> Process {
+        let mut command = Command::new(ours("rsagent"));
+        command.arg("run").arg("--config");
+        command.arg(self.folder.join("rsagent.toml"));
+        self.net.servers[number].spawn(command)
+    }
+
+    /// A word for the agent of a server.
+    fn tell(&self, number: usize, word: &str) {
+        let program = ours("rsagent").display().to_string();
+        self.net.servers[number].succeed(&program, &[word]);
+    }
+
+    #[track_caller]
+    fn log_has(&self, sentence: &str) {
+        let found = || self.director.process.printed().contains(sentence);
+        assert!(
+            wait_for(SOON, found),
+            "{sentence}:\n{}\n{}",
+            self.director.admin("status"),
+            self.director.process.printed()
+        );
+    }
+
+    /// Who answers, each once.
+    fn answers(&self) -> Vec<String> {
+        let words = ["-sS", "-m", "20", "--http1.0", "http://10.2.0.100/?[1-10]"];
+        let text = self.net.client.succeed("curl", &words);
+        let mut answers: Vec<String> = text.lines().map(str::to_owned).collect();
+        answers.sort();
+        answers.dedup();
+        answers
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+        // What an agent that was killed remembers.
+        for server in &self.net.servers {
+            let inode =
+                server.run(|| fs::metadata("/proc/thread-self/ns/net").map(|own| own.ino()));
+            if let Ok(inode) = inode {
+                let state = PathBuf::from(format!("/run/lvs/rsagent-{inode}.json"));
+                let _ = fs::remove_file(state.with_extension("lock"));
+                let _ = fs::remove_file(state);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_servers_with_nothing_but_rsagent_serve_and_go() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.answers(), ["server 1", "server 2"]);
+
+    // Drained by its own administrator, and back.
+    lab.tell(1, "drain");
+    lab.log_has("10.2.0.12:80 is draining, for TCP 10.2.0.100:80: its agent drains it");
+    assert_eq!(lab.answers(), ["server 1"]);
+    let status = lab.director.admin("status");
+    assert!(status.contains("drained by its agent for "), "{status}");
+    lab.tell(1, "ready");
+    assert!(wait_for(SOON, || lab.answers().len() == 2));
+
+    // A clean stop says good-bye.
+    lab.agents[1].signal("TERM");
+    lab.log_has("10.2.0.12:80 is down, for TCP 10.2.0.100:80: its agent has stopped");
+    assert_eq!(lab.answers(), ["server 1"]);
+    assert!(lab.agents[1].ended(SOON).success());
+    lab.agents[1] = lab.run_agent(1);
+    assert!(wait_for(SOON, || lab.answers().len() == 2));
+
+    // The link is cut: what a loss of power looks like from here.
+    let cut = Instant::now();
+    lab.net.servers[1].succeed("ip", &["link", "set", "eth0", "down"]);
+    lab.log_has(
+        "10.2.0.12:80 is down, for TCP 10.2.0.100:80: its agent has not reported for 700 ms",
+    );
+    assert!(
+        cut.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        cut.elapsed()
+    );
+    assert_eq!(lab.answers(), ["server 1"]);
+    lab.net.servers[1].succeed("ip", &["link", "set", "eth0", "up"]);
+    assert!(wait_for(SOON, || lab.answers().len() == 2));
+
+    lab.agents[1].signal("KILL");
+    let says = "its agent has not reported for 700 ms";
+    assert!(wait_for(SOON, || {
+        lab.director.process.printed().matches(says).count() == 2
+    }));
+    assert_eq!(lab.answers(), ["server 1"]);
+}
+
+#[test]
+fn a_server_that_would_answer_arp_is_found_named_and_not_used() {
+    let lab = Lab::new();
+    // From now on the client knows whom to ask, or it could ask that server itself.
+    assert_eq!(lab.answers(), ["server 1", "server 2"]);
+    // The VIP on a real interface, as somebody may put it there by hand.
+    let by_hand = ["address", "add", "10.2.0.100/32", "dev", "eth0"];
+    lab.net.servers[1].succeed("ip", &by_hand);
+    lab.log_has("10.2.0.12:80 is down, for TCP 10.2.0.100:80: ARP is not suppressed: ");
+    assert_eq!(lab.answers(), ["server 1"]);
+    let status = lab.director.admin("status");
+    assert!(status.contains("      ARP is not suppressed"), "{status}");
+    let by_hand = ["address", "del", "10.2.0.100/32", "dev", "eth0"];
+    lab.net.servers[1].succeed("ip", &by_hand);
+    assert!(wait_for(SOON, || lab.answers().len() == 2));
+}
