@@ -1,6 +1,7 @@
 //! The benchmark: the director beside plain forwarding of the kernel, nftables, haproxy and nginx,
 //! each in a laboratory of its own, in turns, so that what disturbs the machine disturbs all.
 
+pub mod agents;
 pub mod cpu;
 pub mod flood;
 pub mod lane;

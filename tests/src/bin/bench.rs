@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use clap::{Parser, ValueEnum};
-use laboratory::bench::{flood, methods, packets, report::Row, requests, round_trip, streams};
+use laboratory::bench::{
+    agents, flood, methods, packets, report::Row, requests, round_trip, streams,
+};
 use serde_json::{Value, json};
 
 /// Measures the director beside plain forwarding of the kernel, nftables, haproxy and nginx.
@@ -32,6 +34,8 @@ enum Kind {
     RoundTrip,
     /// Firewall marks and FULLNAT beside NAT, tunnels beside the kernel's forwarding.
     Methods,
+    /// Reports of a thousand real servers.
+    Agents,
     /// SYNs of invented clients, and what becomes of honest ones.
     Flood,
 }
@@ -42,12 +46,13 @@ type Measure = fn(usize) -> Vec<Row>;
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
     let wanted = |kind| options.kinds.is_empty() || options.kinds.contains(&kind);
-    let kinds: [(Kind, Measure); 6] = [
+    let kinds: [(Kind, Measure); 7] = [
         (Kind::Packets, packets::measure),
         (Kind::Streams, streams::measure),
         (Kind::Requests, requests::measure),
         (Kind::RoundTrip, round_trip::measure),
         (Kind::Methods, methods::measure),
+        (Kind::Agents, agents::measure),
         (Kind::Flood, flood::measure),
     ];
     let mut all: Vec<Value> = Vec::new();

@@ -47,6 +47,8 @@ pub struct Agents {
     watched: BTreeMap<IpAddr, Vec<Watched>>,
     /// When to look whether an agent has fallen silent.
     due: BTreeSet<(Time, IpAddr)>,
+    /// The earliest of these of each: a report need not ask for another look.
+    looks: BTreeMap<IpAddr, Time>,
     complaints: Complaints,
 }
 
@@ -109,6 +111,7 @@ impl Agents {
             .map(|watched| Verdict::freed(&watched.watch))
             .collect();
         self.due.clear();
+        self.looks.clear();
         let addresses: Vec<IpAddr> = self.watched.keys().copied().collect();
         for address in addresses {
             self.judge(now, address, Say::All, &mut verdicts);
@@ -208,8 +211,11 @@ impl Agents {
             let before = watched.last.replace(judgement.clone());
             verdicts.push(Verdict::new(&watched.watch, before, judgement));
         }
-        if let Some(next) = next {
+        if let Some(next) = next
+            && self.looks.get(&address).is_none_or(|&look| next < look)
+        {
             self.due.insert((next, address));
+            self.looks.insert(address, next);
         }
     }
 
@@ -226,6 +232,7 @@ impl Agents {
             && at <= now
         {
             self.due.pop_first();
+            self.looks.remove(&address);
             self.judge(now, address, Say::Changes, &mut verdicts);
         }
         verdicts
