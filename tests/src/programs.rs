@@ -100,6 +100,24 @@ impl Director {
     }
 }
 
+impl Director {
+    /// Why packets were dropped, each reason with their number.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn drops(&self) -> Vec<(String, u64)> {
+        let status = self.admin("status");
+        let lines = status.lines().skip_while(|line| *line != "dropped packets");
+        let lines = lines.skip(1).take_while(|line| line.starts_with(' '));
+        lines
+            .filter_map(|line| {
+                let (reason, packets) = line.trim().rsplit_once(' ')?;
+                Some((reason.trim().to_owned(), packets.parse().ok()?))
+            })
+            .collect()
+    }
+}
+
 impl Drop for Director {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.control);

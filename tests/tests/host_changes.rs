@@ -140,18 +140,12 @@ fn connected(client: &Host) -> UdpSocket {
 /// Packets dropped, by reason, and `rings`: lost by them.
 fn drops(director: &Director) -> BTreeMap<String, u64> {
     let status = director.admin("status");
-    let (before, dropped) = status.split_once("dropped packets\n").unwrap();
-    let mut drops = BTreeMap::new();
-    let rings = before
+    let rings = status
         .lines()
         .find(|line| line.starts_with("lost by the rings"));
     let lost = rings.unwrap().split_whitespace().nth(4).unwrap();
+    let mut drops: BTreeMap<String, u64> = director.drops().into_iter().collect();
     drops.insert("rings".to_owned(), lost.parse().unwrap());
-    for line in dropped.lines() {
-        if let [reason, packets] = line.split_whitespace().collect::<Vec<_>>()[..] {
-            drops.insert(reason.to_owned(), packets.parse().unwrap());
-        }
-    }
     drops
 }
 

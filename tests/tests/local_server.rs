@@ -163,14 +163,7 @@ fn clients_on_the_directors_host() {
     assert!(answer[..length] == question);
     answering.join().unwrap();
 
-    let status = director.admin("status");
-    let dropped = status.lines().skip_while(|line| *line != "dropped packets");
-    let dropped = dropped
-        .skip(1)
-        .take_while(|line| line.starts_with(' '))
-        .map(|line| line.split_whitespace().collect());
-    let dropped: Vec<Vec<&str>> = dropped.collect();
-    assert_eq!(dropped, [["no_server", "1"]], "{status}");
+    assert_eq!(director.drops(), [("no_server".to_owned(), 1)]);
     end(director);
     assert_eq!(routing(&lab.director), before);
     fs::remove_file(&file).unwrap();
