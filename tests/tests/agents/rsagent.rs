@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use laboratory::process::{Process, scratch};
@@ -22,6 +23,10 @@ struct Lab {
 
 impl Lab {
     fn new() -> Lab {
+        Lab::reporting_to("\"10.2.0.1\"")
+    }
+
+    fn reporting_to(directors: &str) -> Lab {
         let net = OneLan::new(2);
         let folder = scratch("agents");
         fs::create_dir(&folder).unwrap();
@@ -30,7 +35,7 @@ impl Lab {
         fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
         let of_agents = folder.join("rsagent.toml");
         let text = format!(
-            "vips = [\"10.2.0.100\"]\ndirectors = [\"10.2.0.1\"]\nkey_file = {key:?}\ninterval = \"200ms\"\n"
+            "vips = [\"10.2.0.100\"]\ndirectors = [{directors}]\nkey_file = {key:?}\ninterval = \"200ms\"\n"
         );
         fs::write(&of_agents, text).unwrap();
         let config = folder.join("director.toml");
@@ -156,6 +161,72 @@ fn two_servers_with_nothing_but_rsagent_serve_and_go() {
         lab.director.process.printed().matches(says).count() == 2
     }));
     assert_eq!(lab.answers(), ["server 1"]);
+}
+
+/// What is done before a server is switched off: nobody notices.
+#[test]
+fn a_drain_goes_to_its_end_under_traffic_and_no_request_fails() {
+    let lab = Lab::new();
+    // What is over is forgotten soon.
+    lab.director.admin("--set 0 1 0");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let requests = scope.spawn(|| {
+            let url = "http://10.2.0.100/?[1-50]";
+            let words = ["-sS", "-f", "-m", "20", "--http1.0", url];
+            let mut answers = 0;
+            while !over.load(Ordering::Relaxed) {
+                answers += lab.net.client.succeed("curl", &words).lines().count();
+            }
+            answers
+        });
+        lab.tell(1, "drain");
+        lab.log_has("10.2.0.12:80 is draining");
+        let done = || lab.director.admin("status").contains(" left, done");
+        let drained = wait_for(SOON, done);
+        lab.agents[1].signal("TERM");
+        lab.log_has("10.2.0.12:80 is down, for TCP 10.2.0.100:80: its agent has stopped");
+        over.store(true, Ordering::Relaxed);
+        assert!(drained, "{}", lab.director.admin("status"));
+        let answers = requests.join().unwrap();
+        assert!(answers >= 50 && answers % 50 == 0, "{answers}");
+    });
+    assert_eq!(lab.answers(), ["server 1"]);
+}
+
+/// Both hear the same agents, and each decides for itself.
+#[test]
+fn two_directors_judge_the_same_servers() {
+    let lab = Lab::reporting_to("\"10.2.0.1\", \"10.2.0.10\"");
+    let config = lab.folder.join("director.toml");
+    let options = ["--config", config.to_str().unwrap()];
+    let mut other = Director::start_with(&lab.net.client, &options);
+    let other_says = |sentence: &str| {
+        let says = || other.process.printed().contains(sentence);
+        assert!(
+            wait_for(SOON, says),
+            "{sentence}:\n{}",
+            other.process.printed()
+        );
+    };
+    other_says("10.2.0.11:80 is up");
+    other_says("10.2.0.12:80 is up");
+    // What one of them is told by lvsadm is its own affair.
+    lab.director.admin("drain 10.2.0.11");
+    let status = other.admin("status");
+    assert!(!status.contains("draining"), "{status}");
+    lab.director.admin("ready 10.2.0.11");
+    // What the agent says is everybody's.
+    lab.tell(0, "drain");
+    lab.log_has("10.2.0.11:80 is draining");
+    other_says("10.2.0.11:80 is draining");
+    lab.tell(0, "ready");
+    // One of them is gone, and the other hears as before.
+    other.process.signal("KILL");
+    other.process.ended(SOON);
+    lab.agents[1].signal("TERM");
+    lab.log_has("10.2.0.12:80 is down, for TCP 10.2.0.100:80: its agent has stopped");
+    assert!(wait_for(SOON, || lab.answers() == ["server 1"]));
 }
 
 #[test]
