@@ -51,8 +51,9 @@ install-demo-packages:
 	tests/install-packages cc:gcc cc:libc6-dev
 
 install-test-packages: install-demo-packages
-	tests/install-packages ip:iproute2 iptables:iptables ethtool:ethtool curl:curl nginx:nginx-light
+	tests/install-packages ip:iproute2 iptables:iptables nft:nftables ethtool:ethtool sysctl:procps \
+	    curl:curl nginx:nginx-light
 
 install-bench-packages: install-test-packages
-	tests/install-packages nft:nftables iperf3:iperf3 wrk:wrk haproxy:haproxy \
+	tests/install-packages iperf3:iperf3 wrk:wrk haproxy:haproxy \
 	    /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
