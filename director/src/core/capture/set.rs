@@ -164,7 +164,7 @@ impl CaptureSet {
         if self.local_clients == on {
             return;
         }
-        self.local_clients = true;
+        self.local_clients = on;
         let questions = self.users.keys().filter_map(|&key| question(key));
         let questions: Vec<RouteKey> = questions.collect();
         for route in questions {
@@ -174,7 +174,6 @@ impl CaptureSet {
                 self.unroute(route);
             }
         }
-        self.local_clients = on;
     }
 
     /// Whether there are clients on the host whom somebody answers.
