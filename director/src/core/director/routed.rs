@@ -3,9 +3,10 @@
 
 use shared::addr::Addr;
 use shared::time::Time;
+use shared::wire::icmpv4::Error;
 use shared::wire::ipv4::{Edit, Packet};
 
-use super::{Arrival, Director, Way, malformed};
+use super::{Arrival, Director, Headers, MIN_MTU, Way, malformed};
 use crate::core::balancer::UNMARKED;
 use crate::core::frame::Frame;
 use crate::core::net::{Mac, PortId};
@@ -62,12 +63,44 @@ impl Director {
             return Verdict::Consumed;
         }
         match self.sort(arrival, frame, outbox) {
-            Verdict::Local if !self.network.is_local(to) => match self.own_hop(to, None) {
-                Some(hop) => self.send(&hop, frame),
-                None => Verdict::Drop(Reason::NoRoute),
-            },
+            Verdict::Local if !self.network.is_local(to) => {
+                self.send_on(arrival, to, frame, outbox)
+            }
             verdict => verdict,
         }
+    }
+
+    /// Sends a packet of the host's own on. The host believes that its way has the MTU of the route that led
+    /// here, and is told where that is not so.
+    fn send_on(
+        &mut self,
+        arrival: Arrival,
+        to: Addr,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let Some(hop) = self.own_hop(to, None) else {
+            return Verdict::Drop(Reason::NoRoute);
+        };
+        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedIp);
+        };
+        let (vnet, mtu) = (frame.vnet(), hop.mtu.max(MIN_MTU));
+        let largest = Headers::read(&packet).map_or_else(
+            || usize::from(packet.total_length()),
+            |headers| headers.largest(vnet, frame),
+        );
+        if largest <= mtu as usize {
+            return self.send(&hop, frame);
+        }
+        if packet.dont_fragment() || vnet.is_gso() {
+            let speaker = self.network.source_towards(hop.port, to);
+            let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+            let error = Error::FragmentationNeeded { mtu };
+            self.complain(arrival, error, speaker, frame, outbox);
+            return Verdict::Drop(Reason::TooBig);
+        }
+        self.send_in_pieces(&hop, frame, outbox)
     }
 
     /// Decides about the copy of a frame that the host keeps: only later fragments of what it routes here are

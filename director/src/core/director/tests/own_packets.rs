@@ -83,6 +83,39 @@ fn the_host_is_the_real_server() {
     assert_eq!(own(&mut director, &group).0, Verdict::Consumed);
 }
 
+/// The host's way to the director takes 1500 bytes; the one behind it need not.
+#[test]
+fn what_is_too_big_for_the_way_on_is_told_to_the_host_or_cut() {
+    let mut director = director(ForwardMethod::Nat);
+    address(&mut director, SERVER);
+    set_mtu(&mut director, 0, OUTSIDE_MAC, 1000);
+    let client = NetworkEvent::Neighbour {
+        ifindex: 0,
+        address: Addr::from_v4_bytes(CLIENT),
+        mac: CLIENT_MAC,
+    };
+    director.network_changed(client, &mut Outbox::default());
+    let fragile = Sketch {
+        payload: vec![7; 1200],
+        ..tcp((SERVER, 8080), (CLIENT, 40002), ACK)
+    };
+    let (verdict, _, outbox) = own(&mut director, &fragile.packet());
+    assert_eq!(verdict, Verdict::Drop(Reason::TooBig));
+    let [Outgoing::Local(error)] = &outbox[..] else {
+        panic!("{outbox:?}")
+    };
+    let error = Packet::new_checked(&error[24..]).unwrap();
+    assert_eq!((error.protocol(), error.destination()), (1, SERVER));
+    assert_eq!(error.payload()[..2], [3, 4]);
+    assert_eq!(error.payload()[6..8], 1000_u16.to_be_bytes());
+    let whole = Sketch {
+        fragment: 0,
+        ..fragile
+    };
+    let (verdict, _, outbox) = own(&mut director, &whole.packet());
+    assert_eq!((verdict, outbox.len()), (Verdict::Consumed, 2));
+}
+
 /// All its fragments have the same sender.
 #[test]
 fn later_fragments_to_the_host_are_rewritten_too() {
