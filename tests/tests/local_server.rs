@@ -13,7 +13,7 @@ use laboratory::host::Host;
 use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx};
 use laboratory::topology::Routed;
-use laboratory::wait::SOON;
+use laboratory::wait::{SOON, wait_for};
 
 /// Whatever the host's settings are; and it goes on being an ordinary port of the host for everybody else.
 #[test]
@@ -87,6 +87,14 @@ fn nat_to_the_directors_own_address() {
     ] {
         assert_eq!(get(host, at), "own\n", "{} to {at}", host.name());
     }
+    // What only marks need goes with them.
+    let forwarding = || lab.director.read_sysctl("net/ipv4/conf/cl/forwarding");
+    assert_eq!(forwarding(), "0");
+    director.admin("-A -f 7 -s rr");
+    assert_eq!(forwarding(), "1");
+    director.admin("-D -f 7");
+    assert!(wait_for(SOON, || forwarding() == "0"));
+    assert_eq!(get(&lab.client, "10.0.0.100"), "own\n");
     director.admin("-a -t 10.0.0.100:80 -r 10.1.0.11:80 -m");
     let mut both = [(); 2].map(|()| get(&lab.client, "10.0.0.100"));
     both.sort();

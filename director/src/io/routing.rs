@@ -149,8 +149,8 @@ impl Routing {
             return Ok(());
         }
         let made = self.forward_all();
-        if made.is_err() && self.keys.is_empty() {
-            self.undo(netlink);
+        if made.is_err() {
+            self.settle(netlink);
         }
         made
     }
@@ -161,9 +161,10 @@ impl Routing {
         key: RouteKey,
         netlink: &mut Netlink,
     ) -> Result<(), RoutingError> {
-        match key {
-            RouteKey::Mark { .. } | RouteKey::Destination { .. } => self.prepare(netlink)?,
-            RouteKey::Answer { .. } | RouteKey::Question { .. } => self.begin(netlink)?,
+        if is_of_others(key) {
+            self.prepare(netlink)?;
+        } else {
+            self.begin(netlink)?;
         }
         self.keys.insert(key);
         let added = netlink.add_rule(&rule(key));
@@ -185,10 +186,12 @@ impl Routing {
         }
     }
 
-    /// Ends it all when there is nothing more to route.
+    /// Ends what there is nothing more to route for.
     pub(super) fn settle(&mut self, netlink: &mut Netlink) {
         if self.tap.is_some() && self.keys.is_empty() {
             self.undo(netlink);
+        } else if !self.keys.iter().any(|&key| is_of_others(key)) {
+            self.forward_no_more();
         }
     }
 
@@ -209,10 +212,15 @@ impl Routing {
             let _ = self.registry.deregister(&mut SourceFd(&tap.as_raw_fd()));
         }
         self.keys.clear();
-        self.forwards = false;
         if let Err(error) = remove_rules(netlink) {
             warn!("rules of the host's routing are left behind: {error}");
         }
+        self.forward_no_more();
+    }
+
+    /// Puts the settings back by which what others send gets here.
+    fn forward_no_more(&mut self) {
+        self.forwards = false;
         if let Err(error) = self.settings.restore() {
             warn!("{error}");
         }
@@ -329,5 +337,13 @@ impl Routing {
         }
         let text = serde_json::to_string(&self.settings).map_err(io::Error::from);
         fs::write(&self.remembered, text.map_err(failed)?).map_err(failed)
+    }
+}
+
+/// Whether packets of other hosts are meant, which have to be forwarded.
+fn is_of_others(key: RouteKey) -> bool {
+    match key {
+        RouteKey::Mark { .. } | RouteKey::Destination { .. } => true,
+        RouteKey::Answer { .. } | RouteKey::Question { .. } => false,
     }
 }
