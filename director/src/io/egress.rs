@@ -82,7 +82,7 @@ impl Egress {
     pub(super) fn prepare(
         &mut self,
         request: &Request,
-        ifindex: u32,
+        (ifindex, name): (u32, &str),
         socket: &mut PacketSocket,
         netlink: &mut Netlink,
     ) -> bool {
@@ -102,11 +102,11 @@ impl Egress {
             let attached = loaded.attach(self.kind, ifindex, socket, netlink);
             match &attached {
                 Ok(_) => {
-                    info!("large frames for tunnels are cut by the kernel, interface {ifindex}");
+                    info!("large frames for tunnels are cut by the kernel on {name}");
                 }
-                Err(error) => warn!(
-                    "large frames for tunnels are cut by the director, interface {ifindex}: {error}"
-                ),
+                Err(error) => {
+                    warn!("large frames for tunnels are cut by the director on {name}: {error}");
+                }
             }
             attached.ok()
         });

@@ -90,9 +90,8 @@ impl Transmit {
             let Some(there) = director.network.port(request.port) else {
                 continue;
             };
-            let ifindex = there.ifindex;
-            let socket = &mut self.socket;
-            if self.egress.prepare(&request, ifindex, socket, netlink) {
+            let (interface, socket) = ((there.ifindex, &there.name[..]), &mut self.socket);
+            if self.egress.prepare(&request, interface, socket, netlink) {
                 director.tunnel_ready(&request);
             }
         }
