@@ -36,7 +36,11 @@ pub(crate) enum Kind {
         status: Vec<u16>,
     },
     /// A program must end with 0. It is not run by a shell.
-    Script(Vec<String>),
+    Script {
+        /// Its path.
+        program: String,
+        arguments: Vec<String>,
+    },
 }
 
 impl Check {
@@ -44,7 +48,7 @@ impl Check {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match &self.kind {
             Kind::Tcp(address) | Kind::Http { address, .. } => Some(*address),
-            Kind::Script(_) => None,
+            Kind::Script { .. } => None,
         }
     }
 }
@@ -103,19 +107,17 @@ fn http(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Kind> {
 }
 
 fn script(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Kind> {
-    let command = section.texts(notes, "command");
-    if !command
-        .first()
-        .is_some_and(|program| program.value.starts_with('/'))
-    {
+    let mut command = section.texts(notes, "command").into_iter();
+    let program = command.next().map(|word| word.value.to_owned());
+    let Some(program) = program.filter(|program| program.starts_with('/')) else {
         let at = section.place("command").unwrap_or(section.at);
         let fault = "a check of type \"script\" needs `command'; write \
                      command = [\"/usr/local/bin/check\", \"ARGUMENT\"]";
         notes.fault(at, fault);
         return None;
-    }
-    let command = command.iter().map(|word| word.value.to_owned());
-    Some(Kind::Script(command.collect()))
+    };
+    let arguments = command.map(|word| word.value.to_owned()).collect();
+    Some(Kind::Script { program, arguments })
 }
 
 fn address(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<SocketAddr> {

@@ -81,7 +81,10 @@ command = ["/bin/check", "a b"]
             check("port", Kind::Tcp(address("[2001:db8::100]:80"))),
             check(
                 "disk",
-                Kind::Script(vec!["/bin/check".to_owned(), "a b".to_owned()]),
+                Kind::Script {
+                    program: "/bin/check".to_owned(),
+                    arguments: vec!["a b".to_owned()],
+                },
             ),
         ],
     };

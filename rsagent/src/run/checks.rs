@@ -101,8 +101,7 @@ pub(crate) fn look(check: &Check) -> Result<(), CheckError> {
                 None => Err(CheckError::NoHttp),
             }
         }
-        Kind::Script(words) => {
-            let (program, arguments) = words.split_first().expect("the file names a program");
+        Kind::Script { program, arguments } => {
             let child = Command::new(program)
                 .args(arguments)
                 .stdin(Stdio::null())
@@ -207,8 +206,11 @@ mod tests {
     }
 
     fn script(line: &str, millis: u64) -> Result<(), CheckError> {
-        let words = ["/bin/sh", "-c", line].map(str::to_owned);
-        look(&check(Kind::Script(words.into()), millis))
+        let kind = Kind::Script {
+            program: "/bin/sh".to_owned(),
+            arguments: ["-c", line].map(str::to_owned).into(),
+        };
+        look(&check(kind, millis))
     }
 
     /// A server for one client, who gets these bytes and then waits.
@@ -272,7 +274,10 @@ mod tests {
         let late = Err(CheckError::Late(Duration::from_millis(50)));
         assert_eq!(script("sleep 100 & sleep 100", 50), late);
         assert!(begun.elapsed() < Duration::from_secs(50));
-        let kind = Kind::Script(vec!["/absent".to_owned()]);
+        let kind = Kind::Script {
+            program: "/absent".to_owned(),
+            arguments: Vec::new(),
+        };
         assert!(matches!(
             look(&check(kind, 50)),
             Err(CheckError::Run { .. })
