@@ -156,7 +156,7 @@ pub(crate) fn remove_clsact(link: u32, netlink: &mut Netlink) -> Result<(), Netl
             return Ok(());
         }
     }
-    unless_missing(netlink.delete_clsact(link))
+    unless_missing(netlink.delete_clsact(link).map(drop))
 }
 
 impl Filter {

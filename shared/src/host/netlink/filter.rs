@@ -50,12 +50,18 @@ impl Netlink {
         }
     }
 
-    /// Takes the queueing discipline away, and all filters with it.
-    pub fn delete_clsact(&mut self, link: u32) -> Result<(), NetlinkError> {
+    /// Takes the queueing discipline away, and all filters with it. False: there was none.
+    pub fn delete_clsact(&mut self, link: u32) -> Result<bool, NetlinkError> {
         let message = RouteNetlinkMessage::DelQueueDiscipline(clsact(link));
-        self.request(message, 0, |host| {
+        let deleted = self.request(message, 0, |host| {
             format!("remove clsact from {}", host.link_name(link))
-        })
+        });
+        match deleted {
+            Ok(()) => Ok(true),
+            // EINVAL ("Invalid handle") of an interface that once had one.
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds a program to the ingress of an interface. What it returns decides about the frame
@@ -108,11 +114,6 @@ impl Netlink {
         )
     }
 
-    /// Removes all ingress filters of a priority.
-    pub fn delete_ingress_filters(&mut self, link: u32, priority: u16) -> Result<(), NetlinkError> {
-        self.delete_filter(link, Hook::Ingress, (priority, 0))
-    }
-
     /// Removes a filter; with handle 0, all of its priority.
     pub fn delete_filter(
         &mut self,
@@ -130,11 +131,6 @@ impl Netlink {
     /// The ingress filters of an interface, in their order; none when it has no `clsact`.
     pub fn ingress_filters(&mut self, link: u32) -> Result<Vec<IngressFilter>, NetlinkError> {
         self.filters(link, Hook::Ingress)
-    }
-
-    /// Whether an interface has egress filters.
-    pub fn has_egress_filters(&mut self, link: u32) -> Result<bool, NetlinkError> {
-        Ok(!self.filters(link, Hook::Egress)?.is_empty())
     }
 
     /// The filters of an interface on one way, in their order; none when it has no `clsact`.
@@ -223,16 +219,15 @@ mod tests {
             };
             let filters = netlink.ingress_filters(lo).unwrap();
             assert_eq!(filters, [expected(10), expected(20)]);
-            assert!(!netlink.has_egress_filters(lo).unwrap());
+            assert_eq!(netlink.filters(lo, Hook::Egress).unwrap(), []);
 
-            netlink.delete_ingress_filters(lo, 10).unwrap();
+            let all_of_priority = (10, 0);
+            netlink
+                .delete_filter(lo, Hook::Ingress, all_of_priority)
+                .unwrap();
             assert_eq!(netlink.ingress_filters(lo).unwrap(), [expected(20)]);
-            assert!(
-                netlink
-                    .delete_ingress_filters(lo, 10)
-                    .unwrap_err()
-                    .is_missing()
-            );
+            let again = netlink.delete_filter(lo, Hook::Ingress, all_of_priority);
+            assert!(again.unwrap_err().is_missing());
             for name in ["pass", "pass on"] {
                 netlink
                     .set_program(lo, Hook::Egress, (20, 7), name, program.as_fd())
@@ -243,8 +238,9 @@ mod tests {
             assert_eq!(filters[0].name.as_deref(), Some("pass on"));
             assert_eq!(netlink.ingress_filters(lo).unwrap(), [expected(20)]);
             netlink.delete_filter(lo, Hook::Egress, (20, 7)).unwrap();
-            assert!(!netlink.has_egress_filters(lo).unwrap());
-            netlink.delete_clsact(lo).unwrap();
+            assert_eq!(netlink.filters(lo, Hook::Egress).unwrap(), []);
+            assert!(netlink.delete_clsact(lo).unwrap());
+            assert!(!netlink.delete_clsact(lo).unwrap(), "once was enough");
             assert_eq!(netlink.ingress_filters(lo).unwrap(), []);
             assert!(netlink.delete_clsact(99).unwrap_err().is_missing());
         };
