@@ -6,6 +6,7 @@
 //!
 //! What goes wrong while a laboratory is set up ends the test with a panic that names it.
 
+pub mod agent;
 pub mod bench;
 pub mod host;
 pub mod link;

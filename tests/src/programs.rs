@@ -26,6 +26,18 @@ pub fn ours(name: &str) -> PathBuf {
     program
 }
 
+/// Runs `rsagent` on a host, words split at blanks: its exit code and everything that it printed.
+///
+/// # Panics
+/// If it has not been built, or was killed.
+pub fn rsagent(host: &Host, line: &str) -> (i32, String) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = host.output(&ours("rsagent").display().to_string(), &words);
+    let printed = [output.stdout, output.stderr].concat();
+    let code = output.status.code().expect("it ends by itself");
+    (code, String::from_utf8_lossy(&printed).into_owned())
+}
+
 /// A director on a host, and lvsadm for it.
 #[derive(Debug)]
 pub struct Director {

@@ -6,14 +6,15 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use shared::agent::{self, Key, Load, Report, State, VipReport};
+use shared::agent::{self, State};
 
 use super::VIP;
 use super::cpu::{self, ENDS, MIDDLE, Used, pin_self};
 use super::lane::Middle;
 use super::report::Row;
+use crate::agent::Agent;
 use crate::host::Host;
 use crate::link::cable;
 use crate::process::scratch;
@@ -36,9 +37,11 @@ pub fn measure(repeat: usize) -> Vec<Row> {
     fs::write(&file, configuration(&key)).expect("a file for the director");
     let director = Director::start_with(&host, &["--config", &file.display().to_string()]);
     cpu::pin(director.process.id(), MIDDLE);
-    let mut agents = servers.run(|| (0..AGENTS).map(Agent::new).collect::<Vec<_>>());
+    let mut agents = servers.run(|| (0..AGENTS).map(agent).collect::<Vec<_>>());
     let all_up = wait_for(SOON, || {
-        agents.iter_mut().for_each(Agent::report);
+        for agent in &mut agents {
+            agent.send(State::Ready);
+        }
         let listed = director.admin("-Ln");
         listed
             .lines()
@@ -70,7 +73,7 @@ fn run(director: &Director, agents: &mut [Agent]) -> f64 {
             for number in 0..reports {
                 let due = begin + each * number as u32;
                 thread::sleep(due.saturating_duration_since(Instant::now()));
-                agents[number % usize::from(AGENTS)].report();
+                agents[number % usize::from(AGENTS)].send(State::Ready);
             }
         });
     });
@@ -79,49 +82,18 @@ fn run(director: &Director, agents: &mut [Agent]) -> f64 {
     middle.as_secs_f64() / took.as_secs_f64() * 100.0
 }
 
-/// What stands in for an agent.
-struct Agent {
-    socket: UdpSocket,
-    report: Report,
-}
-
-impl Agent {
-    fn new(number: u16) -> Agent {
-        let address = SocketAddrV4::new(address(number), 0);
-        let socket = UdpSocket::bind(address).expect("an address of this host");
-        socket
-            .connect((HOST, agent::PORT))
-            .expect("a way to the director");
-        let report = Report {
-            identity: format!("server {number}"),
-            boot: u64::from(number) + 1,
-            sequence: 0,
-            time: 0,
-            interval: 1000,
-            state: State::Ready,
-            weight: None,
-            healthy: true,
-            arp_suppressed: true,
-            vips: vec![VipReport {
-                address: VIP.into(),
-                present: true,
-            }],
-            checks: Vec::new(),
-            load: Load::default(),
-            faults: Vec::new(),
-        };
-        Agent { socket, report }
-    }
-
-    fn report(&mut self) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.report.time = now.expect("a clock behind 1970").as_micros() as u64;
-        self.report.sequence += 1;
-        let key = Key::from_bytes(KEY).expect("a long key");
-        let datagram = agent::encode(&self.report, Some(&key)).expect("a small report");
-        // A full buffer is the director's loss.
-        let _ = self.socket.send(&datagram);
-    }
+/// The agent of a real server, by its number.
+fn agent(number: u16) -> Agent {
+    let address = SocketAddrV4::new(address(number), 0);
+    let socket = UdpSocket::bind(address).expect("an address of this host");
+    socket
+        .connect((HOST, agent::PORT))
+        .expect("a way to the director");
+    let mut agent = Agent::new(socket, format!("server {number}"), VIP, KEY);
+    // No two have the same.
+    agent.report.boot = u64::from(number) + 1;
+    agent.report.interval = 1000;
+    agent
 }
 
 fn configuration(key: &Path) -> String {

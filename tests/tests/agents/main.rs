@@ -5,19 +5,19 @@
 mod rsagent;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use laboratory::host::Host;
+use laboratory::agent::Agent;
 use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::Routed;
 use laboratory::wait::{SOON, wait_for};
-use shared::agent::{self, Key, Load, PORT, Report, State, VipReport};
+use shared::agent::{self, Key, PORT, State};
 
 const KEY: &[u8] = b"the key of this laboratory\n";
 
@@ -97,7 +97,10 @@ fn lab() -> Lab {
 impl Lab {
     /// The agent of a server, counted from 0.
     fn agent(&self, number: u8) -> Agent {
-        Agent::new(&self.net.servers[usize::from(number)], number)
+        let host = &self.net.servers[usize::from(number)];
+        let socket = host.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+        socket.connect((Ipv4Addr::new(10, 1, 0, 1), PORT)).unwrap();
+        Agent::new(socket, format!("rs{number}"), Routed::VIP, KEY)
     }
 
     fn status(&self) -> serde_json::Value {
@@ -146,77 +149,21 @@ impl Lab {
     }
 }
 
-/// What rsagent would be.
-struct Agent {
-    socket: UdpSocket,
-    report: Report,
-    key: Key,
-}
-
-impl Agent {
-    fn new(host: &Host, number: u8) -> Agent {
-        let socket = host.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
-        socket.connect((Ipv4Addr::new(10, 1, 0, 1), PORT)).unwrap();
-        Agent {
-            socket,
-            report: Report {
-                identity: format!("rs{number}"),
-                boot: wall(),
-                sequence: 0,
-                time: 0,
-                interval: 200,
-                state: State::Ready,
-                weight: None,
-                healthy: true,
-                arp_suppressed: true,
-                vips: vec![VipReport {
-                    address: IpAddr::V4(Routed::VIP),
-                    present: true,
-                }],
-                checks: Vec::new(),
-                load: Load::default(),
-                faults: Vec::new(),
-            },
-            key: Key::from_bytes(KEY).unwrap(),
-        }
-    }
-
-    fn datagram(&mut self) -> Vec<u8> {
-        self.report.sequence += 1;
-        self.report.time = wall();
-        agent::encode(&self.report, Some(&self.key)).unwrap()
-    }
-
-    fn send(&mut self, state: State) -> Vec<u8> {
-        self.report.state = state;
-        let datagram = self.datagram();
-        self.socket.send(&datagram).unwrap();
-        datagram
-    }
-
-    /// Reports each 200 ms while something else happens.
-    fn while_it_reports<T>(&mut self, happens: impl FnOnce() -> T) -> T {
-        self.report.state = State::Ready;
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    let datagram = self.datagram();
-                    self.socket.send(&datagram).unwrap();
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-            });
-            // Also when it panics, or the scope would not end.
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(happens));
-            over.store(true, Ordering::Relaxed);
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-}
-
-fn wall() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap().as_micros() as u64
+/// Reports each 200 ms while something else happens.
+fn while_it_reports<T>(agent: &mut Agent, happens: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                agent.send(State::Ready);
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        // Also when it panics, or the scope would not end.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(happens));
+        over.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 #[test]
@@ -232,10 +179,10 @@ fn a_server_serves_while_its_agent_says_so() {
     assert!(!lab.net.client.output("curl", &refused).status.success());
 
     let (mut first, mut second) = (lab.agent(0), lab.agent(1));
-    first.while_it_reports(|| {
+    while_it_reports(&mut first, || {
         lab.becomes(0, "up");
         assert_eq!(lab.answers(10), ["server 1"]);
-        second.while_it_reports(|| {
+        while_it_reports(&mut second, || {
             lab.becomes(1, "up");
             assert_eq!(lab.answers(10), ["server 1", "server 2"]);
         });
@@ -293,10 +240,10 @@ fn what_is_forged_or_sent_again_has_no_effect() {
     let lab = lab();
     let mut agent = lab.agent(0);
     let mut other = lab.agent(1);
-    agent.while_it_reports(|| lab.becomes(0, "up"));
+    while_it_reports(&mut agent, || lab.becomes(0, "up"));
     let old = agent.send(State::Leaving);
     lab.becomes(0, "down");
-    agent.while_it_reports(|| {
+    while_it_reports(&mut agent, || {
         lab.becomes(0, "up");
         let replayer = lab.agent(0);
         replayer.socket.send(&old).unwrap();
@@ -341,8 +288,8 @@ fn what_is_forged_or_sent_again_has_no_effect() {
 fn a_drain_by_hand_goes_to_its_end() {
     let lab = lab();
     let (mut first, mut second) = (lab.agent(0), lab.agent(1));
-    first.while_it_reports(|| {
-        second.while_it_reports(|| {
+    while_it_reports(&mut first, || {
+        while_it_reports(&mut second, || {
             lab.becomes(0, "up");
             lab.becomes(1, "up");
             // One that lasts: a request without its end.
@@ -393,7 +340,7 @@ fn a_reload_changes_who_is_judged() {
     lab.becomes(0, "down");
     let mut agent = lab.agent(0);
     agent.socket.connect(("10.1.0.1", 9222)).unwrap();
-    agent.while_it_reports(|| lab.becomes(0, "up"));
+    while_it_reports(&mut agent, || lab.becomes(0, "up"));
 }
 
 #[test]

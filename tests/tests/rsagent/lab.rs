@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use laboratory::host::Host;
 use laboratory::link::cable;
-use laboratory::programs::ours;
+use laboratory::programs;
 use laboratory::wait::{SOON, wait_for};
 use shared::host::netlink::{NeighbourState, Netlink, OUR_PROTOCOL};
 
@@ -29,12 +29,7 @@ impl Lab {
 
     /// Exit code and everything printed.
     pub fn rsagent(&self, line: &str) -> (i32, String) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let program = ours("rsagent").display().to_string();
-        let output = self.server.output(&program, &words);
-        let printed = [output.stdout, output.stderr].concat();
-        let code = output.status.code().expect("it ends by itself");
-        (code, String::from_utf8_lossy(&printed).into_owned())
+        programs::rsagent(&self.server, line)
     }
 
     pub fn succeed(&self, line: &str) -> String {

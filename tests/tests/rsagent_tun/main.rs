@@ -16,7 +16,7 @@ use common::{Transfers, compare_transfers};
 use encapsulate::{Forwarder, Kind, encapsulate_aggregates};
 use laboratory::host::Host;
 use laboratory::link::cable;
-use laboratory::programs::{Nginx, ours};
+use laboratory::programs::{self, Nginx, ours};
 use laboratory::wait::SOON;
 use shared::host::netlink::Hook;
 use shared::sys::bpf::{Assembler, Program, Reg};
@@ -65,12 +65,7 @@ impl Lab {
 
     /// Exit code and everything printed.
     fn rsagent(&self, line: &str) -> (i32, String) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let program = ours("rsagent").display().to_string();
-        let output = self.server.output(&program, &words);
-        let printed = [output.stdout, output.stderr].concat();
-        let code = output.status.code().expect("it ends by itself");
-        (code, String::from_utf8_lossy(&printed).into_owned())
+        programs::rsagent(&self.server, line)
     }
 
     fn succeed(&self, line: &str) -> String {

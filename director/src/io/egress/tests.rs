@@ -36,16 +36,7 @@ fn asked(tunnel: Tunnel) -> (Request, Label) {
         ..request()
     };
     let (vnet, packet) = large.partial(1400);
-    let mut send = || {
-        send(
-            &mut director,
-            OUTSIDE,
-            CLIENT_MAC,
-            OUTSIDE_MAC,
-            vnet,
-            &packet,
-        )
-    };
+    let mut send = || offered(&mut director, vnet, &packet);
     assert_eq!(send().verdict, Verdict::Consumed);
     let mut requests = director.take_tunnel_requests();
     assert_eq!(requests.len(), 1);

@@ -77,14 +77,7 @@ fn partial_checksums_stay_partial_and_right() {
         ] {
             let mut director = director(ForwardMethod::Nat);
             let (vnet, packet) = sketch.partial(gso_size);
-            let request = send(
-                &mut director,
-                OUTSIDE,
-                CLIENT_MAC,
-                OUTSIDE_MAC,
-                vnet,
-                &packet,
-            );
+            let request = offered(&mut director, vnet, &packet);
             assert_eq!(request.verdict, Verdict::Forward(INSIDE));
             assert_eq!(request.vnet, vnet);
             let (_, destination) = read(&completed(request.vnet, &request.packet));
@@ -122,14 +115,7 @@ fn a_partial_checksum_deeper_in_the_packet_is_not_this_ones() {
         };
         let mut director = director(ForwardMethod::Nat);
         let packet = sketch.packet();
-        let out = send(
-            &mut director,
-            OUTSIDE,
-            CLIENT_MAC,
-            OUTSIDE_MAC,
-            vnet,
-            &packet,
-        );
+        let out = offered(&mut director, vnet, &packet);
         assert_eq!((out.verdict, out.vnet), (Verdict::Forward(INSIDE), vnet));
         match kind {
             Kind::Udp => assert_eq!(read(&out.packet).1, (SERVER, 5353)),

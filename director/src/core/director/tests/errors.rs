@@ -131,14 +131,7 @@ fn too_big_and_not_to_be_fragmented() {
             (1361, Verdict::Drop(Reason::TooBig)),
         ] {
             let (vnet, packet) = large.partial(gso_size);
-            let out = send(
-                &mut director,
-                OUTSIDE,
-                CLIENT_MAC,
-                OUTSIDE_MAC,
-                vnet,
-                &packet,
-            );
+            let out = offered(&mut director, vnet, &packet);
             assert_eq!(out.verdict, verdict);
         }
     }

@@ -222,14 +222,7 @@ fn what_is_too_big_and_may_be_cut_is_cut() {
         } else {
             (Default::default(), sketch.packet())
         };
-        let out = send(
-            &mut director,
-            OUTSIDE,
-            CLIENT_MAC,
-            OUTSIDE_MAC,
-            vnet,
-            &packet,
-        );
+        let out = offered(&mut director, vnet, &packet);
         assert_eq!(out.verdict, Verdict::Consumed);
         let pieces: Vec<Vec<u8>> = out
             .outbox

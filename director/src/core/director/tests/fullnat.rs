@@ -35,14 +35,7 @@ fn a_datagram_and_its_answer_have_two_other_ends() {
 fn partial_checksums_stay_partial() {
     let mut director = lab();
     let (vnet, packet) = udp((CLIENT, 4000), (VIP, 53)).partial(0);
-    let there = send(
-        &mut director,
-        OUTSIDE,
-        CLIENT_MAC,
-        OUTSIDE_MAC,
-        vnet,
-        &packet,
-    );
+    let there = offered(&mut director, vnet, &packet);
     let whole = completed(there.vnet, &there.packet);
     assert_eq!(read(&whole), ((LOCAL, PORT), (SERVER, 5353)));
 }

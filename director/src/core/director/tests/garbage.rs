@@ -39,7 +39,7 @@ proptest! {
         let mut director = director(method);
         for mut packet in packets {
             let vnet = VnetHeader::from_bytes(vnet);
-            send(&mut director, OUTSIDE, CLIENT_MAC, OUTSIDE_MAC, vnet, &packet);
+            offered(&mut director, vnet, &packet);
             if let Some(first) = packet.first_mut() {
                 *first = 0x45;
             }

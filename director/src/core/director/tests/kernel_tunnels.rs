@@ -24,7 +24,7 @@ fn large(fragment: u16) -> Sketch {
 
 fn offer(director: &mut Director, sketch: &Sketch) -> Outcome {
     let (vnet, packet) = sketch.partial(1400);
-    send(director, OUTSIDE, CLIENT_MAC, OUTSIDE_MAC, vnet, &packet)
+    offered(director, vnet, &packet)
 }
 
 fn syn(fragment: u16) -> Sketch {

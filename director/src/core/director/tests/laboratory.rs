@@ -256,14 +256,12 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn from_client(director: &mut Director, packet: &[u8]) -> Outcome {
-    send(
-        director,
-        OUTSIDE,
-        CLIENT_MAC,
-        OUTSIDE_MAC,
-        VnetHeader::default(),
-        packet,
-    )
+    offered(director, VnetHeader::default(), packet)
+}
+
+/// From the client, with something left to be done to the packet.
+pub(crate) fn offered(director: &mut Director, vnet: VnetHeader, packet: &[u8]) -> Outcome {
+    send(director, OUTSIDE, CLIENT_MAC, OUTSIDE_MAC, vnet, packet)
 }
 
 pub(crate) fn from_server(director: &mut Director, packet: &[u8]) -> Outcome {

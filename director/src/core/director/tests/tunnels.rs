@@ -124,14 +124,7 @@ fn partial_checksums_move_with_the_packet() {
     for tunnel in [Tunnel::Ipip, GUE] {
         let mut director = tunnelling(tunnel);
         let (vnet, packet) = syn().partial(0);
-        let out = send(
-            &mut director,
-            OUTSIDE,
-            CLIENT_MAC,
-            OUTSIDE_MAC,
-            vnet,
-            &packet,
-        );
+        let out = offered(&mut director, vnet, &packet);
         assert_eq!(out.verdict, Verdict::Forward(INSIDE));
         assert!(out.vnet.is_partial());
         let whole = completed(out.vnet, &out.packet);
@@ -283,14 +276,7 @@ fn segments_are_judged_by_their_own_size() {
     let (vnet, packet) = sketch.partial(1440);
     assert_eq!(train(&mut director, vnet, &packet).len(), 14);
     let (vnet, packet) = sketch.partial(1441);
-    let out = send(
-        &mut director,
-        OUTSIDE,
-        CLIENT_MAC,
-        OUTSIDE_MAC,
-        vnet,
-        &packet,
-    );
+    let out = offered(&mut director, vnet, &packet);
     assert_eq!(out.verdict, Verdict::Drop(Reason::TooBig));
     // Without DF they leave in pieces.
     let (vnet, packet) = Sketch {
@@ -298,25 +284,11 @@ fn segments_are_judged_by_their_own_size() {
         ..sketch
     }
     .partial(1450);
-    let out = send(
-        &mut director,
-        OUTSIDE,
-        CLIENT_MAC,
-        OUTSIDE_MAC,
-        vnet,
-        &packet,
-    );
+    let out = offered(&mut director, vnet, &packet);
     assert_eq!((out.verdict, out.outbox.len()), (Verdict::Consumed, 27));
     let (mut vnet, packet) = syn().partial(1400);
     vnet.gso_type = 3;
-    let out = send(
-        &mut director,
-        OUTSIDE,
-        CLIENT_MAC,
-        OUTSIDE_MAC,
-        vnet,
-        &packet,
-    );
+    let out = offered(&mut director, vnet, &packet);
     assert_eq!(out.verdict, Verdict::Drop(Reason::Unsegmentable));
 }
 
@@ -333,14 +305,7 @@ fn segments_wait_for_a_neighbour_as_other_frames_do() {
         ..syn()
     };
     let (vnet, packet) = sketch.partial(1400);
-    let out = send(
-        &mut director,
-        OUTSIDE,
-        CLIENT_MAC,
-        OUTSIDE_MAC,
-        vnet,
-        &packet,
-    );
+    let out = offered(&mut director, vnet, &packet);
     assert_eq!((out.verdict, out.outbox.len()), (Verdict::Consumed, 0));
     let answer = NetworkEvent::Neighbour {
         ifindex: 1,
