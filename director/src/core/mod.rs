@@ -10,6 +10,7 @@ pub mod egress;
 pub mod forward;
 mod fragments;
 pub mod frame;
+pub mod guard;
 mod icmp;
 pub mod judgement;
 pub mod local_ports;

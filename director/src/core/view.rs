@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::addr::Protocol;
 use std::net::IpAddr;
 
+use super::guard::GuardView;
 use super::judgement::{DrainView, Health};
 use super::operation::{ServerSpec, ServiceSpec};
 
@@ -14,6 +15,9 @@ pub struct ServiceView {
     pub spec: ServiceSpec,
     /// Counters and rates.
     pub stats: StatsView,
+    /// Its quorum, if the configuration has it watched over.
+    #[serde(default)]
+    pub guard: Option<GuardView>,
     /// Newest first, as the kernel lists them.
     pub servers: Vec<ServerView>,
 }
@@ -34,8 +38,11 @@ pub struct ServerView {
     pub effective_weight: i32,
     /// What its judge says.
     pub health: Health,
-    /// Why it is not up.
+    /// Why it is not up, or gets nothing though it is, or something though it is not.
     pub reason: Option<String>,
+    /// Whether it stands in for servers that are not enough.
+    #[serde(default)]
+    pub sorry: bool,
     /// How far it is drained.
     pub drain: Option<DrainView>,
     /// Counters and rates.
@@ -52,6 +59,7 @@ impl ServerView {
             effective_weight: spec.weight,
             health: Health::Up,
             reason: None,
+            sorry: false,
             drain: None,
             stats: StatsView::default(),
             spec,

@@ -475,6 +475,7 @@ fn what_cannot_be_saved_is_told() {
 
 fn view(spec: ServiceSpec, servers: Vec<ServerSpec>) -> ServiceView {
     ServiceView {
+        guard: None,
         spec,
         stats: StatsView::default(),
         servers: servers.into_iter().map(ServerView::new).collect(),

@@ -154,6 +154,7 @@ mod tests {
         };
         let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(10, 0, 0, 100), 80);
         let services = [ServiceView {
+            guard: None,
             spec: ServiceSpec::new(key, "wrr"),
             stats: StatsView::default(),
             servers: vec![
