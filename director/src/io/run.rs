@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::agents::{AgentsDesk, AgentsError};
 use super::capture::{Capture, CaptureError};
+use super::checks::ChecksDesk;
 use super::clock::Clock;
 use super::control::{Control, ControlError};
 use super::egress::Egress;
@@ -106,9 +107,16 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
         launch.agent_key.clone(),
         registry,
     )?;
+    let registry = poll.registry().try_clone()?;
+    let checks = ChecksDesk::new(
+        u64::from_ne_bytes(random()?),
+        launch.trust.clone(),
+        registry,
+    )?;
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, locals, routing, agents, launch,
+        poll, clock, director, network, intake, transmit, vips, locals, routing, agents, checks,
+        launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.
@@ -137,9 +145,14 @@ fn settings(launch: &Launch) -> Settings {
     }
 }
 
-fn entropy() -> io::Result<Entropy> {
-    let mut bytes = [0; 18];
+fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn entropy() -> io::Result<Entropy> {
+    let bytes = random::<18>()?;
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r] = bytes;
     Ok(Entropy {
         hash_key: [

@@ -116,7 +116,9 @@ impl Body {
                     self.line.extend_from_slice(piece);
                     bytes = rest;
                     if self.line.len() > MOST_LINE {
-                        return Err(Failure::NoHttp("a line of its chunks is too long".to_owned()));
+                        return Err(Failure::NoHttp(
+                            "a line of its chunks is too long".to_owned(),
+                        ));
                     }
                     if end.is_some() {
                         self.end_line()?;
@@ -134,7 +136,9 @@ impl Body {
                 Ok(Status::Complete((_, 0))) => State::Trailer,
                 Ok(Status::Complete((_, size))) => State::ChunkBytes(size),
                 Ok(Status::Partial) | Err(InvalidChunkSize) => {
-                    return Err(Failure::NoHttp("the size of a chunk is no number".to_owned()));
+                    return Err(Failure::NoHttp(
+                        "the size of a chunk is no number".to_owned(),
+                    ));
                 }
             },
             State::ChunkEnd if blank => State::ChunkSize,

@@ -27,7 +27,11 @@ impl EchoTalk {
 impl Talk for EchoTalk {
     /// The kernel writes the checksum of ICMPv6 itself, since it is over the addresses too.
     fn open(&mut self) -> Turn {
-        let kind = if self.to.is_ipv4() { REQUEST } else { REQUEST_6 };
+        let kind = if self.to.is_ipv4() {
+            REQUEST
+        } else {
+            REQUEST_6
+        };
         let mut message = vec![kind, 0, 0, 0];
         // Identifier, sequence number, and four bytes of data.
         message.extend_from_slice(&self.identity);

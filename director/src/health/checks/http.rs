@@ -61,7 +61,11 @@ impl HttpTalk {
         };
         let read = &mut self.read;
         let over = body.take(bytes, |piece| read.take(piece))?;
-        if over { self.judge().map(Some) } else { Ok(None) }
+        if over {
+            self.judge().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn take_head(&mut self, bytes: &[u8]) -> Result<Option<Pass>, Failure> {

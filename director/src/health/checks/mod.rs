@@ -237,11 +237,6 @@ impl Checks {
         })
     }
 
-    /// Whether somebody still wants to know how a check ends.
-    pub fn wants(&self, id: CheckId) -> bool {
-        self.entries.contains_key(&id)
-    }
-
     /// A check has ended.
     pub fn finish(&mut self, now: Time, id: CheckId, outcome: Outcome) -> Vec<Verdict> {
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -271,6 +266,7 @@ impl Checks {
         let mut change = 0;
         for entry in checks {
             if let Pass::Weight(weight) = entry.checker.pass() {
+                // As a change, so that those of several scripts add up.
                 change += i32::from(weight) - watched.weight;
             }
             if entry.checker.is_up() || said.judgement.health == Health::Down {
@@ -283,7 +279,7 @@ impl Checks {
                 ..Judgement::default()
             };
         }
-        said.judgement.weight = weight_of(watched.weight, change);
+        said.judgement.change = change;
         let fresh = watched.last.as_ref() != Some(&said);
         let verdict = Verdict {
             service: watched.service,
@@ -324,11 +320,6 @@ fn reason(entry: &Entry) -> String {
         None if entry.checker.has_run() => format!("its check by {kind} is not through yet"),
         None => format!("its check by {kind} has not been made yet"),
     }
-}
-
-/// Weights of scripts are changes of the configured one, so that those of several add up.
-fn weight_of(configured: i32, change: i32) -> Option<u16> {
-    (change != 0).then(|| (configured + change).clamp(0, u16::MAX.into()) as u16)
 }
 
 fn sentence(watched: &Watched, said: &Said) -> Option<String> {

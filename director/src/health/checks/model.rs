@@ -26,6 +26,13 @@ pub struct Check {
     pub timing: Timing,
 }
 
+impl Check {
+    /// Whether it is by TLS.
+    pub fn is_secure(&self) -> bool {
+        matches!(&*self.kind, Kind::Http(Http { tls: Some(_), .. }))
+    }
+}
+
 /// When a check is made, and what its outcomes count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timing {
@@ -411,10 +418,6 @@ mod tests {
     fn a_pattern_says_what_is_wrong_with_it() {
         assert!(Pattern::parse("^ok$").unwrap().is_found(b"ok"));
         assert_eq!(Pattern::parse("(").unwrap_err(), "unclosed group");
-        assert!(
-            Pattern::parse("(?=x)")
-                .unwrap_err()
-                .contains("look-around")
-        );
+        assert!(Pattern::parse("(?=x)").unwrap_err().contains("look-around"));
     }
 }

@@ -26,6 +26,11 @@ impl UdpTalk {
             reply: udp.reply.clone(),
         }
     }
+
+    fn judge(&self, bytes: &[u8]) -> Outcome {
+        let reply = self.reply.as_ref();
+        reply.map_or(Ok(Pass::Well), |reply| compare(reply, bytes))
+    }
 }
 
 impl Talk for UdpTalk {
@@ -34,15 +39,12 @@ impl Talk for UdpTalk {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Turn {
-        Turn::end(
-            self.reply
-                .as_ref()
-                .map_or(Ok(Pass::Well), |reply| compare(reply, bytes)),
-        )
+        Turn::end(self.judge(bytes))
     }
 
+    /// A datagram without contents looks like an end.
     fn close(&mut self) -> Outcome {
-        Err(Failure::Closed("it answered"))
+        self.judge(&[])
     }
 
     fn expire(&mut self, after: Duration) -> Outcome {
