@@ -314,7 +314,12 @@ fn range_of(
         return Some(number..=number);
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |text: &str| text.parse().ok().filter(|number| range.contains(number));
+    let number = |text: &str| {
+        // The standard parser takes a sign.
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| digits);
+        number.filter(|number| range.contains(number))
+    };
     match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => Some(first..=last),
         _ => {

@@ -4,7 +4,6 @@ mod agent;
 mod http;
 mod kinds;
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,15 +105,7 @@ fn check(notes: &mut Notes<'_>, layers: Layers<'_, '_>, kind: &str) -> Option<Ch
         let text = layers.of(key).text(notes, key)?;
         super::ip_address(notes, text, text.value, "\"192.168.100.8\"")
     };
-    let (address, bind): (Option<IpAddr>, Option<IpAddr>) = (ip("address"), ip("bind"));
-    if let (Some(address), Some(bind), Some(at)) = (address, bind, layers.own.place("bind"))
-        && address.is_ipv4() != bind.is_ipv4()
-    {
-        notes.fault(
-            at,
-            "`bind' and `address' are not of the same family; write both as IPv4 or as IPv6",
-        );
-    }
+    let (address, bind) = (ip("address"), ip("bind"));
     let port = layers.of("port").number(notes, "port", 1..=65535);
     let kind = match kind {
         "tcp" => Some(Kind::Tcp),
