@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mio::Poll;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use shared::host::netlink::NetlinkError;
 use shared::sys::SyscallError;
@@ -74,6 +75,7 @@ pub enum RunError {
 /// # Errors
 /// What kept it from starting, or what made going on impossible.
 pub fn run(launch: &Launch) -> Result<(), RunError> {
+    raise_descriptors();
     let poll = Poll::new()?;
     let clock = Clock::start();
     // Before anything is changed: another director at the same place ends this one.
@@ -135,6 +137,16 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     event_loop.close();
     info!("the director has stopped");
     outcome.map_err(RunError::Loop)
+}
+
+/// Each check that is being made has a descriptor, and 1024 of them, as shells and systemd give, are soon
+/// gone when many servers hang.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limit.and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!("the number of open files stays limited: {error}");
+    }
 }
 
 fn settings(launch: &Launch) -> Settings {

@@ -237,6 +237,21 @@ impl Checks {
         })
     }
 
+    /// A check could not be made, and that is nothing to say of its server: it is tried again a little later.
+    pub fn postpone(&mut self, now: Time, id: CheckId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            let at = now
+                + entry
+                    .probe
+                    .check
+                    .timing
+                    .delay_before_retry
+                    .max(SHORTEST_DELAY);
+            entry.at = Some(at);
+            self.due.insert((at, id));
+        }
+    }
+
     /// A check has ended.
     pub fn finish(&mut self, now: Time, id: CheckId, outcome: Outcome) -> Vec<Verdict> {
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -337,3 +352,6 @@ fn sentence(watched: &Watched, said: &Said) -> Option<String> {
         health.name()
     ))
 }
+
+/// What is in the way of a check here is there for some time.
+const SHORTEST_DELAY: Duration = Duration::from_secs(1);

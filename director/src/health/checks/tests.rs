@@ -725,6 +725,29 @@ fn what_has_not_changed_goes_on_as_it_is() {
     assert_eq!(checks.poll_at(), None);
 }
 
+/// Somebody who cannot ask says nothing of who is asked.
+#[test]
+fn a_check_that_cannot_be_made_is_made_later() {
+    let tcp = check(
+        Kind::Tcp,
+        Timing {
+            retry: 0,
+            delay_before_retry: Duration::ZERO,
+            ..timing()
+        },
+    );
+    let mut checks = Checks::new(1);
+    let now = Time::from_secs(100);
+    checks.watch(now, [watch(80, 11, &[&tcp])]);
+    let start = checks.start(now + timing().warmup).unwrap();
+    checks.postpone(now, start.id);
+    assert_eq!(checks.poll_at(), Some(now + Duration::from_secs(1)));
+    assert!(!checks.views(now)[0].checked);
+    checks.watch(now, []);
+    checks.postpone(now, start.id);
+    assert_eq!(checks.poll_at(), None);
+}
+
 #[test]
 fn weights_of_scripts_add_up() {
     let script = |name: &str| {

@@ -7,14 +7,14 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use shared::time::Time;
 use tracing::{info, warn};
 
 pub use self::trust::{TrustError, TrustStore};
-use self::wire::{Heard, Wire, failure_of, server_name};
+use self::wire::{Heard, OpenError, Wire, server_name};
 use super::intake::RINGS;
 use super::scripts::{Command, ScriptId, Scripts};
 use crate::config::Config;
@@ -40,6 +40,8 @@ pub(super) struct ChecksDesk {
     /// Connections on which there may be something to do.
     ready: VecDeque<usize>,
     next: usize,
+    /// When it may be told again that checks cannot be made.
+    quiet_until: Time,
     buffer: Box<[u8]>,
 }
 
@@ -90,6 +92,7 @@ impl ChecksDesk {
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             next: TOKENS,
+            quiet_until: Time::ZERO,
             buffer: vec![0; BUFFER].into(),
         })
     }
@@ -208,19 +211,14 @@ impl ChecksDesk {
             return;
         };
         let place = self.next;
-        let opened = Wire::open(&probe).and_then(|wire| {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let fd = wire.fd();
-            let registered = self
-                .registry
-                .register(&mut SourceFd(&fd), Token(place), both);
-            registered.map_err(|error| failure_of(&error))?;
-            Ok(wire)
-        });
-        let wire = match opened {
+        let wire = match Wire::open(&probe, &self.registry, Token(place)) {
             Ok(wire) => wire,
-            Err(failure) => {
+            Err(OpenError::There(failure)) => {
                 self.conclude(now, id, Err(failure), balancer);
+                return;
+            }
+            Err(OpenError::Here(error)) => {
+                self.postpone(now, id, &probe, &error);
                 return;
             }
         };
@@ -240,6 +238,15 @@ impl ChecksDesk {
             awake: false,
         };
         self.running.insert(place, running);
+    }
+
+    /// This host could not make a check. It is told once a minute, not for each.
+    fn postpone(&mut self, now: Time, id: CheckId, probe: &Probe, error: &io::Error) {
+        self.checks.postpone(now, id);
+        if self.quiet_until <= now {
+            self.quiet_until = now + QUIET;
+            warn!("the check {probe} cannot be made, which says nothing of its server: {error}");
+        }
     }
 
     /// The time of a check is up.
@@ -391,5 +398,7 @@ const MOST_STARTS: usize = 8;
 const MOST_STEPS: usize = 16;
 const MOST_EXPIRED: usize = 16;
 const MOST_SCRIPTS: usize = 16;
+/// Between two complaints of the same kind.
+const QUIET: Duration = Duration::from_secs(60);
 /// What is agreed in a handshake, or a certificate with its chain, costs up to about a millisecond.
 const MOST_SECURE_STEPS: usize = 1;

@@ -2,9 +2,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,6 +19,15 @@ use crate::health::checks::{Failure, Http, Kind, Probe, Url};
 pub(super) struct Wire {
     socket: Socket,
     tls: Option<Box<ClientConnection>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    /// This host lacks something: that says nothing of the other one.
+    Here(io::Error),
+    /// The server cannot be reached.
+    There(Failure),
 }
 
 /// What can be done with a connection at the moment.
@@ -32,17 +44,26 @@ pub(super) enum Heard {
 }
 
 impl Wire {
-    /// Begins to connect.
+    /// Begins to connect. What the poll says of it comes with the token.
     ///
     /// # Errors
     /// The host knows at once that it cannot be.
-    pub(super) fn open(probe: &Probe) -> Result<Wire, Failure> {
-        let socket = connect(probe).map_err(|error| failure_of(&error))?;
+    pub(super) fn open(
+        probe: &Probe,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Wire, OpenError> {
+        let socket = socket(probe).map_err(OpenError::Here)?;
+        match socket.connect(&probe.to.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+            Err(error) if is_ours(&error) => return Err(OpenError::Here(error)),
+            Err(error) => return Err(OpenError::There(failure_of(&error))),
+        }
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registered = registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both);
+        registered.map_err(OpenError::Here)?;
         Ok(Wire { socket, tls: None })
-    }
-
-    pub(super) fn fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
     }
 
     /// Whether there is a connection.
@@ -161,7 +182,7 @@ impl Wire {
     }
 }
 
-fn connect(probe: &Probe) -> io::Result<Socket> {
+fn socket(probe: &Probe) -> io::Result<Socket> {
     let domain = Domain::for_address(probe.to);
     let (kind, protocol) = match (&*probe.check.kind, probe.to) {
         (Kind::Udp(_) | Kind::Dns(_), _) => (Type::DGRAM, Protocol::UDP),
@@ -173,12 +194,14 @@ fn connect(probe: &Probe) -> io::Result<Socket> {
     if let Some(bind) = probe.check.bind {
         socket.bind(&SocketAddr::new(bind, 0).into())?;
     }
-    match socket.connect(&probe.to.into()) {
-        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
-            Err(error)
-        }
-        _ => Ok(socket),
-    }
+    Ok(socket)
+}
+
+/// No port or no memory is left.
+fn is_ours(error: &io::Error) -> bool {
+    let ours = [Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM];
+    ours.iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 /// The name that the certificate must be for, and that is asked for.
@@ -228,6 +251,10 @@ fn tls_failure(error: &Error) -> Failure {
         }
         CertificateError::UnknownIssuer => "nobody who is trusted has signed it".to_owned(),
         CertificateError::NotValidForName => "it is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            format!("it is for another name than {}", expected.to_str())
+        }
+        CertificateError::BadSignature => "its signature is wrong".to_owned(),
         other => other.to_string(),
     })
 }
