@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -220,6 +220,11 @@ impl AgentsDesk {
     /// How many reports came; none if nobody listens.
     pub(super) fn reports(&self) -> Option<ReportsView> {
         self.listener.as_ref().map(|_| self.agents.reports())
+    }
+
+    /// The name of the agent at this address.
+    pub(super) fn identity(&self, address: IpAddr) -> Option<&str> {
+        self.agents.identity(address)
     }
 
     /// Who has reported.

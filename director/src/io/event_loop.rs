@@ -27,6 +27,7 @@ use super::launch::{Launch, Loaded, load};
 use super::local_addresses::LocalAddresses;
 use super::memory;
 use super::reload::{self, Hands};
+use super::rivals::{self, Lookout};
 use super::routing::Routing;
 use super::run::RunError;
 use super::scripts;
@@ -61,6 +62,7 @@ pub(super) struct EventLoop {
     control: Option<Control>,
     agents: AgentsDesk,
     checks: ChecksDesk,
+    lookout: Lookout,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
     /// Rings that may have frames, by the kernel's number of their interface.
@@ -108,7 +110,7 @@ impl EventLoop {
         agents: AgentsDesk,
         checks: ChecksDesk,
         launch: &Launch,
-    ) -> io::Result<EventLoop> {
+    ) -> Result<EventLoop, RunError> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -116,6 +118,7 @@ impl EventLoop {
         poll.registry()
             .register(&mut SourceFd(&fd), NETWORK, Interest::READABLE)?;
         let now = clock.now();
+        let lookout = Lookout::open(poll.registry(), now)?;
         Ok(EventLoop {
             poll,
             clock,
@@ -133,6 +136,7 @@ impl EventLoop {
             control: None,
             agents,
             checks,
+            lookout,
             rewatch: true,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
@@ -203,6 +207,7 @@ impl EventLoop {
                 SIGNALS => signalled = true,
                 NETWORK => network_changed = true,
                 agents::AGENTS => self.agents.wake(),
+                rivals::RIVALS => self.lookout.wake(),
                 control::LISTENER => {
                     if let Some(control) = &mut self.control {
                         control.accept();
@@ -241,11 +246,16 @@ impl EventLoop {
     /// How long there is nothing to do.
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
-        if busy || self.agents.is_busy() || self.checks.is_busy() || !self.ready.is_empty() {
+        let judges = self.agents.is_busy() || self.checks.is_busy() || self.lookout.is_busy();
+        if busy || judges || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
-        let judges = [self.agents.poll_at(), self.checks.poll_at()];
+        let judges = [
+            self.agents.poll_at(),
+            self.checks.poll_at(),
+            Some(self.lookout.poll_at()),
+        ];
         let next = [self.director.poll_at(), beat]
             .into_iter()
             .chain(judges)
@@ -278,7 +288,7 @@ impl EventLoop {
         }
     }
 
-    /// Hears the agents of real servers, and checks these.
+    /// Hears the agents of real servers, checks these, and hears who answers for VIPs.
     fn judge(&mut self) {
         let balancer = &mut self.director.balancer;
         self.agents.go_on(self.now, balancer);
@@ -287,6 +297,10 @@ impl EventLoop {
             self.agents.watch(self.now, &self.config, balancer);
             self.checks.watch(self.now, &self.config, balancer);
         }
+        let interfaces = self.intake.iter_mut().map(|(ifindex, _)| ifindex);
+        let (director, outbox) = (&self.director, &mut self.outbox);
+        self.lookout
+            .go_on(self.now, director, &self.agents, interfaces, outbox);
     }
 
     fn obey_signals(&mut self) -> Go {
@@ -394,6 +408,7 @@ impl EventLoop {
             routing: &mut self.routing,
             agents: &self.agents,
             checks: &self.checks,
+            lookout: &self.lookout,
             rewatch: &mut self.rewatch,
             netlink: self.network.netlink(),
             capture_keys,
@@ -495,6 +510,7 @@ struct Desk<'a> {
     routing: &'a mut Routing,
     agents: &'a AgentsDesk,
     checks: &'a ChecksDesk,
+    lookout: &'a Lookout,
     rewatch: &'a mut bool,
     netlink: &'a mut Netlink,
     interfaces: Vec<InterfaceView>,
@@ -583,6 +599,7 @@ impl Backend for Desk<'_> {
             unnamed_clients: self.director.balancer.unnamed_clients(),
             local_addresses: self.director.balancer.local_addresses(),
             reports: self.agents.reports(),
+            rivals: self.lookout.views(&self.director.network),
             capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops

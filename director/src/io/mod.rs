@@ -19,6 +19,7 @@ mod launch;
 mod local_addresses;
 mod memory;
 mod reload;
+mod rivals;
 mod routing;
 mod run;
 mod scripts;

@@ -346,7 +346,7 @@ fn watch(
 }
 
 /// The token that the loop wakes up with.
-pub(super) const SCRIPTS: Token = Token(4);
+pub(super) const SCRIPTS: Token = Token(5);
 /// The thread's own: no run of a program has so high a number.
 const JOBS: Token = Token(usize::MAX);
 /// From SIGTERM to SIGKILL.
