@@ -263,8 +263,8 @@ check = []
     let [service] = &checks.service.checks[..] else {
         panic!("{checks:?}");
     };
-    assert_eq!(of(1), [service.clone()]);
-    assert_eq!(of(9), [service.clone()], "what lvsadm adds");
+    assert_eq!(of(1), checks.service.checks);
+    assert_eq!(of(9), checks.service.checks, "what lvsadm adds");
     let own = Check {
         kind: Arc::new(Kind::Http(Http {
             urls: vec![Url {

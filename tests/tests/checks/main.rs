@@ -224,9 +224,9 @@ fn the_director_s_own_questions_pass_by_its_capture() {
     ] {
         let net = Routed::new(2);
         let _web = [nginx(&net, 0), nginx(&net, 1)];
-        let config = two(&format!(
-            "type = \"http\", interval = \"50ms\", timeout = \"1s\", retry = 0, warmup = \"0s\""
-        ));
+        let config = two(
+            "type = \"http\", interval = \"50ms\", timeout = \"1s\", retry = 0, warmup = \"0s\"",
+        );
         let config = config.replace("\"nat\"", &format!("\"{forward}\""));
         let lab = Lab::new(net, &format!("{fullnat}{config}"));
         for _ in 0..5 {

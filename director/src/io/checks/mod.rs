@@ -35,6 +35,8 @@ pub(super) struct ChecksDesk {
     scripts: Scripts,
     /// Whose scripts run.
     of_scripts: BTreeMap<ScriptId, (CheckId, Arc<Probe>)>,
+    /// There may be more of them that have ended.
+    scripts_wait: bool,
     running: BTreeMap<usize, Running>,
     deadlines: BTreeSet<(Time, usize)>,
     /// Connections on which there may be something to do.
@@ -88,6 +90,7 @@ impl ChecksDesk {
             checks: Checks::new(seed),
             trust,
             of_scripts: BTreeMap::new(),
+            scripts_wait: false,
             running: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -113,7 +116,7 @@ impl ChecksDesk {
 
     /// Whether there may be something to do at once.
     pub(super) fn is_busy(&self) -> bool {
-        !self.ready.is_empty()
+        self.scripts_wait || !self.ready.is_empty()
     }
 
     /// When [`go_on`](Self::go_on) is to be called next.
@@ -304,6 +307,7 @@ impl ChecksDesk {
     }
 
     fn end_scripts(&mut self, now: Time, balancer: &mut Balancer) {
+        self.scripts_wait = false;
         for _ in 0..MOST_SCRIPTS {
             let Some(ended) = self.scripts.ended() else {
                 return;
@@ -315,6 +319,7 @@ impl ChecksDesk {
                 self.conclude(now, id, outcome, balancer);
             }
         }
+        self.scripts_wait = true;
     }
 }
 
