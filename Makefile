@@ -52,7 +52,8 @@ install-demo-packages:
 
 install-test-packages: install-demo-packages
 	tests/install-packages ip:iproute2 iptables:iptables nft:nftables ethtool:ethtool sysctl:procps \
-	    curl:curl nginx:nginx-light
+	    curl:curl nginx:nginx-light openssl:openssl dnsmasq:dnsmasq-base aiosmtpd:python3-aiosmtpd \
+	    /etc/ssl/certs/ca-certificates.crt:ca-certificates
 
 install-bench-packages: install-test-packages
 	tests/install-packages iperf3:iperf3 wrk:wrk haproxy:haproxy \

@@ -92,12 +92,17 @@ fn check(config: Option<&Path>) -> Result<(), Failure> {
 }
 
 fn run(options: Options) -> Result<(), Failure> {
-    let Loaded { config, agent_key } = load(options.file.config.as_deref())?;
+    let Loaded {
+        config,
+        agent_key,
+        trust,
+    } = load(options.file.config.as_deref())?;
     start_log(options.log);
     director::io::run(&Launch {
         config_file: options.file.config,
         config,
         agent_key,
+        trust,
         interfaces: options.interfaces,
         capture: options.capture,
         control: options.control,

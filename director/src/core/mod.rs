@@ -18,7 +18,7 @@ pub mod marks;
 pub mod net;
 pub mod operation;
 pub mod protocol;
-mod random;
+pub(crate) mod random;
 pub mod reason;
 pub mod scheduler;
 pub mod server;

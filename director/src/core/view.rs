@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::guard::GuardView;
 use super::judgement::{DrainView, Health};
-use super::operation::{ServerSpec, ServiceSpec};
+use super::operation::{ServerKey, ServerSpec, ServiceSpec};
 
 /// A service with its real servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,6 +223,25 @@ pub struct AgentView {
     pub connections: u32,
     /// Real servers of services that it judges; 0 if no service has one at its address.
     pub servers: u64,
+}
+
+/// A health check of real servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckView {
+    /// What is asked of whom.
+    pub check: String,
+    /// `tcp`, `http`, ...
+    pub kind: String,
+    /// The real servers that it judges.
+    pub servers: Vec<ServerKey>,
+    /// Whether they are up as far as this check goes.
+    pub up: bool,
+    /// Whether it has been made yet.
+    pub checked: bool,
+    /// Since when it is up or down, seconds.
+    pub secs: u64,
+    /// Why it failed the last time, if it did.
+    pub failure: Option<String>,
 }
 
 /// How many reports of agents came since the start.

@@ -13,8 +13,8 @@ use crate::core::operation::{
     SegmentSize, ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
-    AgentView, ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView, StatsView,
-    StatusView, SysctlView, TimeoutsView,
+    AgentView, CheckView, ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView,
+    StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 struct Nameless;
@@ -129,6 +129,10 @@ impl Api for Fake {
     }
 
     fn agents(&mut self) -> Result<Vec<AgentView>, ApiError> {
+        self.fail(Vec::new())
+    }
+
+    fn checks(&mut self) -> Result<Vec<CheckView>, ApiError> {
         self.fail(Vec::new())
     }
 
