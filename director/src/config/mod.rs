@@ -11,7 +11,9 @@ mod words;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::core::guard::Guard;
 use crate::core::operation::{DenyRule, MarkRule, Operation, ServerKey, ServerSpec, ServiceSpec};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
@@ -127,6 +129,32 @@ pub struct Service {
     pub servers: Vec<ServerSpec>,
     /// Who judges its servers.
     pub checks: Checks,
+    /// What they must be together, and whom it tells.
+    pub guarding: Guarding,
+}
+
+/// What is watched over, and who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guarding {
+    /// Quorum, sorry server and their like.
+    pub guard: Guard,
+    /// Programs that are told.
+    pub notices: Notices,
+}
+
+/// Programs that are run when something changes, with their arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notices {
+    /// The quorum is there again.
+    pub quorum_up: Option<Vec<String>>,
+    /// It is lost.
+    pub quorum_down: Option<Vec<String>>,
+    /// A server is up.
+    pub server_up: BTreeMap<ServerKey, Vec<String>>,
+    /// A server is down.
+    pub server_down: BTreeMap<ServerKey, Vec<String>>,
+    /// keepalived's `omega`: at the director's end everything counts as down.
+    pub omega: bool,
 }
 
 /// Who judges the servers of a service. This is not part of what `lvsadm` sees and changes; servers that it adds
@@ -148,10 +176,26 @@ pub struct Judges {
     pub checks: Vec<Check>,
 }
 
+impl Judges {
+    /// Whether nobody does.
+    pub fn is_empty(&self) -> bool {
+        self.agent.is_none() && self.checks.is_empty()
+    }
+}
+
 impl Checks {
     /// Who judges this server.
     pub fn of(&self, server: &ServerKey) -> &Judges {
         self.servers.get(server).unwrap_or(&self.service)
+    }
+
+    /// How often servers are looked at, of those checks that say so.
+    pub fn intervals(&self) -> impl Iterator<Item = Duration> {
+        self.all().flat_map(|judges| {
+            let agent = judges.agent.and_then(|agent| agent.interval);
+            let checks = judges.checks.iter().map(|check| check.timing.interval);
+            checks.chain(agent)
+        })
     }
 
     /// Everybody who judges any server.

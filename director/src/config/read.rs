@@ -3,6 +3,7 @@
 mod beyond;
 mod check;
 mod deny;
+mod guard;
 mod mark;
 mod service;
 

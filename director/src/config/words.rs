@@ -93,9 +93,30 @@ pub(super) const SERVICE: Keys = Keys {
         "set_mss",
         "clamp_mss_to_pmtu",
         "check",
+        "quorum",
+        "hysteresis",
+        "sorry_server",
+        "panic_threshold",
+        "quorum_up",
+        "quorum_down",
+        "notify_up",
+        "notify_down",
+        "omega",
+        "inhibit_on_failure",
         "server",
     ],
-    later: &["sorry_server", "quorum", "hysteresis"],
+    later: &[],
+};
+
+pub(super) const SORRY_SERVER: Keys = Keys {
+    table: "sorry_server",
+    known: &["address", "forward"],
+    later: &[],
+};
+
+pub(super) const SORRY_FORWARDS: Words = Words {
+    known: &["nat", "dr", "tun", "fullnat", "local"],
+    later: &[],
 };
 
 pub(super) const SERVER: Keys = Keys {
@@ -110,6 +131,9 @@ pub(super) const SERVER: Keys = Keys {
         "tunnel_port",
         "tunnel_checksum",
         "check",
+        "inhibit_on_failure",
+        "notify_up",
+        "notify_down",
     ],
     later: &[],
 };

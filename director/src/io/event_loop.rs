@@ -26,6 +26,7 @@ use super::intake::{self, Intake};
 use super::launch::{Launch, Loaded, load};
 use super::local_addresses::LocalAddresses;
 use super::memory;
+use super::notices;
 use super::reload::{self, Hands};
 use super::rivals::{self, Lookout};
 use super::routing::Routing;
@@ -194,6 +195,7 @@ impl EventLoop {
     /// Undoes what outlives the process.
     pub(super) fn close(&mut self) {
         self.control = None;
+        notices::say_good_bye(&self.config, &self.director.balancer);
         self.routing.undo(self.network.netlink());
         self.vips.remove_all(self.network.netlink());
         self.locals.remove_all(self.network.netlink());
@@ -296,6 +298,7 @@ impl EventLoop {
         if std::mem::take(&mut self.rewatch) {
             self.agents.watch(self.now, &self.config, balancer);
             self.checks.watch(self.now, &self.config, balancer);
+            balancer.guard(self.now, notices::guards(&self.config));
         }
         let interfaces = self.intake.iter_mut().map(|(ifindex, _)| ifindex);
         let (director, outbox) = (&self.director, &mut self.outbox);
@@ -467,6 +470,10 @@ impl EventLoop {
 
     /// Carries out what the core wants besides.
     fn settle(&mut self) {
+        let changes = self.director.balancer.take_changes();
+        if !changes.is_empty() {
+            notices::tell(changes, &self.config, &mut self.checks);
+        }
         for (ifindex, ask) in self.director.network.take_asks() {
             self.network.ask(ifindex, ask.address);
         }

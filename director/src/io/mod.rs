@@ -18,6 +18,7 @@ mod intake;
 mod launch;
 mod local_addresses;
 mod memory;
+mod notices;
 mod reload;
 mod rivals;
 mod routing;

@@ -6,6 +6,7 @@
 mod lab;
 mod protocols;
 mod scripts;
+mod sorry;
 mod web;
 
 use std::net::Ipv4Addr;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Checks;
+use crate::config::{Checks, Guarding};
 use crate::core::operation::ForwardMethod;
 use crate::core::view::{ServerView, StatsView};
 use shared::addr::Protocol;
@@ -100,6 +100,7 @@ fn service(n: u8) -> impl Strategy<Value = Service> {
                 .map(|(n, weight)| server_spec(n, weight))
                 .collect(),
             checks: Checks::default(),
+            guarding: Guarding::default(),
         }
     })
 }
@@ -179,6 +180,7 @@ fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something(
             spec: ServiceSpec::new(service_key(1), "rr"),
             servers: servers.iter().map(|&n| server_spec(n, 1)).collect(),
             checks: Checks::default(),
+            guarding: Guarding::default(),
         }],
         ..Config::default()
     };

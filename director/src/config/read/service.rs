@@ -6,8 +6,9 @@ use shared::addr::{Family, Protocol};
 
 use super::beyond::{beyond, check_introduction};
 use super::check::{check_ports, judges};
+use super::guard::{self, check_sorry_server, guarding};
 use super::{MOST_TIMEOUT_SECS, endpoint};
-use crate::config::{Checks, Service, words};
+use crate::config::{Checks, Guarding, Service, words};
 use crate::core::operation::{
     ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
     Tunnel, TunnelChecksum,
@@ -33,7 +34,9 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         ..Checks::default()
     };
     let name_of = named.as_ref().map(|(_, key)| *key);
-    let servers = servers(notes, section, name_of, &mut checks);
+    let mut guarding = guarding(notes, section, name_of, &checks);
+    let servers = servers(notes, section, name_of, &mut checks, &mut guarding);
+    check_sorry_server(notes, section, &guarding.guard, &servers);
     let (at, key) = named?;
     let protocol = match key {
         ServiceKey::Address { protocol, .. } => Some(protocol),
@@ -63,6 +66,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
             spec,
             servers,
             checks,
+            guarding,
         },
     ))
 }
@@ -166,6 +170,7 @@ fn servers(
     service: Section<'_, '_>,
     name: Option<ServiceKey>,
     checks: &mut Checks,
+    guarding: &mut Guarding,
 ) -> Vec<ServerSpec> {
     let mut seen = Seen::default();
     let mut servers = Vec::new();
@@ -186,6 +191,7 @@ fn servers(
                 own.as_ref().unwrap_or(&checks.service),
             );
             checks.servers.extend(own.map(|own| (server.key, own)));
+            guard::of_server(notes, section, service, server.key, guarding);
             servers.push(server);
         }
     }

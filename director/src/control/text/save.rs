@@ -67,7 +67,11 @@ fn service(
     }
     text.push('\n');
     let protocol = protocol_of(&view.spec.key);
-    for server in order::servers(&view.servers) {
+    // A sorry server is no server of the administrator's, who may have another one by the time this is read.
+    for server in order::servers(&view.servers)
+        .into_iter()
+        .filter(|server| !server.sorry)
+    {
         let spec = &server.spec;
         let Some(method) = method(spec.forward, dialect) else {
             continue;

@@ -28,7 +28,18 @@ fn write_services(text: &mut String, services: &[ServiceView]) -> fmt::Result {
         writeln!(text, "  none")?;
     }
     for service in services {
-        writeln!(text, "  {} {}", service.spec.key, service.spec.scheduler)?;
+        write!(text, "  {} {}", service.spec.key, service.spec.scheduler)?;
+        if let Some(guard) = service.guard.filter(|guard| !guard.has_quorum) {
+            write!(
+                text,
+                ", no quorum: weight {} of {}",
+                guard.weight, guard.quorum
+            )?;
+        }
+        if service.guard.is_some_and(|guard| guard.panic) {
+            write!(text, ", failures are not believed")?;
+        }
+        writeln!(text)?;
         for server in &service.servers {
             write_server(text, server)?;
         }
@@ -37,7 +48,12 @@ fn write_services(text: &mut String, services: &[ServiceView]) -> fmt::Result {
 }
 
 fn write_server(text: &mut String, view: &ServerView) -> fmt::Result {
-    let (key, health) = (view.spec.key.to_string(), view.health.name());
+    let key = view.spec.key.to_string();
+    let health = if view.sorry {
+        "sorry"
+    } else {
+        view.health.name()
+    };
     write!(
         text,
         "    {key:<21} {health:<8}  weight {}",
@@ -163,6 +179,7 @@ mod tests {
     use shared::addr::Protocol;
 
     use super::*;
+    use crate::core::guard::GuardView;
     use crate::core::judgement::Health;
     use crate::core::operation::{ForwardMethod, ServerSpec, ServiceKey, ServiceSpec};
     use crate::core::view::{DropView, StatsView};
@@ -175,7 +192,12 @@ mod tests {
         };
         let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(10, 0, 0, 100), 80);
         let services = [ServiceView {
-            guard: None,
+            guard: Some(GuardView {
+                weight: 1,
+                quorum: 2,
+                has_quorum: false,
+                panic: true,
+            }),
             spec: ServiceSpec::new(key, "wrr"),
             stats: StatsView::default(),
             servers: vec![
@@ -205,6 +227,10 @@ mod tests {
                         then: Afterwards::Reset,
                     }),
                     ..server(13, 1)
+                },
+                ServerView {
+                    sorry: true,
+                    ..server(99, 1)
                 },
             ],
         }];
@@ -249,12 +275,13 @@ mod tests {
         ];
         let expected = "\
 services
-  TCP 10.0.0.100:80 wrr
+  TCP 10.0.0.100:80 wrr, no quorum: weight 1 of 2, failures are not believed
     10.1.0.11:80          up        weight 40 (configured 1), 12 active, 3 inactive
     10.1.0.12:80          down      weight 0 (configured 1), 0 active, 0 inactive
       ARP is not suppressed: arp_ignore of eth0 is 0
     10.1.0.13:80          draining  weight 0 (configured 1), 0 active, 0 inactive, 2 persistent
       drained by lvsadm for 60 s: 10 of 40 left, some 20 s to go, deadline in 540 s, what is left then is reset
+    10.1.0.99:80          sorry     weight 1, 0 active, 0 inactive
 checks
   http 10.1.0.11:80 /healthz       up for 7 s, not made yet
   tcp 10.1.0.12:80                 down for 7 s: refused

@@ -23,7 +23,7 @@ use crate::core::judgement::{Health, Judge};
 use crate::core::view::CheckView;
 use crate::health::checks::script;
 use crate::health::checks::{
-    CheckId, Checks, Failure, Kind, Outcome, Probe, Start, Talk, Turn, Verdict, Watch, talk,
+    CheckId, Checks, Failure, Kind, Outcome, Probe, Script, Start, Talk, Turn, Verdict, Watch, talk,
 };
 
 /// Makes the checks. See the [module](self).
@@ -35,6 +35,8 @@ pub(super) struct ChecksDesk {
     scripts: Scripts,
     /// Whose scripts run.
     of_scripts: BTreeMap<ScriptId, (CheckId, Arc<Probe>)>,
+    /// Programs that are told of something.
+    notices: BTreeMap<ScriptId, Script>,
     /// There may be more of them that have ended.
     scripts_wait: bool,
     running: BTreeMap<usize, Running>,
@@ -90,6 +92,7 @@ impl ChecksDesk {
             checks: Checks::new(seed),
             trust,
             of_scripts: BTreeMap::new(),
+            notices: BTreeMap::new(),
             scripts_wait: false,
             running: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -306,12 +309,38 @@ impl ChecksDesk {
         }
     }
 
+    /// Runs a program that is to be told of something. How that ends is only told if it fails.
+    pub(super) fn notify(&mut self, words: Vec<String>, environment: Vec<(&'static str, String)>) {
+        let script = Script {
+            command: words.clone(),
+            dynamic: false,
+        };
+        let command = Command { words, environment };
+        match self.scripts.run(command, NOTICE) {
+            Ok(run) => {
+                self.notices.insert(run, script);
+            }
+            Err(error) => warn!(
+                "{} cannot be told of a change: {error}",
+                script.command.join(" ")
+            ),
+        }
+    }
+
     fn end_scripts(&mut self, now: Time, balancer: &mut Balancer) {
         self.scripts_wait = false;
         for _ in 0..MOST_SCRIPTS {
             let Some(ended) = self.scripts.ended() else {
                 return;
             };
+            if let Some(script) = self.notices.remove(&ended.id)
+                && let Err(failure) = script::judge(&script, &ended.ending, &ended.output)
+            {
+                warn!(
+                    "{}, which was told of a change: {failure}",
+                    script.command.join(" ")
+                );
+            }
             if let Some((id, probe)) = self.of_scripts.remove(&ended.id)
                 && let Kind::Script(script) = &*probe.check.kind
             {
@@ -403,6 +432,8 @@ const MOST_STARTS: usize = 8;
 const MOST_STEPS: usize = 16;
 const MOST_EXPIRED: usize = 16;
 const MOST_SCRIPTS: usize = 16;
+/// So long a program may take that is told of something.
+const NOTICE: Duration = Duration::from_secs(60);
 /// Between two complaints of the same kind.
 const QUIET: Duration = Duration::from_secs(60);
 /// What is agreed in a handshake, or a certificate with its chain, costs up to about a millisecond.
