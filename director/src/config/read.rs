@@ -4,6 +4,7 @@ mod beyond;
 mod check;
 mod deny;
 mod mark;
+mod metrics;
 mod service;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,6 +16,7 @@ use shared::config::{Faults, Notes, Placed, Section, Seen};
 use self::check::agents;
 use self::deny::deny;
 use self::mark::mark;
+use self::metrics::metrics;
 use self::service::service;
 use super::{Config, Connections, Service, Vip, words};
 use crate::core::local_ports::MOST_ADDRESSES;
@@ -42,6 +44,9 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     }
     if let Some(section) = root.table(notes, "connections", &words::CONNECTIONS) {
         config.connections = connections(notes, section, config.connections);
+    }
+    if let Some(section) = root.table(notes, "metrics", &words::METRICS) {
+        config.metrics = metrics(notes, section);
     }
     let mut seen = Seen::default();
     for section in root.tables(notes, "vip", &words::VIP) {

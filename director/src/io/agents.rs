@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -222,6 +222,11 @@ impl AgentsDesk {
     /// How many reports came; none if nobody listens.
     pub(super) fn reports(&self) -> Option<ReportsView> {
         self.listener.as_ref().map(|_| self.agents.reports())
+    }
+
+    /// The next who has reported and judges a server, by address.
+    pub(super) fn view_after(&self, now: Time, address: Option<IpAddr>) -> Option<AgentView> {
+        self.agents.view_after(now, address)
     }
 
     /// Who has reported.

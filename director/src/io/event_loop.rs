@@ -1,5 +1,7 @@
 //! One thread, one poll: timers, signals, the host's network and commands before packets, one
-//! look at the clock per turn.
+//! look at the clock per turn, and one when it is over.
+
+mod scrape;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -25,6 +27,7 @@ use super::intake::{self, Intake};
 use super::launch::{Launch, Loaded, load};
 use super::local_addresses::LocalAddresses;
 use super::memory;
+use super::metrics::{self, MetricsDesk};
 use super::reload::{self, Hands};
 use super::routing::Routing;
 use super::run::RunError;
@@ -40,6 +43,7 @@ use crate::core::view::{
     AgentView, ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatsView,
     StatusView, SysctlView, TimeoutsView,
 };
+use crate::metrics::{Reload, Turns};
 
 /// Everything that runs. See the [module](self).
 pub(super) struct EventLoop {
@@ -58,6 +62,10 @@ pub(super) struct EventLoop {
     routing: Routing,
     control: Option<Control>,
     agents: AgentsDesk,
+    metrics: MetricsDesk,
+    turns: Turns,
+    /// How the last reading of the configuration went.
+    reloaded: Reload,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
     /// Rings that may have frames, by the kernel's number of their interface.
@@ -103,6 +111,7 @@ impl EventLoop {
         locals: LocalAddresses,
         routing: Routing,
         agents: AgentsDesk,
+        metrics: MetricsDesk,
         launch: &Launch,
     ) -> io::Result<EventLoop> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -128,6 +137,9 @@ impl EventLoop {
             routing,
             control: None,
             agents,
+            metrics,
+            turns: Turns::default(),
+            reloaded: scrape::reloaded_now(),
             rewatch: true,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
@@ -179,6 +191,8 @@ impl EventLoop {
             if self.turn(&events) == Go::Stop {
                 return Ok(());
             }
+            let over = self.clock.now();
+            self.turns.count(over, over.since(self.now));
         }
     }
 
@@ -203,6 +217,7 @@ impl EventLoop {
                         control.accept();
                     }
                 }
+                token if metrics::owns(token) => self.metrics.wake(self.now, token),
                 token => match intake::ifindex_of(token) {
                     Some(ifindex) => self.ring_is_ready(ifindex),
                     None => {
@@ -227,17 +242,20 @@ impl EventLoop {
         self.settle();
         self.take_frames();
         self.settle();
+        self.serve_metrics();
         Go::On
     }
 
     /// How long there is nothing to do.
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
-        if busy || self.agents.is_busy() || !self.ready.is_empty() {
+        let busy = busy || self.agents.is_busy() || self.metrics.is_busy();
+        if busy || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
-        let next = [self.director.poll_at(), self.agents.poll_at(), beat]
+        let (agents, metrics) = (self.agents.poll_at(), self.metrics.poll_at());
+        let next = [self.director.poll_at(), agents, metrics, beat]
             .into_iter()
             .flatten()
             .fold(self.refresh_at, Time::min);
@@ -310,11 +328,16 @@ impl EventLoop {
                     }
                 }
                 self.agents.reload(new.agents.as_ref(), agent_key);
+                self.metrics.reload(&new.metrics);
+                self.reloaded = scrape::reloaded_now();
                 self.rewatch = true;
                 self.config = new;
                 info!("the configuration is loaded again");
             }
-            Err(fault) => error!("the configuration stays as it was: {fault}"),
+            Err(fault) => {
+                self.reloaded.good = false;
+                error!("the configuration stays as it was: {fault}");
+            }
         }
     }
 
@@ -356,12 +379,17 @@ impl EventLoop {
     }
 
     fn serve_control(&mut self) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
-        if !control.is_busy() {
+        if !self.control.as_ref().is_some_and(Control::is_busy) {
             return;
         }
+        // Its desk needs all the rest.
+        if let Some(mut control) = self.control.take() {
+            control.serve(&mut self.desk());
+            self.control = Some(control);
+        }
+    }
+
+    fn desk(&mut self) -> Desk<'_> {
         let mut interfaces = Vec::new();
         for (ifindex, interface) in self.intake.iter_mut() {
             let statistics = interface.ring.statistics().unwrap_or_default();
@@ -375,7 +403,7 @@ impl EventLoop {
         }
         interfaces.extend(self.routing.view());
         let capture_keys = self.director.capture_keys() as u64;
-        control.serve(&mut Desk {
+        Desk {
             locals: &mut self.locals,
             routing: &mut self.routing,
             agents: &self.agents,
@@ -389,7 +417,7 @@ impl EventLoop {
             interfaces,
             given_back: self.transmit.given_back(),
             table_size: 1 << self.config.connections.table_bits,
-        });
+        }
     }
 
     /// Each ring with frames gets its budget.

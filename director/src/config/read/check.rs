@@ -14,7 +14,9 @@ use crate::health::agents::check::{AgentCheck, Weight};
 pub(super) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents {
     let everywhere = SocketAddr::from(([0; 4], PORT));
     let listen = section.text(notes, "listen");
-    let listen = listen.map_or(Some(everywhere), |text| socket_address(notes, text));
+    let listen = listen.map_or(Some(everywhere), |text| {
+        socket_address(notes, text, everywhere)
+    });
     let insecure = section.truth(notes, "insecure");
     let insecure = insecure.filter(|insecure| insecure.value);
     let key_file = section.text(notes, "key_file");
@@ -40,17 +42,21 @@ pub(super) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents 
     }
 }
 
-/// `0.0.0.0:9111`, or without a port.
-fn socket_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<SocketAddr> {
+/// Such as `usual`, whose port is that of an address without one.
+pub(super) fn socket_address(
+    notes: &mut Notes<'_>,
+    text: Placed<&str>,
+    usual: SocketAddr,
+) -> Option<SocketAddr> {
     let whole = text.value.parse::<SocketAddr>().ok();
     let inside = text.value.strip_prefix('[');
     let inside = inside.and_then(|rest| rest.strip_suffix(']'));
     let bare = inside.unwrap_or(text.value).parse::<IpAddr>().ok();
-    let address = whole.or_else(|| Some(SocketAddr::new(bare?, PORT)));
+    let address = whole.or_else(|| Some(SocketAddr::new(bare?, usual.port())));
     let address = address.filter(|address| address.port() != 0);
     if address.is_none() {
         let fault = format!(
-            "{:?} is not an address to listen at; write one, as in \"0.0.0.0:{PORT}\"",
+            "{:?} is not an address to listen at; write one, as in \"{usual}\"",
             text.value
         );
         notes.fault(text.at, fault);
