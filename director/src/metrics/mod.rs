@@ -15,7 +15,7 @@ pub mod http;
 pub mod labels;
 mod sheet;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turns;
 
 use std::net::IpAddr;

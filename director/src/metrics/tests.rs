@@ -17,9 +17,9 @@ use crate::core::view::{
     StatsView, StatusView,
 };
 
-/// Services and agents that are there, and how many servers each piece asked for.
+/// Services and agents that are there.
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     services: BTreeMap<ServiceKey, ServiceView>,
     agents: BTreeMap<IpAddr, AgentView>,
 }
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// So many services with so many servers each.
-    fn of(services: u16, servers: u16) -> World {
+    pub(crate) fn of(services: u16, servers: u16) -> World {
         let mut world = World::default();
         for port in 0..services {
             let servers = (0..servers).map(|number| server(number, number.into()));
@@ -88,7 +88,7 @@ fn server(number: u16, connections: u64) -> ServerView {
     }
 }
 
-fn snapshot() -> Snapshot {
+pub(crate) fn snapshot() -> Snapshot {
     let mut turns = Turns::default();
     turns.count(Time::from_secs(1), Duration::from_micros(50));
     let drops = vec![DropView {

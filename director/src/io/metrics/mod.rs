@@ -6,6 +6,8 @@
 //! there are at most [`MOST_TEXTS`].
 
 mod client;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
