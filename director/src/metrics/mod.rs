@@ -173,7 +173,7 @@ impl Scrape {
     }
 }
 
-/// Real servers, or agents, of one piece: about half a millisecond.
-const SERVERS: usize = 64;
+/// Real servers, or agents, of one piece: about a tenth of a millisecond.
+const SERVERS: usize = 16;
 /// Services of one piece, for those that have few servers.
-const SERVICES: usize = 32;
+const SERVICES: usize = 8;

@@ -291,5 +291,5 @@ const LISTENER: Token = Token(1 << 40);
 const FIRST_CLIENT: usize = LISTENER.0 + 1;
 const MOST_CLIENTS: usize = 32;
 const MOST_TEXTS: usize = 3;
-/// Bytes written in one turn of the loop, to all clients: a few tenths of a millisecond.
-const BUDGET: usize = 256 * 1024;
+/// Bytes written in one turn of the loop, to all clients: less than a tenth of a millisecond.
+const BUDGET: usize = 64 * 1024;
