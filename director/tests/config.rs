@@ -239,7 +239,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents, metrics
 "#,
     );
 }
@@ -964,9 +964,9 @@ port = 9110
 "#,
         r#"d.toml:2:10: "everywhere" is not an address to listen at; write one, as in "127.0.0.1:9110"
 d.toml:3:23: node_exporter_names is true or false: node_exporter_names = true
-d.toml:4:30: label of real servers `bakend' is unknown; write `backend'
+d.toml:4:30: label of real servers "bakend" is unknown; write "backend"
 d.toml:4:40: label "service" is in line 4 already; write it once
-d.toml:4:51: label of real servers `client' is unknown; write `service', `backend', `local_address', `local_port', `remote_address', `remote_port', `proto' or `local_mark'
+d.toml:4:51: label of real servers "client" is unknown; write "service", "backend", "local_address", "local_port", "remote_address", "remote_port", "proto" or "local_mark"
 d.toml:5:1: [metrics] has no key `port'; it has listen, node_exporter_names, backend_labels
 "#,
     );

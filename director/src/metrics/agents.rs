@@ -18,7 +18,7 @@ impl Agents {
         let rows: Vec<Row<AgentView>> = rows
             .map(|agent| (vec![("agent", agent.address.to_string())], agent))
             .collect();
-        self.0.add(&rows);
+        self.0.add(rows);
     }
 
     pub(super) fn into_texts(self) -> impl Iterator<Item = Vec<u8>> {

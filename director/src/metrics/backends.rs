@@ -105,7 +105,7 @@ impl Services {
 
     pub(super) fn add(&mut self, service: &ServiceView) {
         let labels = vec![("service", service.spec.key.to_string())];
-        self.0.add(&[(labels, Numbers::of_service(service))]);
+        self.0.add(vec![(labels, Numbers::of_service(service))]);
     }
 
     pub(super) fn into_texts(self) -> impl Iterator<Item = Vec<u8>> {
@@ -156,7 +156,7 @@ impl Backends {
         match &mut self.sums {
             None => {
                 let rows: Vec<Row<Numbers>> = rows.map(|row| named(&self.labels, row)).collect();
-                self.sheet.add(&rows);
+                self.sheet.add(rows);
             }
             Some(sums) => rows.for_each(|(values, numbers)| {
                 *sums.entry(values).or_default() += numbers;
@@ -171,7 +171,7 @@ impl Backends {
         };
         let rows = std::iter::from_fn(|| sums.pop_first()).take(most);
         let rows: Vec<Row<Numbers>> = rows.map(|row| named(&self.labels, row)).collect();
-        self.sheet.add(&rows);
+        self.sheet.add(rows);
         !sums.is_empty()
     }
 

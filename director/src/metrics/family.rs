@@ -91,13 +91,29 @@ impl Family {
 
 /// A sample's labels, in this order.
 pub(super) fn row<'a>(labels: impl IntoIterator<Item = (&'a str, String)>) -> Metric {
-    let pairs = labels.into_iter().map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value);
-        pair
-    });
+    let pairs = labels.into_iter().map(|(name, value)| pair(name, value));
     Metric::from_label(pairs.collect())
+}
+
+/// One label more, behind the others.
+pub(super) fn push_label(row: &mut Metric, name: &str, value: &str) {
+    let mut labels = row.take_label();
+    labels.push(pair(name, value.to_owned()));
+    row.set_label(labels);
+}
+
+/// Without the last one.
+pub(super) fn pop_label(row: &mut Metric) {
+    let mut labels = row.take_label();
+    labels.pop();
+    row.set_label(labels);
+}
+
+fn pair(name: &str, value: String) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value);
+    pair
 }
 
 /// The text of families that are there as a whole.

@@ -2,7 +2,7 @@
 
 use prometheus::proto::Metric;
 
-use super::family::{Family, Kind, row};
+use super::family::{Family, Kind, pop_label, push_label, row};
 
 /// One family of a [`Sheet`].
 #[derive(Debug)]
@@ -47,19 +47,23 @@ impl<N> Sheet<N> {
     }
 
     /// Appends these rows to all families.
-    pub(super) fn add(&mut self, rows: &[Row<N>]) {
+    pub(super) fn add(&mut self, rows: Vec<Row<N>>) {
+        let rows = rows.into_iter();
+        let rows = rows.map(|(labels, numbers)| (row(labels), numbers));
+        let (mut samples, numbers): (Vec<Metric>, Vec<N>) = rows.unzip();
         for variant in &self.variants {
-            let mut samples: Vec<Metric> = rows
-                .iter()
-                .map(|(labels, _)| {
-                    let more = variant.map(|(name, value)| (name, value.to_owned()));
-                    row(labels.iter().cloned().chain(more))
-                })
-                .collect();
+            for sample in &mut samples {
+                if let Some((name, value)) = variant {
+                    push_label(sample, name, value);
+                }
+            }
             for (family, parts) in &mut self.families {
                 for (_, value) in parts.iter().filter(|(label, _)| label == variant) {
-                    family.add(&mut samples, |place| value(&rows[place].1));
+                    family.add(&mut samples, |place| value(&numbers[place]));
                 }
+            }
+            if variant.is_some() {
+                samples.iter_mut().for_each(pop_label);
             }
         }
     }

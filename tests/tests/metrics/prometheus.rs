@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use laboratory::host::Host;
@@ -109,10 +109,7 @@ fn its_queries_give_what_clients_counted() {
 /// Prometheus' own judgement of names, units, help and types.
 #[test]
 fn its_tool_has_no_complaint() {
-    let agents = "[agents]\ninsecure = true\n[fullnat]\nlocal_addresses = [\"10.1.0.9\"]\n";
-    let (lab, _web, _director, _config) =
-        lab(&format!("[metrics]\nnode_exporter_names = true\n{agents}"));
-    let (_, text) = page(&lab.director, USUAL, "/metrics").unwrap();
+    let text = everything();
     let mut tool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -130,4 +127,39 @@ fn its_tool_has_no_complaint() {
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
     assert!(text.contains("lvs_fullnat_ports_free") && text.contains("lvs_agent_reports_total"));
+}
+
+/// What a director shows that has all there is.
+fn everything() -> String {
+    let all = "[metrics]\nnode_exporter_names = true\n[agents]\ninsecure = true\n\
+               [fullnat]\nlocal_addresses = [\"10.1.0.9\"]\n";
+    let (lab, _web, _director, _config) = lab(all);
+    page(&lab.director, USUAL, "/metrics").unwrap().1
+}
+
+/// The rules are sound, and what they ask for is there.
+#[test]
+fn the_alerts_ask_for_what_there_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = folder.join("../init/examples/prometheus/lvs.rules.yml");
+    let mut tool = Command::new("promtool");
+    let output = tool.args(["check", "rules"]).arg(&file).output();
+    let output = output.expect("promtool: make test installs it");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = everything();
+    let rules = fs::read_to_string(&file).unwrap();
+    let expressions = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "));
+    let words = expressions.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let names: Vec<&str> = words.filter(|word| word.starts_with("lvs_")).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let shown = text.lines().any(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        assert!(shown, "{name} is not shown");
+    }
 }
