@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::clock::wall_micros;
 use crate::config;
 use crate::core::balancer::Balancer;
-use crate::core::judgement::Health;
+use crate::core::judgement::{Health, Judge};
 use crate::core::view::{AgentView, ReportsView};
 use crate::health::agents::{Agents, Verdict, Watch};
 
@@ -229,6 +229,11 @@ impl AgentsDesk {
         self.agents.view_after(now, address)
     }
 
+    /// The name of the agent at this address.
+    pub(super) fn identity(&self, address: IpAddr) -> Option<&str> {
+        self.agents.identity(address)
+    }
+
     /// Who has reported.
     pub(super) fn views(&self, now: Time) -> Vec<AgentView> {
         self.agents.views(now)
@@ -242,7 +247,8 @@ fn carry_out(verdicts: Vec<Verdict>, now: Time, balancer: &mut Balancer) {
             (Some(sentence), _) => warn!("{sentence}"),
             (None, _) => {}
         }
-        balancer.judge_server(now, &verdict.service, &verdict.server, verdict.judgement);
+        let (service, server) = (verdict.service, verdict.server);
+        balancer.judge_server(now, &service, &server, Judge::Agent, verdict.judgement);
     }
 }
 

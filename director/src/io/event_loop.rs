@@ -29,6 +29,7 @@ use super::local_addresses::LocalAddresses;
 use super::memory;
 use super::metrics::{self, MetricsDesk};
 use super::reload::{self, Hands};
+use super::rivals::{self, Lookout};
 use super::routing::Routing;
 use super::run::RunError;
 use super::transmit::{Drained, Transmit};
@@ -66,6 +67,7 @@ pub(super) struct EventLoop {
     turns: Turns,
     /// How the last reading of the configuration went.
     reloaded: Reload,
+    lookout: Lookout,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
     /// Rings that may have frames, by the kernel's number of their interface.
@@ -113,7 +115,7 @@ impl EventLoop {
         agents: AgentsDesk,
         metrics: MetricsDesk,
         launch: &Launch,
-    ) -> io::Result<EventLoop> {
+    ) -> Result<EventLoop, RunError> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -121,6 +123,7 @@ impl EventLoop {
         poll.registry()
             .register(&mut SourceFd(&fd), NETWORK, Interest::READABLE)?;
         let now = clock.now();
+        let lookout = Lookout::open(poll.registry(), now)?;
         Ok(EventLoop {
             poll,
             clock,
@@ -140,6 +143,7 @@ impl EventLoop {
             metrics,
             turns: Turns::default(),
             reloaded: scrape::reloaded_now(),
+            lookout,
             rewatch: true,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
@@ -212,6 +216,7 @@ impl EventLoop {
                 SIGNALS => signalled = true,
                 NETWORK => network_changed = true,
                 agents::AGENTS => self.agents.wake(),
+                rivals::RIVALS => self.lookout.wake(),
                 control::LISTENER => {
                     if let Some(control) = &mut self.control {
                         control.accept();
@@ -250,12 +255,13 @@ impl EventLoop {
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
         let busy = busy || self.agents.is_busy() || self.metrics.is_busy();
-        if busy || !self.ready.is_empty() {
+        if busy || self.lookout.is_busy() || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
         let (agents, metrics) = (self.agents.poll_at(), self.metrics.poll_at());
-        let next = [self.director.poll_at(), agents, metrics, beat]
+        let look = Some(self.lookout.poll_at());
+        let next = [self.director.poll_at(), agents, metrics, look, beat]
             .into_iter()
             .flatten()
             .fold(self.refresh_at, Time::min);
@@ -286,13 +292,17 @@ impl EventLoop {
         }
     }
 
-    /// Hears the agents of real servers.
+    /// Hears the agents of real servers, and who answers for VIPs.
     fn judge(&mut self) {
         let balancer = &mut self.director.balancer;
         self.agents.go_on(self.now, balancer);
         if std::mem::take(&mut self.rewatch) {
             self.agents.watch(self.now, &self.config, balancer);
         }
+        let interfaces = self.intake.iter_mut().map(|(ifindex, _)| ifindex);
+        let (director, outbox) = (&self.director, &mut self.outbox);
+        self.lookout
+            .go_on(self.now, director, &self.agents, interfaces, outbox);
     }
 
     fn obey_signals(&mut self) -> Go {
@@ -407,6 +417,7 @@ impl EventLoop {
             locals: &mut self.locals,
             routing: &mut self.routing,
             agents: &self.agents,
+            lookout: &self.lookout,
             rewatch: &mut self.rewatch,
             netlink: self.network.netlink(),
             capture_keys,
@@ -507,6 +518,7 @@ struct Desk<'a> {
     locals: &'a mut LocalAddresses,
     routing: &'a mut Routing,
     agents: &'a AgentsDesk,
+    lookout: &'a Lookout,
     rewatch: &'a mut bool,
     netlink: &'a mut Netlink,
     interfaces: Vec<InterfaceView>,
@@ -591,6 +603,7 @@ impl Backend for Desk<'_> {
             unnamed_clients: self.director.balancer.unnamed_clients(),
             local_addresses: self.director.balancer.local_addresses(),
             reports: self.agents.reports(),
+            rivals: self.lookout.views(&self.director.network),
             capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops

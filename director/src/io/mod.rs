@@ -19,6 +19,7 @@ mod local_addresses;
 mod memory;
 mod metrics;
 mod reload;
+mod rivals;
 mod routing;
 mod run;
 mod transmit;

@@ -155,6 +155,11 @@ fn tables(text: &mut Vec<u8>, snapshot: &Snapshot) {
             snapshot.most_half_open.into(),
         ),
         (
+            "lvs_vip_rivals",
+            "Others that answer ARP for VIPs in the director's place.",
+            status.rivals.len() as f64,
+        ),
+        (
             "lvs_capture_keys",
             "Keys by which the capture program knows what to take.",
             status.capture_keys as f64,

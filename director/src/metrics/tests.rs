@@ -13,8 +13,8 @@ use crate::core::judgement::Health;
 use crate::core::operation::{ForwardMethod, ServerSpec, ServiceKey, ServiceSpec};
 use crate::core::reason::Reason;
 use crate::core::view::{
-    AgentView, DropView, InterfaceView, LocalAddressView, ReportsView, ServerView, ServiceView,
-    StatsView, StatusView,
+    AgentView, DropView, InterfaceView, LocalAddressView, ReportsView, RivalView, ServerView,
+    ServiceView, StatsView, StatusView,
 };
 
 /// Services and agents that are there.
@@ -120,6 +120,12 @@ pub(crate) fn snapshot() -> Snapshot {
                 good: 11,
                 ignored: Vec::new(),
             }),
+            rivals: vec![RivalView {
+                vip: [192, 0, 2, 1].into(),
+                interface: "eth0".to_owned(),
+                mac: "02:00:00:00:00:01".to_owned(),
+                server: None,
+            }],
             capture_keys: 3,
             given_back: 4,
             drops,
@@ -261,6 +267,7 @@ fn the_whole_director_is_shown() {
         ("lvs_half_open_capacity", 1e6),
         ("lvs_half_open_evictions_total", 5.0),
         ("lvs_capture_keys", 3.0),
+        ("lvs_vip_rivals", 1.0),
         ("lvs_given_back_packets_total", 4.0),
         (
             "lvs_interface_received_packets_total{interface=\"eth0\"}",
