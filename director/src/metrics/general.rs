@@ -1,12 +1,14 @@
 //! What there is once: the director as a whole, its interfaces, its loop.
 
+use std::net::IpAddr;
+
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::family::Kind::{self, Counter, Gauge};
 use super::family::{Family, encode, row};
 use super::turns::Turns;
 use crate::core::reason::Reason;
-use crate::core::view::{StatsView, StatusView};
+use crate::core::view::{InterfaceView, StatsView, StatusView};
 
 /// The director at one instant, but for its services and agents, which a scrape asks for one by one.
 #[derive(Debug)]
@@ -200,31 +202,29 @@ fn packets(text: &mut Vec<u8>, status: &StatusView) {
         Counter,
         status.given_back as f64,
     );
-    let interfaces: [(&str, &str, fn(&_) -> u64); 3] = [
-        (
-            "lvs_interface_received_packets_total",
-            "Packets taken from the interface.",
-            |interface: &crate::core::view::InterfaceView| interface.received,
-        ),
-        (
-            "lvs_interface_sent_packets_total",
-            "Packets sent by the interface.",
-            |interface| interface.sent,
-        ),
-        (
-            "lvs_ring_drops_total",
-            "Packets that the interface's ring had no room for.",
-            |interface| interface.ring_losses,
-        ),
-    ];
-    for (name, help, count) in interfaces {
+    let mut interfaces = |name, help, count: fn(&InterfaceView) -> u64| {
         let rows = status.interfaces.iter();
         let rows = rows.map(|interface| {
             let name = interface.name.clone();
             (("interface", name), count(interface) as f64)
         });
         family(text, (name, help), Counter, rows);
-    }
+    };
+    interfaces(
+        "lvs_interface_received_packets_total",
+        "Packets taken from the interface.",
+        |interface| interface.received,
+    );
+    interfaces(
+        "lvs_interface_sent_packets_total",
+        "Packets sent by the interface.",
+        |interface| interface.sent,
+    );
+    interfaces(
+        "lvs_ring_drops_total",
+        "Packets that the interface's ring had no room for.",
+        |interface| interface.ring_losses,
+    );
 }
 
 fn full_nat(text: &mut Vec<u8>, status: &StatusView) {
@@ -236,7 +236,7 @@ fn full_nat(text: &mut Vec<u8>, status: &StatusView) {
         status.unnamed_clients as f64,
     );
     let locals = || status.local_addresses.iter();
-    let of = |address: &std::net::IpAddr| ("local_address", address.to_string());
+    let of = |address: &IpAddr| ("local_address", address.to_string());
     family(
         text,
         (
