@@ -1,8 +1,8 @@
 # make demo   builds, and shows real requests being balanced, by NAT and by DR (root)
 # make test   builds, and passes every test (root; network namespaces are made and removed by it)
 # make bench  builds, and measures the director beside the kernel, nftables, haproxy and nginx (root,
-#             two CPUs); KINDS="packets streams requests round-trip methods agents flood" and REPEAT=5
-#             may be given
+#             two CPUs); KINDS="packets streams requests round-trip methods agents scrape flood" and
+#             REPEAT=5 may be given
 # make bench-core  the same of the pure core: nanoseconds and instructions per packet, memory
 # make build  the programs: target/release/{director,lvsadm,rsagent}
 # make lint   rustfmt, clippy, shell syntax
@@ -53,7 +53,7 @@ install-demo-packages:
 install-test-packages: install-demo-packages
 	tests/install-packages ip:iproute2 iptables:iptables nft:nftables ethtool:ethtool sysctl:procps \
 	    curl:curl nginx:nginx-light openssl:openssl dnsmasq:dnsmasq-base aiosmtpd:python3-aiosmtpd \
-	    /etc/ssl/certs/ca-certificates.crt:ca-certificates
+	    /etc/ssl/certs/ca-certificates.crt:ca-certificates prometheus:prometheus
 
 install-bench-packages: install-test-packages
 	tests/install-packages iperf3:iperf3 wrk:wrk haproxy:haproxy \

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use director::config::{Config, Connections, Service, Vip};
+use director::config::{Config, Connections, Metrics, Service, Vip};
 use director::core::operation::{
     Beyond, DenyRule, ForwardMethod, Introduction, MarkRule, Netmask, Operation, Persistence,
     SchedulerFlags, SegmentSize, ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
     Tunnel, TunnelChecksum,
 };
 use director::health::agents::check::{AgentCheck, Weight};
+use director::metrics::labels::BackendLabel;
 use shared::addr::{Family, Protocol};
 
 #[track_caller]
@@ -30,7 +31,7 @@ x = 1
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
 d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
-d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents
+d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents, metrics
 "#,
     );
 }
@@ -238,7 +239,7 @@ address = "10.0.0.2"
 d.toml:4:1: [[service]] has no key `shceduler'; write `scheduler'
 d.toml:5:10: this is not TOML: string values must be quoted, expected literal string
 d.toml:8:18: this is not TOML: unclosed array table, expected `]`
-d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents
+d.toml:9:1: the file has no key `address'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents, metrics
 "#,
     );
 }
@@ -285,12 +286,10 @@ server = [{ address = "10.0.0.1", weight = 0 }, { address = "10.0.0.2:81", forwa
 /// What is promised is told from what nobody has heard of.
 #[test]
 fn what_comes_later_says_so() {
-    for section in ["metrics", "sync"] {
-        faults(
-            &format!("[{section}]\n"),
-            &format!("d.toml:1:2: `{section}' of the file is not there yet; leave it out"),
-        );
-    }
+    faults(
+        "[sync]\n",
+        "d.toml:1:2: `sync' of the file is not there yet; leave it out",
+    );
     faults(
         "[[vrrp]]\n",
         "d.toml:1:3: `vrrp' of the file is not there yet; leave it out",
@@ -951,4 +950,35 @@ address = "10.1.0.2"
     let agents = config.agents.expect("it is there");
     assert_eq!(agents.listen.to_string(), "[::]:9111");
     assert_eq!(agents.key_file, None);
+}
+
+#[test]
+fn metrics() {
+    faults(
+        r#"[metrics]
+listen = "everywhere"
+node_exporter_names = "yes"
+backend_labels = ["service", "bakend", "service", "client"]
+port = 9110
+"#,
+        r#"d.toml:2:10: "everywhere" is not an address to listen at; write one, as in "127.0.0.1:9110"
+d.toml:3:23: node_exporter_names is true or false: node_exporter_names = true
+d.toml:4:30: label of real servers "bakend" is unknown; write "backend"
+d.toml:4:40: label "service" is in line 4 already; write it once
+d.toml:4:51: label of real servers "client" is unknown; write "service", "backend", "local_address", "local_port", "remote_address", "remote_port", "proto" or "local_mark"
+d.toml:5:1: [metrics] has no key `port'; it has listen, node_exporter_names, backend_labels
+"#,
+    );
+    let read = |text: &str| Config::parse(text, "d.toml").unwrap().metrics;
+    assert_eq!(read(""), Metrics::default());
+    assert_eq!(read("[metrics]\n").listen, None);
+    let given = read(
+        "[metrics]\nlisten = \"0.0.0.0\"\nnode_exporter_names = true\nbackend_labels = [\"service\"]\n",
+    );
+    assert_eq!(given.listen, Some(([0; 4], 9110).into()));
+    assert!(given.options.node_exporter_names);
+    let service = [BackendLabel::Service].into_iter().collect();
+    assert_eq!(given.options.backend_labels, service);
+    let none = read("[metrics]\nbackend_labels = []\n");
+    assert_eq!(none.options.backend_labels, std::iter::empty().collect());
 }

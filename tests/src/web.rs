@@ -1,7 +1,7 @@
 //! A small HTTP server that answers with its name, for the demo.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -55,16 +55,30 @@ impl Drop for Web {
 /// # Errors
 /// Nobody answers.
 pub fn get(from: &Host, to: (std::net::Ipv4Addr, u16)) -> std::io::Result<String> {
+    let (_, body) = page(from, to.into(), "/")?;
+    Ok(body.trim().to_owned())
+}
+
+/// The same for any page: the head of the answer, and its body as it is.
+///
+/// # Errors
+/// Nobody answers.
+pub fn page(from: &Host, to: SocketAddr, path: &str) -> std::io::Result<(String, String)> {
     from.run(|| {
         let patience = Duration::from_secs(3);
-        let mut stream = TcpStream::connect_timeout(&to.into(), patience)?;
+        let mut stream = TcpStream::connect_timeout(&to, patience)?;
         stream.set_read_timeout(Some(patience))?;
-        write!(stream, "GET / HTTP/1.0\r\nHost: {}\r\n\r\n", to.0)?;
-        let text = std::io::read_to_string(stream)?;
-        let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
-        Ok(body.trim().to_owned())
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", to.ip())?;
+        let mut text = std::io::read_to_string(stream)?;
+        let end = text.find(BLANK).unwrap_or(text.len());
+        let body = text.split_off((end + BLANK.len()).min(text.len()));
+        text.truncate(end);
+        Ok((text, body))
     })
 }
+
+/// Between head and body.
+const BLANK: &str = "\r\n\r\n";
 
 fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     stream.set_nonblocking(false)?;

@@ -9,7 +9,7 @@ mod read;
 mod words;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 use crate::health::agents::check::AgentCheck;
 use crate::health::checks::Check;
+use crate::metrics;
 
 pub use shared::config::{Fault, Faults};
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub rules: Option<PathBuf>,
     /// Whether what the director's host itself asks of services is balanced.
     pub local_clients: bool,
+    /// What is shown to Prometheus, and where.
+    pub metrics: Metrics,
     /// `[sysctl]`: the switches of `net.ipv4.vs`.
     pub sysctl: Sysctl,
     /// `ipvsadm --set`, seconds.
@@ -73,6 +76,7 @@ impl Default for Config {
             interfaces: Vec::new(),
             rules: None,
             local_clients: false,
+            metrics: Metrics::default(),
             sysctl: Sysctl::default(),
             timeouts: DEFAULT_TIMEOUTS,
             connections: Connections::default(),
@@ -211,6 +215,20 @@ pub struct Agents {
     pub listen: SocketAddr,
     /// The key that they are made with. None: everybody's are believed, which has to be asked for.
     pub key_file: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metrics {
+    /// Where HTTP clients are listened to. None: at [`Metrics::USUAL`], if nobody else has it.
+    pub listen: Option<SocketAddr>,
+    /// What they get.
+    pub options: metrics::Options,
+}
+
+impl Metrics {
+    /// Loopback, the port of this project.
+    pub const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9110);
 }
 
 /// The kernel's, `ip_vs_proto_tcp.c` and `ip_vs_proto_udp.c`.

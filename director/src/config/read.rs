@@ -5,9 +5,10 @@ mod check;
 mod deny;
 mod guard;
 mod mark;
+mod metrics;
 mod service;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use shared::addr::{Addr, Protocol};
@@ -16,6 +17,7 @@ use shared::config::{Faults, Notes, Placed, Section, Seen};
 use self::check::agents;
 use self::deny::deny;
 use self::mark::mark;
+use self::metrics::metrics;
 use self::service::service;
 use super::{Config, Connections, Service, Vip, words};
 use crate::core::local_ports::MOST_ADDRESSES;
@@ -43,6 +45,9 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     }
     if let Some(section) = root.table(notes, "connections", &words::CONNECTIONS) {
         config.connections = connections(notes, section, config.connections);
+    }
+    if let Some(section) = root.table(notes, "metrics", &words::METRICS) {
+        config.metrics = metrics(notes, section);
     }
     let mut seen = Seen::default();
     for section in root.tables(notes, "vip", &words::VIP) {
@@ -320,6 +325,28 @@ fn endpoint(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, Option
     };
     notes.fault(text.at, fault);
     None
+}
+
+/// Such as `usual`, whose port is that of an address without one.
+fn socket_address(
+    notes: &mut Notes<'_>,
+    text: Placed<&str>,
+    usual: SocketAddr,
+) -> Option<SocketAddr> {
+    let whole = text.value.parse::<SocketAddr>().ok();
+    let inside = text.value.strip_prefix('[');
+    let inside = inside.and_then(|rest| rest.strip_suffix(']'));
+    let bare = inside.unwrap_or(text.value).parse::<IpAddr>().ok();
+    let address = whole.or_else(|| Some(SocketAddr::new(bare?, usual.port())));
+    let address = address.filter(|address| address.port() != 0);
+    if address.is_none() {
+        let fault = format!(
+            "{:?} is not an address to listen at; write one, as in \"{usual}\"",
+            text.value
+        );
+        notes.fault(text.at, fault);
+    }
+    address
 }
 
 /// A unicast address; `text` is where it stands, and `example` what such a value looks like.

@@ -3,6 +3,7 @@
 use shared::config::{Keys, Words};
 
 use crate::core::sysctl::{LATER, NAMES};
+use crate::metrics::labels::BackendLabel;
 
 pub(super) const FILE: Keys = Keys {
     table: "the file",
@@ -17,8 +18,9 @@ pub(super) const FILE: Keys = Keys {
         "service",
         "fullnat",
         "agents",
+        "metrics",
     ],
-    later: &["metrics", "vrrp", "sync"],
+    later: &["vrrp", "sync"],
 };
 
 pub(super) const DIRECTOR: Keys = Keys {
@@ -144,6 +146,12 @@ pub(super) const AGENTS: Keys = Keys {
     later: &[],
 };
 
+pub(super) const METRICS: Keys = Keys {
+    table: "[metrics]",
+    known: &["listen", "node_exporter_names", "backend_labels"],
+    later: &[],
+};
+
 pub(super) const SERVICE_CHECK: Keys = Keys {
     table: "[service.check]",
     known: CHECK_KEYS,
@@ -217,6 +225,11 @@ pub(super) const DNS_TYPES: Words = Words {
     known: &[
         "A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA", "RRSIG", "DNSKEY",
     ],
+    later: &[],
+};
+
+pub(super) const BACKEND_LABELS: Words = Words {
+    known: &BackendLabel::NAMES,
     later: &[],
 };
 

@@ -222,6 +222,11 @@ impl AgentsDesk {
         self.listener.as_ref().map(|_| self.agents.reports())
     }
 
+    /// The next who has reported and judges a server, by address.
+    pub(super) fn view_after(&self, now: Time, address: Option<IpAddr>) -> Option<AgentView> {
+        self.agents.view_after(now, address)
+    }
+
     /// The name of the agent at this address.
     pub(super) fn identity(&self, address: IpAddr) -> Option<&str> {
         self.agents.identity(address)

@@ -1,5 +1,7 @@
 //! One thread, one poll: timers, signals, the host's network and commands before packets, one
-//! look at the clock per turn.
+//! look at the clock per turn, and one when it is over.
+
+mod scrape;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -26,6 +28,7 @@ use super::intake::{self, Intake};
 use super::launch::{Launch, Loaded, load};
 use super::local_addresses::LocalAddresses;
 use super::memory;
+use super::metrics::{self, MetricsDesk};
 use super::notices;
 use super::reload::{self, Hands};
 use super::rivals::{self, Lookout};
@@ -44,6 +47,7 @@ use crate::core::view::{
     AgentView, CheckView, ConnectionView, DropView, InfoView, InterfaceView, ServiceView,
     StatsView, StatusView, SysctlView, TimeoutsView,
 };
+use crate::metrics::{Reload, Turns};
 
 /// Everything that runs. See the [module](self).
 pub(super) struct EventLoop {
@@ -63,6 +67,10 @@ pub(super) struct EventLoop {
     control: Option<Control>,
     agents: AgentsDesk,
     checks: ChecksDesk,
+    metrics: MetricsDesk,
+    turns: Turns,
+    /// How the last reading of the configuration went.
+    reloaded: Reload,
     lookout: Lookout,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
@@ -110,6 +118,7 @@ impl EventLoop {
         routing: Routing,
         agents: AgentsDesk,
         checks: ChecksDesk,
+        metrics: MetricsDesk,
         launch: &Launch,
     ) -> Result<EventLoop, RunError> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -137,6 +146,9 @@ impl EventLoop {
             control: None,
             agents,
             checks,
+            metrics,
+            turns: Turns::default(),
+            reloaded: scrape::reloaded_now(),
             lookout,
             rewatch: true,
             ready: VecDeque::new(),
@@ -189,6 +201,8 @@ impl EventLoop {
             if self.turn(&events) == Go::Stop {
                 return Ok(());
             }
+            let over = self.clock.now();
+            self.turns.count(over, over.since(self.now));
         }
     }
 
@@ -217,6 +231,8 @@ impl EventLoop {
                 }
                 // What has ended is asked for in each turn.
                 scripts::SCRIPTS => {}
+                // Above those of checks.
+                token if metrics::owns(token) => self.metrics.wake(self.now, token),
                 token if ChecksDesk::owns(token) => self.checks.wake(token),
                 token => match intake::ifindex_of(token) {
                     Some(ifindex) => self.ring_is_ready(ifindex),
@@ -242,6 +258,7 @@ impl EventLoop {
         self.settle();
         self.take_frames();
         self.settle();
+        self.serve_metrics();
         Go::On
     }
 
@@ -249,7 +266,7 @@ impl EventLoop {
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
         let judges = self.agents.is_busy() || self.checks.is_busy() || self.lookout.is_busy();
-        if busy || judges || !self.ready.is_empty() {
+        if busy || judges || self.metrics.is_busy() || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
@@ -258,7 +275,7 @@ impl EventLoop {
             self.checks.poll_at(),
             Some(self.lookout.poll_at()),
         ];
-        let next = [self.director.poll_at(), beat]
+        let next = [self.director.poll_at(), self.metrics.poll_at(), beat]
             .into_iter()
             .chain(judges)
             .flatten()
@@ -341,11 +358,16 @@ impl EventLoop {
                 }
                 self.agents.reload(new.agents.as_ref(), agent_key);
                 self.checks.set_trust(trust);
+                self.metrics.reload(&new.metrics);
+                self.reloaded = scrape::reloaded_now();
                 self.rewatch = true;
                 self.config = new;
                 info!("the configuration is loaded again");
             }
-            Err(fault) => error!("the configuration stays as it was: {fault}"),
+            Err(fault) => {
+                self.reloaded.good = false;
+                error!("the configuration stays as it was: {fault}");
+            }
         }
     }
 
@@ -387,12 +409,17 @@ impl EventLoop {
     }
 
     fn serve_control(&mut self) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
-        if !control.is_busy() {
+        if !self.control.as_ref().is_some_and(Control::is_busy) {
             return;
         }
+        // Its desk needs all the rest.
+        if let Some(mut control) = self.control.take() {
+            control.serve(&mut self.desk());
+            self.control = Some(control);
+        }
+    }
+
+    fn desk(&mut self) -> Desk<'_> {
         let mut interfaces = Vec::new();
         for (ifindex, interface) in self.intake.iter_mut() {
             let statistics = interface.ring.statistics().unwrap_or_default();
@@ -406,7 +433,7 @@ impl EventLoop {
         }
         interfaces.extend(self.routing.view());
         let capture_keys = self.director.capture_keys() as u64;
-        control.serve(&mut Desk {
+        Desk {
             locals: &mut self.locals,
             routing: &mut self.routing,
             agents: &self.agents,
@@ -422,7 +449,7 @@ impl EventLoop {
             interfaces,
             given_back: self.transmit.given_back(),
             table_size: 1 << self.config.connections.table_bits,
-        });
+        }
     }
 
     /// Each ring with frames gets its budget.

@@ -23,6 +23,7 @@ use super::host_network::HostNetwork;
 use super::intake::Intake;
 use super::launch::Launch;
 use super::local_addresses::LocalAddresses;
+use super::metrics::{MetricsDesk, MetricsError};
 use super::reload::{self, Hands, RulesError};
 use super::routing::{Routing, RoutingError};
 use super::transmit::Transmit;
@@ -54,6 +55,9 @@ pub enum RunError {
     /// Nobody could hear agents.
     #[error(transparent)]
     Agents(#[from] AgentsError),
+    /// Nobody could see metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The rules file cannot be loaded.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -115,10 +119,11 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
         launch.trust.clone(),
         registry,
     )?;
+    let metrics = MetricsDesk::open(&launch.config.metrics, poll.registry().try_clone()?)?;
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
         poll, clock, director, network, intake, transmit, vips, locals, routing, agents, checks,
-        launch,
+        metrics, launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.

@@ -11,6 +11,7 @@ pub mod packets;
 pub mod report;
 pub mod requests;
 pub mod round_trip;
+pub mod scrape;
 pub mod streams;
 
 use std::net::Ipv4Addr;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Parser, ValueEnum};
 use laboratory::bench::{
-    agents, flood, methods, packets, report::Row, requests, round_trip, streams,
+    agents, flood, methods, packets, report::Row, requests, round_trip, scrape, streams,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +36,8 @@ enum Kind {
     Methods,
     /// Reports of a thousand real servers.
     Agents,
+    /// Prometheus at a site of ten thousand real servers.
+    Scrape,
     /// SYNs of invented clients, and what becomes of honest ones.
     Flood,
 }
@@ -46,13 +48,14 @@ type Measure = fn(usize) -> Vec<Row>;
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
     let wanted = |kind| options.kinds.is_empty() || options.kinds.contains(&kind);
-    let kinds: [(Kind, Measure); 7] = [
+    let kinds: [(Kind, Measure); 8] = [
         (Kind::Packets, packets::measure),
         (Kind::Streams, streams::measure),
         (Kind::Requests, requests::measure),
         (Kind::RoundTrip, round_trip::measure),
         (Kind::Methods, methods::measure),
         (Kind::Agents, agents::measure),
+        (Kind::Scrape, scrape::measure),
         (Kind::Flood, flood::measure),
     ];
     let mut all: Vec<Value> = Vec::new();

@@ -1,5 +1,7 @@
 //! What the balancer shows of itself.
 
+use std::ops::Bound;
+
 use shared::time::Time;
 
 use super::{Balancer, ConnectionId};
@@ -41,6 +43,19 @@ impl Balancer {
     pub fn service(&self, key: &ServiceKey) -> Option<ServiceView> {
         let id: ServiceId = self.id_of(key).ok()?;
         Some(self.view(&self.services[id]))
+    }
+
+    /// The first service behind this one in the order of keys, or the first of all: for those who look at one
+    /// after the other while services come and go.
+    pub fn service_after(&self, key: Option<&ServiceKey>) -> Option<ServiceView> {
+        let behind = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let (_, &id) = self.by_key.range((behind, Bound::Unbounded)).next()?;
+        Some(self.view(&self.services[id]))
+    }
+
+    /// How many services there are.
+    pub fn service_count(&self) -> usize {
+        self.by_key.len()
     }
 
     /// The connections in the next `most` slots of the table from `cursor` on (0 to begin with), and

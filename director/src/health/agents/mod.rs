@@ -13,6 +13,7 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 use shared::agent::{Key, Order, Report, Stale, Window, decode};
@@ -254,6 +255,19 @@ impl Agents {
     /// How many reports came, good ones and others.
     pub fn reports(&self) -> ReportsView {
         self.complaints.view()
+    }
+
+    /// The first agent behind this address, or of all, that has reported and judges a server: for those who look
+    /// at one after the other.
+    pub fn view_after(&self, now: Time, address: Option<IpAddr>) -> Option<AgentView> {
+        let behind = address.map_or(Bound::Unbounded, Bound::Excluded);
+        let watched = self.watched.range((behind, Bound::Unbounded));
+        let mut heard = watched.filter_map(|(&address, servers)| {
+            let agent = self.agents.get(&address)?;
+            let (report, arrived) = (&agent.report, agent.arrived);
+            Some(verdict::view(now, address, report, arrived, Some(servers)))
+        });
+        heard.next()
     }
 
     /// The name that the agent at this address gives itself.

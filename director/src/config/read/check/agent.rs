@@ -1,12 +1,13 @@
 //! `[agents]`, and `type = "agent"`: what is expected of those who report.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::agent::{KEY_FILE, PORT};
 use shared::config::{Notes, Placed, Section};
 
+use super::super::socket_address;
 use super::Layers;
 use crate::config::Agents;
 use crate::health::agents::check::{AgentCheck, Weight};
@@ -15,7 +16,9 @@ use crate::health::agents::check::{AgentCheck, Weight};
 pub(in crate::config::read) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents {
     let everywhere = SocketAddr::from(([0; 4], PORT));
     let listen = section.text(notes, "listen");
-    let listen = listen.map_or(Some(everywhere), |text| socket_address(notes, text));
+    let listen = listen.map_or(Some(everywhere), |text| {
+        socket_address(notes, text, everywhere)
+    });
     let insecure = section.truth(notes, "insecure");
     let insecure = insecure.filter(|insecure| insecure.value);
     let key_file = section.text(notes, "key_file");
@@ -39,24 +42,6 @@ pub(in crate::config::read) fn agents(notes: &mut Notes<'_>, section: Section<'_
         listen: listen.unwrap_or(everywhere),
         key_file: insecure.is_none().then(|| PathBuf::from(named)),
     }
-}
-
-/// `0.0.0.0:9111`, or without a port.
-fn socket_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<SocketAddr> {
-    let whole = text.value.parse::<SocketAddr>().ok();
-    let inside = text.value.strip_prefix('[');
-    let inside = inside.and_then(|rest| rest.strip_suffix(']'));
-    let bare = inside.unwrap_or(text.value).parse::<IpAddr>().ok();
-    let address = whole.or_else(|| Some(SocketAddr::new(bare?, PORT)));
-    let address = address.filter(|address| address.port() != 0);
-    if address.is_none() {
-        let fault = format!(
-            "{:?} is not an address to listen at; write one, as in \"0.0.0.0:{PORT}\"",
-            text.value
-        );
-        notes.fault(text.at, fault);
-    }
-    address
 }
 
 /// What is expected of the agent of a real server.
