@@ -147,6 +147,7 @@ mkdir -p /usr/libexec
 mount -t overlay -o "lowerdir=$folder/usr/libexec:/usr/libexec" overlay /usr/libexec
 mount -t overlay -o "lowerdir=$folder/usr/sbin:/usr/sbin" overlay /usr/sbin
 mount -t overlay -o "lowerdir=$folder/etc:/etc,upperdir=$folder/over,workdir=$folder/under" overlay /etc
+rm -rf /etc/ipvsadm.rules /etc/sysconfig
 mount --bind "$folder/log" /var/log
 mount --bind "$folder/run" /run
 touch /var/log/mounted
