@@ -2,7 +2,7 @@
 
 use laboratory::wait::{SOON, wait_for};
 
-use crate::machine::{Helpers, Machine, init_file};
+use crate::machine::{Helpers, Machine};
 
 /// A script of the machine under a shell.
 struct Script<'a> {
@@ -201,14 +201,4 @@ fn rsagent_by_script() {
         assert!(on_lo().contains("192.0.2.102/32"), "{}", on_lo());
         script.ends_with(0, "stop");
     });
-}
-
-#[test]
-fn the_linter_of_shell_scripts_has_nothing_to_say() {
-    let files = ["sysv/lvs-director", "sysv/lvs-rsagent", "libexec/rules"];
-    let mut command = std::process::Command::new("shellcheck");
-    command.args(["--shell=sh", "--external-sources"]);
-    let output = command.args(files.map(init_file)).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
 }
