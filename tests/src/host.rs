@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use shared::host::netlink::{Netlink, NewAddress, OUR_PROTOCOL, Prefix, Route, Scope};
+use shared::host::netlink::{Link, Netlink, NewAddress, OUR_PROTOCOL, Prefix, Route, Scope};
 use shared::host::sysctl::Sysctl;
 use shared::sys::namespace::Namespace;
 
@@ -75,9 +75,21 @@ impl Host {
     /// # Panics
     /// If there is none of that name.
     pub fn ifindex(&self, device: &str) -> u32 {
+        self.link(device).index
+    }
+
+    /// The Ethernet address of an interface, as `ip link` shows it.
+    ///
+    /// # Panics
+    /// If there is none of that name, or it is no Ethernet interface.
+    pub fn mac(&self, device: &str) -> String {
+        let mac = self.link(device).mac.expect("an Ethernet address");
+        mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    fn link(&self, device: &str) -> Link {
         self.netlink(|netlink| netlink.link_by_name(device))
             .unwrap_or_else(|| panic!("{} has no {device}", self.name))
-            .index
     }
 
     /// Gives an interface an address, such as `10.0.0.1/24`.

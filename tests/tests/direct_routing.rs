@@ -7,6 +7,7 @@ use std::ops::Deref;
 use common::{Pair, is_reset};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
+use laboratory::wait::{SOON, wait_for};
 use shared::host::netlink::Netlink;
 
 /// Servers that are set up, and put back at the end.
@@ -122,4 +123,36 @@ fn both_ends_hear_at_once_that_their_server_was_removed() {
     director.admin("-d -t 10.2.0.100:80 -r 10.2.0.11");
     assert!(is_reset(&mut pair.server), "the server");
     assert!(is_reset(&mut pair.client), "the client");
+}
+
+/// A real server that nobody has set up, and a stranger; the director looks by itself who they are.
+#[test]
+fn who_else_answers_arp_for_a_vip_is_found_and_named() {
+    let lab = OneLan::new(2);
+    let director = Director::start(&lab.director);
+    let [server, stranger] = [&lab.servers[0], &lab.servers[1]].map(|host| {
+        host.succeed("ip", &["address", "add", "10.2.0.100/32", "dev", "lo"]);
+        host.mac("eth0")
+    });
+    director.admin("-A -t 10.2.0.100:80");
+    director.admin("-a -t 10.2.0.100:80 -r 10.2.0.11 -g");
+    let log_has = |sentence: &str| {
+        let found = wait_for(SOON, || director.process.printed().contains(sentence));
+        assert!(found, "{sentence}:\n{}", director.process.printed());
+    };
+    log_has(&format!(
+        "real server 10.2.0.11 ({server}) answers ARP for 10.2.0.100 on eth0: "
+    ));
+    log_has(&format!(
+        "a host that is no real server of it ({stranger}) answers ARP for 10.2.0.100 on eth0: "
+    ));
+    let status = director.admin("status --json");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let rivals = status["director"]["rivals"].as_array().expect("a list");
+    assert_eq!(rivals.len(), 2, "{status}");
+    // A VIP that is no service's any more is nobody's affair.
+    director.admin("-C");
+    log_has(&format!(
+        "({server}) does not answer ARP for 10.2.0.100 on eth0 any more"
+    ));
 }

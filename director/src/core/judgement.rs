@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::time::Time;
 
 /// Whether a real server is fit to serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It takes new connections.
@@ -28,6 +28,15 @@ impl Health {
     }
 }
 
+/// Who judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judge {
+    /// The agent on the real server.
+    Agent,
+    /// The health checks that the director makes.
+    Checks,
+}
+
 /// What a judge says of a real server. The default is that of a server that nobody judges.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judgement {
@@ -35,8 +44,46 @@ pub struct Judgement {
     pub health: Health,
     /// The weight in place of the configured one. A configured weight of 0 stays 0.
     pub weight: Option<u16>,
+    /// What is added to that weight; the sum is between 0 and 65535.
+    pub change: i32,
     /// Why it is not up.
     pub reason: Option<String>,
+}
+
+/// What all judges say of a real server: it is as fit as the worst of them says.
+#[derive(Debug, Default)]
+pub(super) struct Judgements([Judgement; 2]);
+
+impl Judgements {
+    pub(super) fn set(&mut self, judge: Judge, judgement: Judgement) {
+        self.0[judge as usize] = judgement;
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.0[0].health.max(self.0[1].health)
+    }
+
+    /// The weight of a server that has this one by its configuration.
+    pub(super) fn weigh(&self, configured: i32) -> i32 {
+        let wanted = self.0.iter().find_map(|judgement| judgement.weight);
+        let changes = self.0.iter().map(|judgement| judgement.change);
+        let changed = changes.fold(wanted.map_or(configured, i32::from), i32::saturating_add);
+        match configured {
+            0 => 0,
+            // A configured weight may be larger.
+            _ => changed.clamp(0, configured.max(u16::MAX.into())),
+        }
+    }
+
+    /// Why it is not up.
+    pub(super) fn reason(&self) -> Option<String> {
+        let worst = self.health();
+        let reasons = self.0.iter().filter(|judgement| judgement.health == worst);
+        let reasons: Vec<&str> = reasons
+            .filter_map(|judgement| judgement.reason.as_deref())
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
 }
 
 /// `lvsadm drain --then`: what becomes of the connections that are left at the deadline.
@@ -117,6 +164,57 @@ impl Beginning {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judgement(health: Health, weight: Option<u16>, change: i32) -> Judgement {
+        Judgement {
+            health,
+            weight,
+            change,
+            reason: (health != Health::Up).then(|| format!("{health:?} by {change}")),
+        }
+    }
+
+    #[test]
+    fn the_worst_judge_counts_and_weights_add_up() {
+        let both = |agent, checks| {
+            let mut judgements = Judgements::default();
+            judgements.set(Judge::Agent, agent);
+            judgements.set(Judge::Checks, checks);
+            judgements
+        };
+        let up = |weight, change| judgement(Health::Up, weight, change);
+        for (agent, checks, configured, weight) in [
+            (up(None, 0), up(None, 0), 5, 5),
+            (up(Some(7), 0), up(None, 0), 5, 7),
+            (up(Some(7), 0), up(None, -3), 5, 4),
+            (up(None, 0), up(None, -9), 5, 0),
+            (up(None, 0), up(None, i32::MAX), 5, 65_535),
+            (up(None, 0), up(None, 1), 100_000, 100_000),
+            (up(Some(7), 0), up(None, 3), 0, 0),
+        ] {
+            assert_eq!(both(agent, checks).weigh(configured), weight);
+        }
+        let down = || judgement(Health::Down, None, 1);
+        let draining = || judgement(Health::Draining, None, 2);
+        let worst = |agent, checks| {
+            let judgements = both(agent, checks);
+            (judgements.health(), judgements.reason())
+        };
+        let reason = |text: &str| Some(text.to_owned());
+        assert_eq!(worst(up(None, 0), up(None, 0)), (Health::Up, None));
+        assert_eq!(
+            worst(draining(), up(None, 0)),
+            (Health::Draining, reason("Draining by 2"))
+        );
+        assert_eq!(
+            worst(draining(), down()),
+            (Health::Down, reason("Down by 1"))
+        );
+        assert_eq!(
+            worst(down(), down()),
+            (Health::Down, reason("Down by 1; Down by 1"))
+        );
+    }
 
     #[test]
     fn a_drain_is_estimated_by_what_has_ended() {

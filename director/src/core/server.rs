@@ -7,7 +7,7 @@ use shared::time::Time;
 
 use super::arena::Id;
 use super::capture::CaptureKey;
-use super::judgement::{Afterwards, Beginning, Health, Judgement, Order};
+use super::judgement::{Afterwards, Beginning, Health, Judge, Judgement, Judgements, Order};
 use super::net::CachedHop;
 use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
 use super::service::ServiceId;
@@ -60,7 +60,7 @@ pub struct Server {
     /// Since when it takes connections, for slow start.
     pub(super) started: Option<Time>,
     pub(super) estimator: Estimator,
-    judgement: Judgement,
+    judgements: Judgements,
     /// To drain it.
     order: Option<Order>,
     /// Of the drain that goes on.
@@ -109,7 +109,7 @@ impl Server {
             weight: spec.weight,
             started: None,
             estimator: Estimator::default(),
-            judgement: Judgement::default(),
+            judgements: Judgements::default(),
             order: None,
             drain: None,
             spec,
@@ -134,19 +134,18 @@ impl Server {
         self.weight
     }
 
-    /// Its weight without slow start: the configured one, or what its judge says; 0 while it is to get no new
+    /// Its weight without slow start: the configured one, or what its judges say; 0 while it is to get no new
     /// connections. What the administrator sets to 0 nobody raises.
     pub fn full_weight(&self) -> i32 {
-        match self.judgement.weight {
-            _ if self.is_shut() || self.spec.weight == 0 => 0,
-            Some(weight) => weight.into(),
-            None => self.spec.weight,
+        if self.is_shut() {
+            return 0;
         }
+        self.judgements.weigh(self.spec.weight)
     }
 
     /// Whether somebody keeps new connections from it: it is down or drained.
     pub fn is_shut(&self) -> bool {
-        self.judgement.health != Health::Up || self.order.is_some()
+        self.judgements.health() != Health::Up || self.order.is_some()
     }
 
     /// Whether its connections are to end: the deadline of a drain has come.
@@ -175,13 +174,13 @@ impl Server {
         self.settle_drain(now);
     }
 
-    pub(super) fn set_judgement(&mut self, now: Time, judgement: Judgement) {
-        self.judgement = judgement;
+    pub(super) fn set_judgement(&mut self, now: Time, judge: Judge, judgement: Judgement) {
+        self.judgements.set(judge, judgement);
         self.settle_drain(now);
     }
 
     fn settle_drain(&mut self, now: Time) {
-        let drains = self.order.is_some() || self.judgement.health == Health::Draining;
+        let drains = self.order.is_some() || self.judgements.health() == Health::Draining;
         let held = self.total() + self.templates;
         self.drain = drains.then(|| self.drain.unwrap_or(Beginning { at: now, held }));
         self.settle_weight();
@@ -280,7 +279,7 @@ impl Server {
     pub fn withdraw(&mut self) {
         self.availability = Availability::Removed;
         self.started = None;
-        self.judgement = Judgement::default();
+        self.judgements = Judgements::default();
         (self.order, self.drain, self.cut) = (None, None, false);
     }
 
@@ -348,7 +347,7 @@ impl Server {
 
     /// For listings.
     pub fn view(&self, now: Time) -> ServerView {
-        let health = match self.judgement.health {
+        let health = match self.judgements.health() {
             Health::Up if self.order.is_some() => Health::Draining,
             health => health,
         };
@@ -360,7 +359,7 @@ impl Server {
             persistent: self.templates,
             effective_weight: self.full_weight(),
             health,
-            reason: self.judgement.reason.clone(),
+            reason: self.judgements.reason(),
             drain: self.drain.map(|drain| drain.view(now, left, self.order)),
             stats: self.estimator.view(&self.traffic),
         }

@@ -160,6 +160,9 @@ pub struct StatusView {
     /// Reports of agents; none if nobody listens to them.
     #[serde(default)]
     pub reports: Option<ReportsView>,
+    /// Who else answers ARP for VIPs.
+    #[serde(default)]
+    pub rivals: Vec<RivalView>,
     /// Keys by which the capture program knows what to take.
     pub capture_keys: u64,
     /// Packets that were taken and then given to the host after all.
@@ -222,6 +225,19 @@ pub struct ReportsView {
     /// Those that count for nothing, by reason; reasons that never occurred are missing. A good one of an
     /// unknown sender is here too.
     pub ignored: Vec<DropView>,
+}
+
+/// Somebody who answers ARP for a VIP in the director's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RivalView {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// Where it was heard.
+    pub interface: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// The real server that it is, if it is one.
+    pub server: Option<IpAddr>,
 }
 
 /// An interface whose packets are taken.

@@ -1,3 +1,5 @@
-//! Who judges real servers: their agents. Pure: reports and the time come in, judgements come out.
+//! Who judges real servers: their agents; and who answers in the director's place. Pure: reports, answers
+//! and the time come in, judgements and news come out.
 
 pub mod agents;
+pub mod rivals;

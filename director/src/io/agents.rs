@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::clock::wall_micros;
 use crate::config;
 use crate::core::balancer::Balancer;
-use crate::core::judgement::Health;
+use crate::core::judgement::{Health, Judge};
 use crate::core::view::{AgentView, ReportsView};
 use crate::health::agents::{Agents, Verdict, Watch};
 
@@ -224,6 +224,11 @@ impl AgentsDesk {
         self.listener.as_ref().map(|_| self.agents.reports())
     }
 
+    /// The name of the agent at this address.
+    pub(super) fn identity(&self, address: IpAddr) -> Option<&str> {
+        self.agents.identity(address)
+    }
+
     /// Who has reported.
     pub(super) fn views(&self, now: Time) -> Vec<AgentView> {
         self.agents.views(now)
@@ -237,7 +242,8 @@ fn carry_out(verdicts: Vec<Verdict>, now: Time, balancer: &mut Balancer) {
             (Some(sentence), _) => warn!("{sentence}"),
             (None, _) => {}
         }
-        balancer.judge_server(now, &verdict.service, &verdict.server, verdict.judgement);
+        let (service, server) = (verdict.service, verdict.server);
+        balancer.judge_server(now, &service, &server, Judge::Agent, verdict.judgement);
     }
 }
 

@@ -27,6 +27,7 @@ use super::launch::{Launch, Loaded, load};
 use super::local_addresses::LocalAddresses;
 use super::memory;
 use super::reload::{self, Hands};
+use super::rivals::{self, Lookout};
 use super::routing::Routing;
 use super::run::RunError;
 use super::transmit::{Drained, Transmit};
@@ -59,6 +60,7 @@ pub(super) struct EventLoop {
     routing: Routing,
     control: Option<Control>,
     agents: AgentsDesk,
+    lookout: Lookout,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
     /// Rings that may have frames, by the kernel's number of their interface.
@@ -108,7 +110,7 @@ impl EventLoop {
         routing: Routing,
         agents: AgentsDesk,
         launch: &Launch,
-    ) -> io::Result<EventLoop> {
+    ) -> Result<EventLoop, RunError> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -116,6 +118,7 @@ impl EventLoop {
         poll.registry()
             .register(&mut SourceFd(&fd), NETWORK, Interest::READABLE)?;
         let now = clock.now();
+        let lookout = Lookout::open(poll.registry(), now)?;
         Ok(EventLoop {
             poll,
             clock,
@@ -132,6 +135,7 @@ impl EventLoop {
             routing,
             control: None,
             agents,
+            lookout,
             rewatch: true,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
@@ -204,6 +208,7 @@ impl EventLoop {
                 SIGNALS => signalled = true,
                 NETWORK => network_changed = true,
                 agents::AGENTS => self.agents.wake(),
+                rivals::RIVALS => self.lookout.wake(),
                 control::LISTENER => {
                     if let Some(control) = &mut self.control {
                         control.accept();
@@ -239,15 +244,22 @@ impl EventLoop {
     /// How long there is nothing to do.
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
-        if busy || self.agents.is_busy() || !self.ready.is_empty() {
+        if busy || self.agents.is_busy() || self.lookout.is_busy() || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
+        let look = Some(self.lookout.poll_at());
         let feed = self.watchdog.as_ref().map(|_| self.feed_at);
-        let next = [self.director.poll_at(), self.agents.poll_at(), beat, feed]
-            .into_iter()
-            .flatten()
-            .fold(self.refresh_at, Time::min);
+        let next = [
+            self.director.poll_at(),
+            self.agents.poll_at(),
+            look,
+            beat,
+            feed,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.refresh_at, Time::min);
         // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
         Some(next.since(self.now) + Duration::from_millis(1))
     }
@@ -281,13 +293,17 @@ impl EventLoop {
         }
     }
 
-    /// Hears the agents of real servers.
+    /// Hears the agents of real servers, and who answers for VIPs.
     fn judge(&mut self) {
         let balancer = &mut self.director.balancer;
         self.agents.go_on(self.now, balancer);
         if std::mem::take(&mut self.rewatch) {
             self.agents.watch(self.now, &self.config, balancer);
         }
+        let interfaces = self.intake.iter_mut().map(|(ifindex, _)| ifindex);
+        let (director, outbox) = (&self.director, &mut self.outbox);
+        self.lookout
+            .go_on(self.now, director, &self.agents, interfaces, outbox);
     }
 
     fn obey_signals(&mut self) -> Go {
@@ -392,6 +408,7 @@ impl EventLoop {
             locals: &mut self.locals,
             routing: &mut self.routing,
             agents: &self.agents,
+            lookout: &self.lookout,
             rewatch: &mut self.rewatch,
             netlink: self.network.netlink(),
             capture_keys,
@@ -492,6 +509,7 @@ struct Desk<'a> {
     locals: &'a mut LocalAddresses,
     routing: &'a mut Routing,
     agents: &'a AgentsDesk,
+    lookout: &'a Lookout,
     rewatch: &'a mut bool,
     netlink: &'a mut Netlink,
     interfaces: Vec<InterfaceView>,
@@ -576,6 +594,7 @@ impl Backend for Desk<'_> {
             unnamed_clients: self.director.balancer.unnamed_clients(),
             local_addresses: self.director.balancer.local_addresses(),
             reports: self.agents.reports(),
+            rivals: self.lookout.views(&self.director.network),
             capture_keys: self.capture_keys,
             given_back: self.given_back,
             drops: drops

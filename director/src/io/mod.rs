@@ -18,6 +18,7 @@ mod launch;
 mod local_addresses;
 mod memory;
 mod reload;
+mod rivals;
 mod routing;
 mod run;
 mod transmit;

@@ -2,13 +2,15 @@
 //!
 //! | module | what is in it |
 //! |---|---|
+//! | [`arp_tap`] | ARP answers in, of all interfaces |
 //! | [`packet_ring`] | frames in: the AF_PACKET receive ring of one interface |
 //! | [`packet_socket`] | frames out: an AF_PACKET socket for each interface |
 //! | `ring_memory` | the ring's shared memory, and whose each slot is |
 //! | `transmit_ring` | small frames out: a ring that the kernel copies from |
-//! | `socket` | options and addresses that both sockets need |
+//! | `socket` | options and addresses that these sockets need |
 #![allow(unsafe_code)]
 
+pub mod arp_tap;
 pub mod mark_tap;
 pub mod packet_ring;
 pub mod packet_socket;

@@ -1,4 +1,4 @@
-//! What both AF_PACKET sockets need: opening, options, addresses.
+//! What the AF_PACKET sockets need: opening, options, addresses.
 
 use std::ffi::c_int;
 use std::mem::zeroed;
@@ -126,6 +126,11 @@ pub(super) fn load(what: i32) -> libc::sock_filter {
     step(BPF_LOAD_WORD, (libc::SKF_AD_OFF + what) as u32, 0, 0)
 }
 
+/// A step of a filter: loads two bytes of the frame.
+pub(super) const fn load_half(at: u32) -> libc::sock_filter {
+    step(BPF_LOAD_HALF, at, 0, 0)
+}
+
 /// A step of a filter: skips so many steps if it is this value, or so many if not.
 pub(super) const fn equal(value: u32, yes: u8, no: u8) -> libc::sock_filter {
     step(BPF_JUMP_EQUAL, value, yes, no)
@@ -142,5 +147,6 @@ const fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 }
 
 const BPF_LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const BPF_LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const BPF_JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const BPF_RETURN: u32 = libc::BPF_RET | libc::BPF_K;

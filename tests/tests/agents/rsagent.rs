@@ -241,7 +241,66 @@ fn a_server_that_would_answer_arp_is_found_named_and_not_used() {
     assert_eq!(lab.answers(), ["server 1"]);
     let status = lab.director.admin("status");
     assert!(status.contains("      ARP is not suppressed"), "{status}");
+    // The director has looked itself, and the agent gives it the name.
+    let mac = lab.net.servers[1].mac("eth0");
+    lab.log_has(&format!(
+        ", {mac}) answers ARP for 10.2.0.100 on eth0: clients may go there past the director"
+    ));
+    lab.log_has("real server 10.2.0.12 (agent ");
+    let status = lab.director.admin("status");
+    let shown = format!("10.2.0.100      real server 10.2.0.12 on eth0 ({mac})");
+    assert!(status.contains(&shown), "{status}");
     let by_hand = ["address", "del", "10.2.0.100/32", "dev", "eth0"];
     lab.net.servers[1].succeed("ip", &by_hand);
     assert!(wait_for(SOON, || lab.answers().len() == 2));
+}
+
+/// A server that is busy asks for less, and gets less. That it asks for more again cannot be seen here, where
+/// others may be busy too.
+#[test]
+fn weights_follow_the_load() {
+    let mut lab = Lab::new();
+    let config = lab.folder.join("director.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace("type = \"agent\"", "type = \"agent\", weight = true");
+    let text = text.replace("\"rr\"", "\"wrr\"");
+    fs::write(&config, text.replace(".11\"", ".11\"\nweight = 100")).unwrap();
+    lab.director.process.signal("HUP");
+    lab.log_has("the configuration is loaded again");
+    // The load is that of the machine, which is one for all hosts here; so only one server speaks of it.
+    let of_agents = lab.folder.join("rsagent.toml");
+    let text = fs::read_to_string(&of_agents).unwrap();
+    fs::write(&of_agents, format!("weight = \"cpu\"\n{text}")).unwrap();
+    lab.agents[1].signal("TERM");
+    assert!(lab.agents[1].ended(SOON).success());
+    lab.agents[1] = lab.run_agent(1);
+    let weights = || {
+        let status = lab.director.admin("status --json");
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let servers = status["services"][0]["servers"].as_array().unwrap();
+        let weight = |address: &str| {
+            let mut servers = servers.iter();
+            let server = servers.find(|server| server["spec"]["key"]["address"] == address);
+            server.unwrap()["effective_weight"].as_i64().unwrap()
+        };
+        (weight("10.2.0.11"), weight("10.2.0.12"))
+    };
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let busy = wait_for(SOON, || matches!(weights(), (100, 1..=20)));
+        let url = "http://10.2.0.100/?[1-200]";
+        let words = ["-sS", "-m", "60", "--http1.0", url];
+        let answers = lab.net.client.succeed("curl", &words);
+        let of_busy_one = answers.lines().filter(|line| *line == "server 2").count();
+        over.store(true, Ordering::Relaxed);
+        assert!(busy, "{:?}", weights());
+        assert!((1..=60).contains(&of_busy_one), "{of_busy_one} of 200");
+    });
 }

@@ -142,6 +142,7 @@ impl Api for Fake {
             pushed_out: 0,
             unnamed_clients: 0,
             reports: None,
+            rivals: Vec::new(),
             local_addresses: self.local_addresses.clone(),
             capture_keys: 0,
             given_back: 0,

@@ -65,6 +65,7 @@ impl Backend for Many {
             pushed_out: 0,
             unnamed_clients: 0,
             reports: None,
+            rivals: Vec::new(),
             local_addresses: Vec::new(),
             capture_keys: 0,
             given_back: 0,

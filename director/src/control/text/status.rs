@@ -54,6 +54,20 @@ fn write_report(text: &mut String, view: &StatusView) -> fmt::Result {
         )?;
     }
 
+    if !view.rivals.is_empty() {
+        writeln!(text, "others that answer ARP for VIPs")?;
+    }
+    for rival in &view.rivals {
+        let (vip, interface, mac) = (rival.vip, &rival.interface, &rival.mac);
+        match rival.server {
+            Some(server) => writeln!(
+                text,
+                "  {vip:<15} real server {server} on {interface} ({mac})"
+            )?,
+            None => writeln!(text, "  {vip:<15} an unknown host on {interface} ({mac})")?,
+        }
+    }
+
     writeln!(text, "dropped packets")?;
     if view.drops.is_empty() {
         writeln!(text, "  none")?;
@@ -77,7 +91,7 @@ fn uptime(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::view::{DropView, InterfaceView, LocalAddressView};
+    use crate::core::view::{DropView, InterfaceView, LocalAddressView, RivalView};
 
     #[test]
     fn a_report_has_everything_in_words() {
@@ -102,6 +116,20 @@ mod tests {
                 fewest_left: 64_507,
                 conflicts: 0,
             }],
+            rivals: vec![
+                RivalView {
+                    vip: [10, 2, 0, 100].into(),
+                    interface: "eth0".to_owned(),
+                    mac: "02:00:00:00:00:0b".to_owned(),
+                    server: Some([10, 2, 0, 11].into()),
+                },
+                RivalView {
+                    vip: [10, 2, 0, 100].into(),
+                    interface: "eth0".to_owned(),
+                    mac: "02:00:00:00:00:99".to_owned(),
+                    server: None,
+                },
+            ],
             capture_keys: 3,
             given_back: 4,
             drops: vec![DropView {
@@ -121,6 +149,9 @@ local addresses
   10.9.0.1        6 connections, at least 64507 ports left for each real server
 interfaces
   eth0            10 packets taken, 9 sent, 2 lost by the ring
+others that answer ARP for VIPs
+  10.2.0.100      real server 10.2.0.11 on eth0 (02:00:00:00:00:0b)
+  10.2.0.100      an unknown host on eth0 (02:00:00:00:00:99)
 dropped packets
   ttl exceeded                     1
 ";

@@ -11,7 +11,7 @@ use std::time::Duration;
 use shared::time::Time;
 
 use super::Balancer;
-use crate::core::judgement::{Afterwards, Judgement, Order};
+use crate::core::judgement::{Afterwards, Judge, Judgement, Order};
 use crate::core::operation::{OperationError, ServerKey, ServiceKey};
 use crate::core::scheduler::Pool;
 use crate::core::server::ServerId;
@@ -23,6 +23,7 @@ impl Balancer {
         now: Time,
         service: &ServiceKey,
         server: &ServerKey,
+        judge: Judge,
         judgement: Judgement,
     ) {
         let Ok(service) = self.id_of(service) else {
@@ -32,7 +33,7 @@ impl Balancer {
             return;
         };
         let id = self.services[service].servers[position];
-        self.servers[id].set_judgement(now, judgement);
+        self.servers[id].set_judgement(now, judge, judgement);
         self.reweigh(now, id);
     }
 

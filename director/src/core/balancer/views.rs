@@ -21,6 +21,11 @@ impl Balancer {
             .collect()
     }
 
+    /// The names of all services.
+    pub fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.by_key.keys()
+    }
+
     /// The real servers of a service.
     pub fn servers(&self, key: &ServiceKey) -> impl Iterator<Item = &ServerSpec> {
         let service = self.id_of(key).ok().map(|id| &self.services[id]);

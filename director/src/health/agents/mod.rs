@@ -256,6 +256,12 @@ impl Agents {
         self.complaints.view()
     }
 
+    /// The name that the agent at this address gives itself.
+    pub fn identity(&self, address: IpAddr) -> Option<&str> {
+        let agent = self.agents.get(&address);
+        agent.map(|agent| agent.report.identity.as_str())
+    }
+
     /// All agents that have reported.
     pub fn views(&self, now: Time) -> Vec<AgentView> {
         let views = self.agents.iter().map(|(&address, agent)| {

@@ -83,6 +83,7 @@ pub(super) fn judge(now: Time, watch: &Watch, heard: Option<(&Report, Time)>) ->
     Judgement {
         health: if drains { Health::Draining } else { Health::Up },
         weight: watch.check.weight(report),
+        change: 0,
         reason: drains.then(|| "its agent drains it".to_owned()),
     }
 }
@@ -91,6 +92,7 @@ fn down(reason: String) -> Judgement {
     Judgement {
         health: Health::Down,
         weight: None,
+        change: 0,
         reason: Some(reason),
     }
 }

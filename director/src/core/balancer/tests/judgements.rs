@@ -1,7 +1,7 @@
 //! Real servers that somebody judges, and that are drained.
 
 use super::*;
-use crate::core::judgement::{Afterwards, Health, Judgement};
+use crate::core::judgement::{Afterwards, Health, Judge, Judgement};
 
 const WEB: &str = "10.0.0.100:80";
 const FIRST: &str = "10.1.0.11:80";
@@ -16,14 +16,19 @@ fn lab(service: &str) -> Laboratory {
 }
 
 fn judge(lab: &mut Laboratory, server: &str, health: Health, weight: Option<u16>) {
+    judge_as(lab, Judge::Agent, server, health, weight);
+}
+
+fn judge_as(lab: &mut Laboratory, judge: Judge, server: &str, health: Health, weight: Option<u16>) {
     let judgement = Judgement {
         health,
         weight,
+        change: 0,
         reason: (health != Health::Up).then(|| "so says the test".to_owned()),
     };
     let (now, service) = (lab.now, tcp_service(WEB));
     lab.balancer
-        .judge_server(now, &service, &server_key(server), judgement);
+        .judge_server(now, &service, &server_key(server), judge, judgement);
 }
 
 fn drain(lab: &mut Laboratory, deadline_secs: Option<u32>, then: Afterwards) {
@@ -42,6 +47,19 @@ fn ready(lab: &mut Laboratory) {
     let address = server_key(FIRST).address;
     let port = Some(80);
     lab.apply(&Operation::Ready { address, port }).unwrap();
+}
+
+#[test]
+fn every_judge_must_be_content() {
+    let mut lab = lab("-s wrr");
+    judge(&mut lab, FIRST, Health::Up, Some(1));
+    judge_as(&mut lab, Judge::Checks, FIRST, Health::Down, None);
+    assert_eq!(shares(&mut lab, 1..21), (0, 20));
+    judge(&mut lab, FIRST, Health::Down, None);
+    judge_as(&mut lab, Judge::Checks, FIRST, Health::Up, None);
+    assert_eq!(shares(&mut lab, 21..41), (0, 20));
+    judge(&mut lab, FIRST, Health::Up, Some(1));
+    assert_eq!(shares(&mut lab, 41..61), (10, 10));
 }
 
 /// Where connections of clients with these ports go: how many of them to each server.
