@@ -15,7 +15,8 @@ fn file(name: &str) -> String {
 
 fn printed(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(ours(program)).args(arguments).output();
-    String::from_utf8(output.unwrap().stdout).unwrap()
+    let output = output.expect("a program of ours");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The long options in a text, as they are written after `before`.
