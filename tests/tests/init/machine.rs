@@ -93,8 +93,8 @@ impl Machine {
 
     /// Writes a file below `/etc`.
     pub fn write(&self, path: &str, text: &str) {
-        let line = format!("mkdir -p ${{1%/*}} && printf %s \"$2\" >\"$1\"");
-        self.succeed(&["sh", "-c", &line, "write", path, text]);
+        let line = r#"mkdir -p "${1%/*}" && printf %s "$2" >"$1""#;
+        self.succeed(&["sh", "-c", line, "write", path, text]);
     }
 
     /// What the programs have said.
