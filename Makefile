@@ -62,7 +62,8 @@ install-deb-packages: install-demo-packages
 
 install-test-packages: install-demo-packages install-deb-packages
 	tests/install-packages ip:iproute2 iptables:iptables nft:nftables ethtool:ethtool sysctl:procps \
-	    curl:curl nginx:nginx-light systemd-analyze:systemd groff:groff-base \
+	    curl:curl nginx:nginx-light openssl:openssl dnsmasq:dnsmasq-base aiosmtpd:python3-aiosmtpd \
+	    /etc/ssl/certs/ca-certificates.crt:ca-certificates systemd-analyze:systemd groff:groff-base \
 	    debootstrap:debootstrap lintian:lintian
 
 install-bench-packages: install-test-packages

@@ -874,7 +874,7 @@ kee_file = "x"
 address = "192.0.2.1:80"
 protocol = "tcp"
 [service.check]
-type = "http"
+type = "agent"
 intervall = "1s"
 path = "/"
 missed = 0
@@ -891,9 +891,8 @@ most_weight = 8
 d.toml:3:12: `key_file' is "agent.key", which depends on where the director is started; write a path from the root, such as "/etc/lvs/agent.key"
 d.toml:4:12: with a key file nothing is insecure; leave `insecure' out, or `key_file' if everybody's reports are to be believed
 d.toml:5:1: [agents] has no key `kee_file'; write `key_file'
-d.toml:10:8: type "http" is not there yet; write "agent"
 d.toml:11:1: [service.check] has no key `intervall'; write `interval'
-d.toml:12:1: `path' of [service.check] is not there yet; leave it out
+d.toml:12:8: `path' is for checks of type http, https, and this one is of type agent; leave it out
 d.toml:13:10: `missed' is 0, out of range; write a whole number from 1 to 1000
 d.toml:14:12: `interval' takes a time from "50ms" to "60s"; write "1s"
 d.toml:15:16: bounds are for the weight that the agent wants; write weight = true
@@ -908,7 +907,7 @@ d.toml:20:16: least_weight 9 is above most_weight 8; write a lower one
     );
     faults(
         &format!("[agents]\n{service}check = {{ missed = 3 }}\n"),
-        "d.toml:5:9: [service.check] has no `type'; write type = \"agent\"",
+        "d.toml:5:9: [service.check] has no `type'; write type = \"tcp\"",
     );
 
     let text = format!(
@@ -939,13 +938,13 @@ address = "10.1.0.2"
         missed: 3,
         weight: wanted(0),
     };
-    assert_eq!(checks.of(&servers[1].key), Some(of_service));
+    assert_eq!(checks.of(&servers[1].key).agent, Some(of_service));
     let own = AgentCheck {
         missed: 5,
         weight: wanted(1),
         ..of_service
     };
-    assert_eq!(checks.of(&servers[0].key), Some(own));
+    assert_eq!(checks.of(&servers[0].key).agent, Some(own));
 
     let text = "[agents]\nlisten = \"[::]\"\ninsecure = true\n";
     let config = Config::parse(text, "d.toml").expect("nothing is wrong");

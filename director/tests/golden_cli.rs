@@ -303,6 +303,7 @@ fn views(printed: &str) -> Vec<ServiceView> {
         } else {
             let key = ServiceKey::new(Protocol::TCP, address, port);
             views.push(ServiceView {
+                guard: None,
                 spec: ServiceSpec::new(key, "rr"),
                 stats,
                 servers: Vec::new(),

@@ -151,7 +151,20 @@ impl Nginx {
     /// # Panics
     /// If it does not.
     pub fn start(host: &Host, name: &str, port: u16, bytes: Option<&Path>) -> Nginx {
-        Nginx::listening(host, name, (port, ""), bytes)
+        Nginx::listening(host, name, (port, ""), bytes, "")
+    }
+
+    /// The same by TLS, with a certificate and its key.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn secured(host: &Host, name: &str, port: u16, certificate: &Path, key: &Path) -> Nginx {
+        let lines = format!(
+            "ssl_certificate {}; ssl_certificate_key {};",
+            certificate.display(),
+            key.display()
+        );
+        Nginx::listening(host, name, (port, "ssl"), None, &lines)
     }
 
     /// The same for clients that begin with a header of the PROXY protocol, whom `/` answers with what it says:
@@ -162,7 +175,7 @@ impl Nginx {
     pub fn behind_proxy(host: &Host, port: u16, bytes: Option<&Path>) -> Nginx {
         let ends = "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr \
                     $proxy_protocol_server_port";
-        Nginx::listening(host, ends, (port, "proxy_protocol"), bytes)
+        Nginx::listening(host, ends, (port, "proxy_protocol"), bytes, "")
     }
 
     fn listening(
@@ -170,6 +183,7 @@ impl Nginx {
         name: &str,
         (port, protocol): (u16, &str),
         bytes: Option<&Path>,
+        lines: &str,
     ) -> Nginx {
         let folder = scratch("nginx");
         let at = |part: &str| folder.join(part).display().to_string();
@@ -189,7 +203,7 @@ impl Nginx {
                fastcgi_temp_path {temp}/fastcgi; uwsgi_temp_path {temp}/uwsgi;\n\
                scgi_temp_path {temp}/scgi;\n\
                server {{\n\
-                 listen {port} {protocol} backlog=1024; root {files};\n\
+                 listen {port} {protocol} backlog=1024; root {files}; {lines}\n\
                  location = / {{ return 200 \"{name}\\n\"; }}\n\
                  location /put/ {{ root {folder}; dav_methods PUT; }}\n\
                }}\n\

@@ -107,12 +107,17 @@ fn check(config: Option<&Path>) -> Result<(), Failure> {
 }
 
 fn run(options: Options) -> Result<(), Failure> {
-    let Loaded { config, agent_key } = load(options.config.as_deref())?;
+    let Loaded {
+        config,
+        agent_key,
+        trust,
+    } = load(options.config.as_deref())?;
     start_log(options.log);
     director::io::run(&Launch {
         config_file: options.config,
         config,
         agent_key,
+        trust,
         interfaces: options.interfaces,
         capture: options.capture,
         control: options.control,

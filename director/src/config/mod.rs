@@ -16,6 +16,7 @@ use crate::core::operation::{DenyRule, MarkRule, Operation, ServerKey, ServerSpe
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
 use crate::health::agents::check::AgentCheck;
+use crate::health::checks::Check;
 
 pub use shared::config::{Fault, Faults};
 
@@ -128,25 +129,34 @@ pub struct Service {
     pub checks: Checks,
 }
 
-/// Who judges the servers of a service: their agents, or nobody. This is not part of what `lvsadm` sees and
-/// changes; servers that it adds are judged as well.
+/// Who judges the servers of a service. This is not part of what `lvsadm` sees and changes; servers that it adds
+/// are judged as well.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checks {
     /// `[service.check]`: of all servers that have none of their own.
-    pub service: Option<AgentCheck>,
+    pub service: Judges,
     /// `[service.server.check]`
-    pub servers: BTreeMap<ServerKey, AgentCheck>,
+    pub servers: BTreeMap<ServerKey, Judges>,
+}
+
+/// Who judges a server: all of them have to find it fit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judges {
+    /// Its agent.
+    pub agent: Option<AgentCheck>,
+    /// The director's own checks.
+    pub checks: Vec<Check>,
 }
 
 impl Checks {
     /// Who judges this server.
-    pub fn of(&self, server: &ServerKey) -> Option<AgentCheck> {
-        self.servers.get(server).copied().or(self.service)
+    pub fn of(&self, server: &ServerKey) -> &Judges {
+        self.servers.get(server).unwrap_or(&self.service)
     }
 
-    /// Whether nobody judges any server.
-    pub fn is_empty(&self) -> bool {
-        self.service.is_none() && self.servers.is_empty()
+    /// Everybody who judges any server.
+    pub fn all(&self) -> impl Iterator<Item = &Judges> {
+        self.servers.values().chain([&self.service])
     }
 }
 

@@ -77,7 +77,8 @@ fn config(notes: &mut Notes<'_>, root: Section<'_, '_>) -> Config {
     for section in root.tables(notes, "service", &words::SERVICE) {
         if let Some((at, service)) = service(notes, section) {
             let key = service.spec.key;
-            if config.agents.is_none() && !service.checks.is_empty() {
+            if config.agents.is_none() && service.checks.all().any(|judges| judges.agent.is_some())
+            {
                 let fault = format!(
                     "real servers of service {key} are judged by their agents, and nobody listens to these; \
                      write [agents]"

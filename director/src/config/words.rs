@@ -123,25 +123,78 @@ pub(super) const AGENTS: Keys = Keys {
 pub(super) const SERVICE_CHECK: Keys = Keys {
     table: "[service.check]",
     known: CHECK_KEYS,
-    later: LATER_CHECK_KEYS,
+    later: &[],
 };
 
 pub(super) const SERVER_CHECK: Keys = Keys {
     table: "[service.server.check]",
     known: CHECK_KEYS,
-    later: LATER_CHECK_KEYS,
+    later: &[],
+};
+
+pub(super) const CHECK_URL: Keys = Keys {
+    table: "an entry of `urls'",
+    known: &[
+        "path",
+        "host",
+        "status",
+        "digest",
+        "sha256",
+        "regex",
+        "regex_no_match",
+    ],
+    later: &[],
 };
 
 const CHECK_KEYS: &[&str] = &[
     "type",
     "interval",
+    "timeout",
+    "retry",
+    "delay_before_retry",
+    "warmup",
+    "alpha",
+    "address",
+    "port",
+    "bind",
+    "path",
+    "host",
+    "status",
+    "digest",
+    "sha256",
+    "regex",
+    "regex_no_match",
+    "urls",
+    "http_version",
+    "verify",
+    "ca_file",
+    "sni",
+    "payload",
+    "require_reply",
+    "min_reply_length",
+    "max_reply_length",
+    "name",
+    "query",
+    "helo",
+    "command",
+    "dynamic",
     "missed",
     "weight",
     "least_weight",
     "most_weight",
 ];
 
-const LATER_CHECK_KEYS: &[&str] = &["path", "status", "timeout", "retry", "delay_before_retry"];
+pub(super) const HTTP_VERSIONS: Words = Words {
+    known: &["1.0", "1.1"],
+    later: &[],
+};
+
+pub(super) const DNS_TYPES: Words = Words {
+    known: &[
+        "A", "NS", "CNAME", "SOA", "MX", "TXT", "AAAA", "RRSIG", "DNSKEY",
+    ],
+    later: &[],
+};
 
 pub(super) const SCHEDULERS: Words = Words {
     known: &[
@@ -177,10 +230,10 @@ pub(super) const TUNNEL_CHECKSUMS: Words = Words {
 };
 
 pub(super) const CHECKS: Words = Words {
-    known: &["agent"],
-    later: &[
-        "tcp", "http", "https", "udp", "dns", "smtp", "ping", "script",
+    known: &[
+        "tcp", "http", "https", "udp", "dns", "smtp", "ping", "script", "agent",
     ],
+    later: &[],
 };
 
 pub(super) const FLAGS: Words = Words {

@@ -3,7 +3,7 @@
 use super::protocol::{Answer, Piece, Request, decode_answer, encode_request};
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    AgentView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
+    AgentView, CheckView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
     TimeoutsView,
 };
 
@@ -34,6 +34,8 @@ pub trait Api {
     fn status(&mut self) -> Result<StatusView, ApiError>;
     /// The agents of real servers.
     fn agents(&mut self) -> Result<Vec<AgentView>, ApiError>;
+    /// The health checks of real servers.
+    fn checks(&mut self) -> Result<Vec<CheckView>, ApiError>;
 }
 
 /// Carries lines between the two programs.
@@ -199,6 +201,16 @@ impl<T: Transport> Api for Client<T> {
         };
         self.pieces(&Request::Agents, piece_of, &mut |view| agents.push(view))?;
         Ok(agents)
+    }
+
+    fn checks(&mut self) -> Result<Vec<CheckView>, ApiError> {
+        let mut checks = Vec::new();
+        let piece_of = |answer| match answer {
+            Answer::Checks(piece) => Ok(piece),
+            _ => Err(unexpected()),
+        };
+        self.pieces(&Request::Checks, piece_of, &mut |view| checks.push(view))?;
+        Ok(checks)
     }
 
     fn status(&mut self) -> Result<StatusView, ApiError> {

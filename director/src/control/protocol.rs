@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    AgentView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
+    AgentView, CheckView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
     TimeoutsView,
 };
 
@@ -50,6 +50,8 @@ pub enum Request {
     Status,
     /// The agents of real servers.
     Agents,
+    /// The health checks of real servers.
+    Checks,
 }
 
 /// What the director answers.
@@ -78,6 +80,8 @@ pub enum Answer {
     Status(StatusView),
     /// Some agents.
     Agents(Piece<AgentView>),
+    /// Some checks.
+    Checks(Piece<CheckView>),
     /// The request was not understood.
     Error(RequestError),
 }

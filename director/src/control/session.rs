@@ -11,7 +11,7 @@ use super::protocol::{
 };
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::view::{
-    AgentView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
+    AgentView, CheckView, ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView,
     TimeoutsView,
 };
 
@@ -40,6 +40,10 @@ pub trait Backend {
     fn agents(&self) -> Vec<AgentView> {
         Vec::new()
     }
+    /// The health checks of real servers.
+    fn checks(&self) -> Vec<CheckView> {
+        Vec::new()
+    }
 }
 
 /// One control connection.
@@ -61,6 +65,7 @@ enum Task {
     Services(vec::IntoIter<ServiceView>),
     Connections { cursor: usize },
     Agents(vec::IntoIter<AgentView>),
+    Checks(vec::IntoIter<CheckView>),
 }
 
 /// Whether [`Session::step`] has to be called again.
@@ -175,6 +180,10 @@ impl Session {
                 let agents = backend.agents().into_iter();
                 self.go_on(Task::Agents(agents), backend)
             }
+            Request::Checks => {
+                let checks = backend.checks().into_iter();
+                self.go_on(Task::Checks(checks), backend)
+            }
             Request::Status => Answer::Status(backend.status()),
         }
     }
@@ -188,10 +197,16 @@ impl Session {
                 Answer::Services(Piece { items, more })
             }
             Task::Agents(mut agents) => {
-                let items: Vec<AgentView> = agents.by_ref().take(AGENTS_PER_PIECE).collect();
+                let items: Vec<AgentView> = agents.by_ref().take(VIEWS_PER_PIECE).collect();
                 let more = agents.len() > 0;
                 self.task = more.then_some(Task::Agents(agents));
                 Answer::Agents(Piece { items, more })
+            }
+            Task::Checks(mut checks) => {
+                let items: Vec<CheckView> = checks.by_ref().take(VIEWS_PER_PIECE).collect();
+                let more = checks.len() > 0;
+                self.task = more.then_some(Task::Checks(checks));
+                Answer::Checks(Piece { items, more })
             }
             Task::Connections { cursor } => {
                 let (items, next) = backend.connections(cursor, CONNECTIONS_PER_PIECE);
@@ -212,7 +227,7 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 /// Some 15 KiB of text.
 const CONNECTIONS_PER_PIECE: usize = 64;
 /// As much.
-const AGENTS_PER_PIECE: usize = 32;
+const VIEWS_PER_PIECE: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,8 @@ pub(super) struct Beginning {
     pub(super) at: Time,
     /// Connections and templates that there were.
     pub(super) held: u32,
+    /// Whether it was told that it is over.
+    pub(super) told: bool,
 }
 
 /// How far a drain is.
@@ -221,6 +223,7 @@ mod tests {
         let beginning = Beginning {
             at: Time::from_secs(100),
             held: 40,
+            told: false,
         };
         let estimate = |at, left| {
             let view = beginning.view(Time::from_secs(at), left, None);

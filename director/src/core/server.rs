@@ -41,8 +41,13 @@ pub struct Server {
     inactive: u32,
     availability: Availability,
     load: Load,
-    /// A drain is over, and what was left of its connections is to end.
-    cut: bool,
+    /// Whether its connections are to end.
+    ending: Ending,
+    role: Role,
+    /// The sorry server serves in its place.
+    withheld: bool,
+    /// That it is down is not believed.
+    kept: bool,
     /// The keys of its replies that are held, one for each protocol.
     pub(super) reply_keys: [Option<CaptureKey>; 2],
     /// Its places among the real servers that are told of strays.
@@ -61,6 +66,10 @@ pub struct Server {
     pub(super) started: Option<Time>,
     pub(super) estimator: Estimator,
     judgements: Judgements,
+    /// What its judges have said last, once they have said anything.
+    fitness: Option<Fitness>,
+    /// Since when it is down, if it was fit before.
+    failed_at: Option<Time>,
     /// To drain it.
     order: Option<Order>,
     /// Of the drain that goes on.
@@ -77,6 +86,35 @@ pub enum Availability {
     Removed,
     /// No server: what its connections send goes around all of them.
     Around,
+}
+
+/// What a server is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To serve.
+    Real,
+    /// To say sorry while the others cannot serve.
+    Sorry,
+}
+
+/// Whether the connections of a server that is still configured are to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// No.
+    None,
+    /// The deadline of a drain has come.
+    Drained,
+    /// It is down, and its service has a way to go on.
+    Failed,
+}
+
+/// What the judges of a server say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fitness {
+    /// It serves, or at least what it has.
+    Fit,
+    /// It is down.
+    Unfit,
 }
 
 /// The OVERLOAD flag.
@@ -99,7 +137,10 @@ impl Server {
             inactive: 0,
             availability: Availability::Available,
             load: Load::Normal,
-            cut: false,
+            ending: Ending::None,
+            role: Role::Real,
+            withheld: false,
+            kept: false,
             reply_keys: [None; 2],
             stray_keys: [None; 2],
             tunnel_key: None,
@@ -110,6 +151,8 @@ impl Server {
             started: None,
             estimator: Estimator::default(),
             judgements: Judgements::default(),
+            fitness: None,
+            failed_at: None,
             order: None,
             drain: None,
             spec,
@@ -137,21 +180,83 @@ impl Server {
     /// Its weight without slow start: the configured one, or what its judges say; 0 while it is to get no new
     /// connections. What the administrator sets to 0 nobody raises.
     pub fn full_weight(&self) -> i32 {
-        if self.is_shut() {
+        if self.withheld { 0 } else { self.own_weight() }
+    }
+
+    /// The same whatever the other servers are like.
+    pub(super) fn own_weight(&self) -> i32 {
+        if self.health() != Health::Up || self.order.is_some() {
             return 0;
         }
         self.judgements.weigh(self.spec.weight)
     }
 
-    /// Whether somebody keeps new connections from it: it is down or drained.
+    /// Whether somebody keeps new connections from it: it is down or drained, or the sorry server serves.
     pub fn is_shut(&self) -> bool {
-        self.judgements.health() != Health::Up || self.order.is_some()
+        self.health() != Health::Up || self.order.is_some() || self.withheld
     }
 
-    /// Whether its connections are to end: the deadline of a drain has come.
+    /// As its judges say, if they are believed.
+    fn health(&self) -> Health {
+        match self.judgements.health() {
+            Health::Down if self.kept => Health::Up,
+            health => health,
+        }
+    }
+
+    /// Whether its connections are to end.
     #[inline(always)]
     pub fn is_cut(&self) -> bool {
-        self.cut
+        self.ending != Ending::None
+    }
+
+    /// Why they are.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending
+    }
+
+    /// Whether it only stands in for others.
+    pub fn is_sorry(&self) -> bool {
+        self.role == Role::Sorry
+    }
+
+    pub(super) fn set_role(&mut self, role: Role) {
+        self.role = role;
+    }
+
+    pub(super) fn is_withheld(&self) -> bool {
+        self.withheld
+    }
+
+    pub(super) fn set_withheld(&mut self, withheld: bool) {
+        self.withheld = withheld;
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    pub(super) fn set_kept(&mut self, kept: bool) {
+        self.kept = kept;
+    }
+
+    /// Since when it is down, if it was fit before.
+    pub(super) fn failed_at(&self) -> Option<Time> {
+        self.failed_at
+    }
+
+    /// Lets its connections end while it is down, or no longer. Whether they are to from now on.
+    pub(super) fn settle_failure(&mut self, ends: bool) -> bool {
+        let ends = ends && self.health() == Health::Down;
+        match self.ending {
+            Ending::None if ends => {
+                self.ending = Ending::Failed;
+                return true;
+            }
+            Ending::Failed if !ends => self.ending = Ending::None,
+            _ => {}
+        }
+        false
     }
 
     /// Whether they may have to end.
@@ -161,7 +266,7 @@ impl Server {
     }
 
     pub(super) fn cut(&mut self) {
-        self.cut = true;
+        self.ending = Ending::Drained;
     }
 
     pub(super) fn order(&self) -> Option<Order> {
@@ -170,23 +275,58 @@ impl Server {
 
     pub(super) fn set_order(&mut self, now: Time, order: Option<Order>) {
         self.order = order;
-        self.cut = false;
+        self.ending = Ending::None;
         self.settle_drain(now);
     }
 
-    pub(super) fn set_judgement(&mut self, now: Time, judge: Judge, judgement: Judgement) {
+    /// Whether it is fit, if that is another thing than what was said before.
+    pub(super) fn set_judgement(
+        &mut self,
+        now: Time,
+        judge: Judge,
+        judgement: Judgement,
+    ) -> Option<Fitness> {
         self.judgements.set(judge, judgement);
+        let fitness = match self.judgements.health() {
+            Health::Down => Fitness::Unfit,
+            Health::Up | Health::Draining => Fitness::Fit,
+        };
+        let before = self.fitness.replace(fitness);
+        self.failed_at = match (before, fitness) {
+            (_, Fitness::Fit) | (None, _) => None,
+            (Some(Fitness::Fit), Fitness::Unfit) => Some(now),
+            (Some(Fitness::Unfit), Fitness::Unfit) => self.failed_at,
+        };
+        self.kept &= self.failed_at.is_some();
         self.settle_drain(now);
+        (before.is_some() && before != Some(fitness)).then_some(fitness)
+    }
+
+    /// Whether its drain has come to its end, said once.
+    pub(super) fn has_drained(&mut self) -> bool {
+        let idle = self.is_idle();
+        let drain = self.drain.as_mut().filter(|drain| idle && !drain.told);
+        drain.is_some_and(|drain| {
+            drain.told = true;
+            true
+        })
     }
 
     fn settle_drain(&mut self, now: Time) {
         let drains = self.order.is_some() || self.judgements.health() == Health::Draining;
         let held = self.total() + self.templates;
-        self.drain = drains.then(|| self.drain.unwrap_or(Beginning { at: now, held }));
+        let told = false;
+        self.drain = drains.then(|| {
+            self.drain.unwrap_or(Beginning {
+                at: now,
+                held,
+                told,
+            })
+        });
         self.settle_weight();
     }
 
-    fn settle_weight(&mut self) {
+    pub(super) fn settle_weight(&mut self) {
         self.weight = self.full_weight();
         if self.weight != 0 {
             self.last_weight = self.weight;
@@ -280,7 +420,9 @@ impl Server {
         self.availability = Availability::Removed;
         self.started = None;
         self.judgements = Judgements::default();
-        (self.order, self.drain, self.cut) = (None, None, false);
+        (self.fitness, self.failed_at) = (None, None);
+        (self.withheld, self.kept) = (false, false);
+        (self.order, self.drain, self.ending) = (None, None, Ending::None);
     }
 
     /// A template was made. It is counted nowhere else.
@@ -345,6 +487,17 @@ impl Server {
         }
     }
 
+    fn reason(&self) -> Option<String> {
+        let reason = self.judgements.reason();
+        match (reason, self.kept, self.withheld) {
+            (Some(reason), true, _) => Some(format!(
+                "{reason}; not believed, since too many have failed at once"
+            )),
+            (None, _, true) => Some("the service has no quorum".to_owned()),
+            (reason, ..) => reason,
+        }
+    }
+
     /// For listings.
     pub fn view(&self, now: Time) -> ServerView {
         let health = match self.judgements.health() {
@@ -359,7 +512,8 @@ impl Server {
             persistent: self.templates,
             effective_weight: self.full_weight(),
             health,
-            reason: self.judgements.reason(),
+            reason: self.reason(),
+            sorry: self.is_sorry(),
             drain: self.drain.map(|drain| drain.view(now, left, self.order)),
             stats: self.estimator.view(&self.traffic),
         }

@@ -3,6 +3,7 @@
 use shared::addr::{Addr, Family, Protocol};
 
 use super::arena::Id;
+use super::guard::Guarded;
 use super::operation::{
     Introduction, Netmask, OperationError, Persistence, SegmentSize, ServerGone, ServiceKey,
     ServiceSpec, TimeoutChange,
@@ -42,6 +43,8 @@ pub struct Service {
     /// Counts up with every service that is added.
     pub(super) serial: u64,
     pub(super) presence: Presence,
+    /// What its servers must be together.
+    pub(super) guarded: Option<Box<Guarded>>,
     /// Server objects that name it, configured or in the trash.
     pub(super) server_objects: u32,
     /// Connections of those.
@@ -73,6 +76,7 @@ impl Service {
             spec,
             serial,
             presence: Presence::Configured,
+            guarded: None,
             server_objects: 0,
             connections: 0,
             holds_key: false,

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use shared::addr::Protocol;
 use std::net::IpAddr;
 
+use super::guard::GuardView;
 use super::judgement::{DrainView, Health};
-use super::operation::{ServerSpec, ServiceSpec};
+use super::operation::{ServerKey, ServerSpec, ServiceSpec};
 
 /// A service with its real servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct ServiceView {
     pub spec: ServiceSpec,
     /// Counters and rates.
     pub stats: StatsView,
+    /// Its quorum, if the configuration has it watched over.
+    #[serde(default)]
+    pub guard: Option<GuardView>,
     /// Newest first, as the kernel lists them.
     pub servers: Vec<ServerView>,
 }
@@ -34,8 +38,11 @@ pub struct ServerView {
     pub effective_weight: i32,
     /// What its judge says.
     pub health: Health,
-    /// Why it is not up.
+    /// Why it is not up, or gets nothing though it is, or something though it is not.
     pub reason: Option<String>,
+    /// Whether it stands in for servers that are not enough.
+    #[serde(default)]
+    pub sorry: bool,
     /// How far it is drained.
     pub drain: Option<DrainView>,
     /// Counters and rates.
@@ -52,6 +59,7 @@ impl ServerView {
             effective_weight: spec.weight,
             health: Health::Up,
             reason: None,
+            sorry: false,
             drain: None,
             stats: StatsView::default(),
             spec,
@@ -215,6 +223,25 @@ pub struct AgentView {
     pub connections: u32,
     /// Real servers of services that it judges; 0 if no service has one at its address.
     pub servers: u64,
+}
+
+/// A health check of real servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckView {
+    /// What is asked of whom.
+    pub check: String,
+    /// `tcp`, `http`, ...
+    pub kind: String,
+    /// The real servers that it judges.
+    pub servers: Vec<ServerKey>,
+    /// Whether they are up as far as this check goes.
+    pub up: bool,
+    /// Whether it has been made yet.
+    pub checked: bool,
+    /// Since when it is up or down, seconds.
+    pub secs: u64,
+    /// Why it failed the last time, if it did.
+    pub failure: Option<String>,
 }
 
 /// How many reports of agents came since the start.

@@ -1,5 +1,6 @@
-//! Who judges real servers: their agents; and who answers in the director's place. Pure: reports, answers
-//! and the time come in, judgements and news come out.
+//! Who judges real servers: their agents and health checks; and who answers in the director's place. Pure:
+//! reports, outcomes, answers and the time come in, judgements and news come out.
 
 pub mod agents;
+pub mod checks;
 pub mod rivals;

@@ -203,12 +203,10 @@ impl AgentsDesk {
 
     /// Services, servers or checks may be others than before.
     pub(super) fn watch(&mut self, now: Time, config: &config::Config, balancer: &mut Balancer) {
-        let judged = config.services.iter();
-        let judged = judged.filter(|service| !service.checks.is_empty());
         let mut watches = Vec::new();
-        for service in judged {
+        for service in &config.services {
             for server in balancer.servers(&service.spec.key) {
-                watches.extend(service.checks.of(&server.key).map(|check| Watch {
+                watches.extend(service.checks.of(&server.key).agent.map(|check| Watch {
                     service: service.spec.key,
                     server: server.key,
                     forward: server.forward,

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use super::agents::{self, AgentsDesk};
 use super::announce::{Announcer, Source};
+use super::checks::ChecksDesk;
 use super::clock::Clock;
 use super::control::{self, Control, ControlError};
 use super::host_network::{Heard, HostNetwork};
@@ -30,6 +31,7 @@ use super::reload::{self, Hands};
 use super::rivals::{self, Lookout};
 use super::routing::Routing;
 use super::run::RunError;
+use super::scripts;
 use super::transmit::{Drained, Transmit};
 use super::vips::Vips;
 use crate::config::Config;
@@ -39,8 +41,8 @@ use crate::core::director::Director;
 use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::verdict::Outbox;
 use crate::core::view::{
-    AgentView, ConnectionView, DropView, InfoView, InterfaceView, ServiceView, StatsView,
-    StatusView, SysctlView, TimeoutsView,
+    AgentView, CheckView, ConnectionView, DropView, InfoView, InterfaceView, ServiceView,
+    StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 /// Everything that runs. See the [module](self).
@@ -60,6 +62,7 @@ pub(super) struct EventLoop {
     routing: Routing,
     control: Option<Control>,
     agents: AgentsDesk,
+    checks: ChecksDesk,
     lookout: Lookout,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
@@ -109,6 +112,7 @@ impl EventLoop {
         locals: LocalAddresses,
         routing: Routing,
         agents: AgentsDesk,
+        checks: ChecksDesk,
         launch: &Launch,
     ) -> Result<EventLoop, RunError> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -135,6 +139,7 @@ impl EventLoop {
             routing,
             control: None,
             agents,
+            checks,
             lookout,
             rewatch: true,
             ready: VecDeque::new(),
@@ -214,6 +219,9 @@ impl EventLoop {
                         control.accept();
                     }
                 }
+                // What has ended is asked for in each turn.
+                scripts::SCRIPTS => {}
+                token if ChecksDesk::owns(token) => self.checks.wake(token),
                 token => match intake::ifindex_of(token) {
                     Some(ifindex) => self.ring_is_ready(ifindex),
                     None => {
@@ -244,22 +252,22 @@ impl EventLoop {
     /// How long there is nothing to do.
     fn patience(&self) -> Option<Duration> {
         let busy = self.control.as_ref().is_some_and(Control::is_busy);
-        if busy || self.agents.is_busy() || self.lookout.is_busy() || !self.ready.is_empty() {
+        let judges = self.agents.is_busy() || self.checks.is_busy() || self.lookout.is_busy();
+        if busy || judges || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let beat = self.intake.pulse().map(|_| self.beat_at);
-        let look = Some(self.lookout.poll_at());
-        let feed = self.watchdog.as_ref().map(|_| self.feed_at);
-        let next = [
-            self.director.poll_at(),
+        let judges = [
             self.agents.poll_at(),
-            look,
-            beat,
-            feed,
-        ]
-        .into_iter()
-        .flatten()
-        .fold(self.refresh_at, Time::min);
+            self.checks.poll_at(),
+            Some(self.lookout.poll_at()),
+        ];
+        let feed = self.watchdog.as_ref().map(|_| self.feed_at);
+        let next = [self.director.poll_at(), beat, feed]
+            .into_iter()
+            .chain(judges)
+            .flatten()
+            .fold(self.refresh_at, Time::min);
         // Rounded up: the poll counts in milliseconds, and one too early would turn in vain.
         Some(next.since(self.now) + Duration::from_millis(1))
     }
@@ -293,12 +301,14 @@ impl EventLoop {
         }
     }
 
-    /// Hears the agents of real servers, and who answers for VIPs.
+    /// Hears the agents of real servers, checks these, and hears who answers for VIPs.
     fn judge(&mut self) {
         let balancer = &mut self.director.balancer;
         self.agents.go_on(self.now, balancer);
+        self.checks.go_on(self.now, balancer);
         if std::mem::take(&mut self.rewatch) {
             self.agents.watch(self.now, &self.config, balancer);
+            self.checks.watch(self.now, &self.config, balancer);
         }
         let interfaces = self.intake.iter_mut().map(|(ifindex, _)| ifindex);
         let (director, outbox) = (&self.director, &mut self.outbox);
@@ -322,6 +332,7 @@ impl EventLoop {
             Ok(Loaded {
                 config: new,
                 agent_key,
+                trust,
             }) => {
                 let mut hands = Hands {
                     director: &mut self.director,
@@ -339,6 +350,7 @@ impl EventLoop {
                     }
                 }
                 self.agents.reload(new.agents.as_ref(), agent_key);
+                self.checks.set_trust(trust);
                 self.rewatch = true;
                 self.config = new;
                 info!("the configuration is loaded again");
@@ -408,6 +420,7 @@ impl EventLoop {
             locals: &mut self.locals,
             routing: &mut self.routing,
             agents: &self.agents,
+            checks: &self.checks,
             lookout: &self.lookout,
             rewatch: &mut self.rewatch,
             netlink: self.network.netlink(),
@@ -509,6 +522,7 @@ struct Desk<'a> {
     locals: &'a mut LocalAddresses,
     routing: &'a mut Routing,
     agents: &'a AgentsDesk,
+    checks: &'a ChecksDesk,
     lookout: &'a Lookout,
     rewatch: &'a mut bool,
     netlink: &'a mut Netlink,
@@ -569,6 +583,10 @@ impl Backend for Desk<'_> {
 
     fn agents(&self) -> Vec<AgentView> {
         self.agents.views(self.now)
+    }
+
+    fn checks(&self) -> Vec<CheckView> {
+        self.checks.views(self.now)
     }
 
     fn info(&self) -> InfoView {

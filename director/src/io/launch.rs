@@ -8,6 +8,7 @@ use shared::agent::Key;
 
 use super::agents::{self, AgentsError};
 use super::capture::CaptureKind;
+use super::checks::{TrustError, TrustStore};
 use crate::config::{Config, Faults};
 
 /// The command line and the configuration, read and checked.
@@ -21,6 +22,8 @@ pub struct Launch {
     pub interfaces: Vec<String>,
     /// The key that vouches for the reports of agents.
     pub agent_key: Option<Key>,
+    /// Who vouches for the certificates that checks see.
+    pub trust: TrustStore,
     /// How frames are taken.
     pub capture: CaptureKind,
     /// Where the control socket goes.
@@ -46,22 +49,28 @@ pub enum LoadError {
     /// It asks for a key that cannot be had.
     #[error(transparent)]
     Agents(#[from] AgentsError),
+    /// It asks for certificates that cannot be had.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
-/// A configuration, with the key that it names.
+/// A configuration, with the key and the certificates that it names.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// What the file says.
     pub config: Config,
     /// The key that vouches for the reports of agents.
     pub agent_key: Option<Key>,
+    /// Who vouches for the certificates that checks see.
+    pub trust: TrustStore,
 }
 
 /// Reads a configuration file. If none is named it is the usual one, which need not be there: then
 /// the configuration is empty.
 ///
 /// # Errors
-/// The file cannot be read, or all that is wrong in it, or the key that it names cannot be used.
+/// The file cannot be read, or all that is wrong in it, or the key or the certificates that it names cannot be
+/// used.
 pub fn load(named: Option<&Path>) -> Result<Loaded, LoadError> {
     let file = named.unwrap_or(Path::new(USUAL_FILE));
     let config = match fs::read_to_string(file) {
@@ -75,7 +84,12 @@ pub fn load(named: Option<&Path>) -> Result<Loaded, LoadError> {
         }
     };
     let agent_key = agents::read_key(&config)?;
-    Ok(Loaded { config, agent_key })
+    let trust = TrustStore::read(&config)?;
+    Ok(Loaded {
+        config,
+        agent_key,
+        trust,
+    })
 }
 
 /// The configuration when none is named.

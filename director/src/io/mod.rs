@@ -6,6 +6,7 @@
 mod agents;
 mod announce;
 pub mod capture;
+mod checks;
 mod clock;
 mod control;
 mod egress;
@@ -21,6 +22,7 @@ mod reload;
 mod rivals;
 mod routing;
 mod run;
+mod scripts;
 mod transmit;
 mod vips;
 
@@ -29,5 +31,6 @@ mod packet_tests;
 
 pub use agents::AgentsError;
 pub use capture::CaptureKind;
+pub use checks::{TrustError, TrustStore};
 pub use launch::{Launch, LoadError, Loaded, load};
 pub use run::{RunError, run};

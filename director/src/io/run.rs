@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mio::Poll;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use shared::host::netlink::NetlinkError;
 use shared::sys::SyscallError;
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 
 use super::agents::{AgentsDesk, AgentsError};
 use super::capture::{Capture, CaptureError};
+use super::checks::ChecksDesk;
 use super::clock::Clock;
 use super::control::{Control, ControlError};
 use super::egress::Egress;
@@ -73,6 +75,7 @@ pub enum RunError {
 /// # Errors
 /// What kept it from starting, or what made going on impossible.
 pub fn run(launch: &Launch) -> Result<(), RunError> {
+    raise_descriptors();
     let poll = Poll::new()?;
     let clock = Clock::start();
     // Before anything is changed: another director at the same place ends this one.
@@ -106,9 +109,16 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
         launch.agent_key.clone(),
         registry,
     )?;
+    let registry = poll.registry().try_clone()?;
+    let checks = ChecksDesk::new(
+        u64::from_ne_bytes(random()?),
+        launch.trust.clone(),
+        registry,
+    )?;
     let intake = Intake::new(capture, wanted, poll.registry().try_clone()?);
     let mut event_loop = EventLoop::new(
-        poll, clock, director, network, intake, transmit, vips, locals, routing, agents, launch,
+        poll, clock, director, network, intake, transmit, vips, locals, routing, agents, checks,
+        launch,
     )?;
     event_loop.look_around()?;
     // From here on frames are taken: whoever finds the socket finds a director that forwards.
@@ -129,6 +139,16 @@ pub fn run(launch: &Launch) -> Result<(), RunError> {
     outcome.map_err(RunError::Loop)
 }
 
+/// Each check that is being made has a descriptor, and 1024 of them, as shells and systemd give, are soon
+/// gone when many servers hang.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limit.and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!("the number of open files stays limited: {error}");
+    }
+}
+
 fn settings(launch: &Launch) -> Settings {
     Settings {
         most_connections: launch.config.connections.max,
@@ -137,9 +157,14 @@ fn settings(launch: &Launch) -> Settings {
     }
 }
 
-fn entropy() -> io::Result<Entropy> {
-    let mut bytes = [0; 18];
+fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn entropy() -> io::Result<Entropy> {
+    let bytes = random::<18>()?;
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r] = bytes;
     Ok(Entropy {
         hash_key: [

@@ -64,6 +64,7 @@ impl Backend for Table {
                 }
                 check_service(spec)?;
                 self.services.push(ServiceView {
+                    guard: None,
                     spec: spec.clone(),
                     stats: StatsView::default(),
                     servers: Vec::new(),

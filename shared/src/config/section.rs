@@ -126,6 +126,19 @@ impl<'a, 't> Section<'a, 't> {
         sections
     }
 
+    /// `[key]`, or all of `[[key]]`
+    pub fn table_or_tables(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        keys: &'static Keys,
+    ) -> Vec<Section<'a, 't>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(_)) => self.tables(notes, key, keys),
+            _ => self.table(notes, key, keys).into_iter().collect(),
+        }
+    }
+
     /// A string.
     pub fn text(self, notes: &mut Notes<'_>, key: &str) -> Option<Placed<&'a str>> {
         text_of(notes, key, self.table.get(key)?)
@@ -264,6 +277,60 @@ impl<'a, 't> Section<'a, 't> {
         let fault = format!("`{key}' is {kind}; write a list of whole numbers in [ ]");
         notes.fault(value.span().start, fault);
         Vec::new()
+    }
+
+    /// A list of whole numbers, and of ranges of them such as `"200-299"`, within a range.
+    pub fn number_ranges(
+        self,
+        notes: &mut Notes<'_>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Vec<RangeInclusive<u32>> {
+        let Some(value) = self.table.get(key) else {
+            return Vec::new();
+        };
+        if let DeValue::Array(array) = value.get_ref() {
+            return array
+                .iter()
+                .filter_map(|element| range_of(notes, key, element, range.clone()))
+                .collect();
+        }
+        let kind = a_kind(value.get_ref());
+        let fault = format!("`{key}' is {kind}; write a list in [ ]");
+        notes.fault(value.span().start, fault);
+        Vec::new()
+    }
+}
+
+/// A whole number, or two as in `"200-299"`.
+fn range_of(
+    notes: &mut Notes<'_>,
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    range: RangeInclusive<u32>,
+) -> Option<RangeInclusive<u32>> {
+    let DeValue::String(text) = value.get_ref() else {
+        let number = number_of(notes, key, value, range)?.value;
+        return Some(number..=number);
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| {
+        // The standard parser takes a sign.
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| digits);
+        number.filter(|number| range.contains(number))
+    };
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Some(first..=last),
+        _ => {
+            let (least, most) = (range.start(), range.end());
+            let fault = format!(
+                "`{key}' has {text:?}; write numbers from {least} to {most}, the smaller one first, as in \
+                 \"{least}-{most}\""
+            );
+            notes.fault(value.span().start, fault);
+            None
+        }
     }
 }
 

@@ -54,6 +54,7 @@ impl Model {
         self.0
             .values()
             .map(|(spec, servers)| ServiceView {
+                guard: None,
                 spec: spec.clone(),
                 stats: StatsView::default(),
                 servers: servers.values().map(server).collect(),

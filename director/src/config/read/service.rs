@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use shared::addr::{Family, Protocol};
 
 use super::beyond::{beyond, check_introduction};
-use super::check::check;
+use super::check::{check_ports, judges};
 use super::{MOST_TIMEOUT_SECS, endpoint};
 use crate::config::{Checks, Service, words};
 use crate::core::operation::{
@@ -29,7 +29,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         ServiceKey::Mark { .. } => None,
     });
     let mut checks = Checks {
-        service: check(notes, section, &words::SERVICE_CHECK, None),
+        service: judges(notes, section, &words::SERVICE_CHECK, None).unwrap_or_default(),
         ..Checks::default()
     };
     let name_of = named.as_ref().map(|(_, key)| *key);
@@ -170,7 +170,7 @@ fn servers(
     let mut seen = Seen::default();
     let mut servers = Vec::new();
     for section in service.tables(notes, "server", &words::SERVER) {
-        let own = check(notes, section, &words::SERVER_CHECK, checks.service);
+        let own = judges(notes, section, &words::SERVER_CHECK, Some(service));
         if let Some((at, server)) = server(notes, section, name)
             && seen.first(
                 notes,
@@ -179,8 +179,13 @@ fn servers(
                 server.key,
             )
         {
-            let own = own.map(|check| (server.key, check));
-            checks.servers.extend(own);
+            check_ports(
+                notes,
+                at,
+                &server.key,
+                own.as_ref().unwrap_or(&checks.service),
+            );
+            checks.servers.extend(own.map(|own| (server.key, own)));
             servers.push(server);
         }
     }

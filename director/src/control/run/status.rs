@@ -28,10 +28,15 @@ impl Run<'_> {
     fn status_text(&mut self) -> Result<(), Failure> {
         let view = self.api.status()?;
         let services = self.api.services()?;
+        let checks = self.api.checks()?;
         let agents = self.api.agents()?;
         self.terminal.out(&status::report(&view));
-        self.terminal
-            .out(&servers::report(&services, &agents, view.reports.as_ref()));
+        self.terminal.out(&servers::report(
+            &services,
+            &checks,
+            &agents,
+            view.reports.as_ref(),
+        ));
         Ok(())
     }
 
@@ -39,6 +44,7 @@ impl Run<'_> {
         let all = json!({
             "director": self.api.status()?,
             "services": self.api.services()?,
+            "checks": self.api.checks()?,
             "agents": self.api.agents()?,
         });
         self.terminal.out(&format!("{all:#}\n"));

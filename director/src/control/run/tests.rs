@@ -13,8 +13,8 @@ use crate::core::operation::{
     SegmentSize, ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
-    AgentView, ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView, StatsView,
-    StatusView, SysctlView, TimeoutsView,
+    AgentView, CheckView, ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView,
+    StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 struct Nameless;
@@ -129,6 +129,10 @@ impl Api for Fake {
     }
 
     fn agents(&mut self) -> Result<Vec<AgentView>, ApiError> {
+        self.fail(Vec::new())
+    }
+
+    fn checks(&mut self) -> Result<Vec<CheckView>, ApiError> {
         self.fail(Vec::new())
     }
 
@@ -475,6 +479,7 @@ fn what_cannot_be_saved_is_told() {
 
 fn view(spec: ServiceSpec, servers: Vec<ServerSpec>) -> ServiceView {
     ServiceView {
+        guard: None,
         spec,
         stats: StatsView::default(),
         servers: servers.into_iter().map(ServerView::new).collect(),

@@ -177,6 +177,7 @@ FWM  00000009 wlc persistent 10000 FFFF0000
             family: Family::V4,
         };
         let view = |key, scheduler, servers: Vec<ServerSpec>| ServiceView {
+            guard: None,
             spec: ServiceSpec::new(key, scheduler),
             stats: StatsView::default(),
             servers: servers.into_iter().map(ServerView::new).collect(),

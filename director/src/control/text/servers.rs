@@ -3,17 +3,19 @@
 use std::fmt::{self, Write};
 
 use crate::core::judgement::{Afterwards, DrainView};
-use crate::core::view::{AgentView, ReportsView, ServerView, ServiceView};
+use crate::core::view::{AgentView, CheckView, ReportsView, ServerView, ServiceView};
 
-/// Services with their servers; then the agents, if somebody listens to them.
+/// Services with their servers; then the checks, if there are any, and the agents, if somebody listens to them.
 pub fn report(
     services: &[ServiceView],
+    checks: &[CheckView],
     agents: &[AgentView],
     reports: Option<&ReportsView>,
 ) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write_services(&mut text, services);
+    let _ = write_checks(&mut text, checks);
     if let Some(reports) = reports {
         let _ = write_agents(&mut text, agents, reports);
     }
@@ -79,6 +81,25 @@ fn progress(drain: &DrainView) -> String {
         ));
     }
     text
+}
+
+fn write_checks(text: &mut String, checks: &[CheckView]) -> fmt::Result {
+    if !checks.is_empty() {
+        writeln!(text, "checks")?;
+    }
+    for view in checks {
+        let CheckView { check, secs, .. } = view;
+        let health = if view.up { "up" } else { "down" };
+        write!(text, "  {check:<32} {health} for {secs} s")?;
+        match &view.failure {
+            Some(failure) if view.up => write!(text, ", and tried again: {failure}")?,
+            Some(failure) => write!(text, ": {failure}")?,
+            None if view.checked => {}
+            None => write!(text, ", not made yet")?,
+        }
+        writeln!(text)?;
+    }
+    Ok(())
 }
 
 fn write_agents(text: &mut String, agents: &[AgentView], reports: &ReportsView) -> fmt::Result {
@@ -154,6 +175,7 @@ mod tests {
         };
         let key = ServiceKey::new(Protocol::TCP, Ipv4Addr::new(10, 0, 0, 100), 80);
         let services = [ServiceView {
+            guard: None,
             spec: ServiceSpec::new(key, "wrr"),
             stats: StatsView::default(),
             servers: vec![
@@ -211,6 +233,20 @@ mod tests {
                 packets: 2,
             }],
         };
+        let check = |check: &str, up, failure: Option<&str>| CheckView {
+            check: check.to_owned(),
+            kind: "tcp".to_owned(),
+            servers: Vec::new(),
+            up,
+            checked: failure.is_some(),
+            secs: 7,
+            failure: failure.map(str::to_owned),
+        };
+        let checks = [
+            check("http 10.1.0.11:80 /healthz", true, None),
+            check("tcp 10.1.0.12:80", false, Some("refused")),
+            check("ping 10.1.0.13", true, Some("refused")),
+        ];
         let expected = "\
 services
   TCP 10.0.0.100:80 wrr
@@ -219,6 +255,10 @@ services
       ARP is not suppressed: arp_ignore of eth0 is 0
     10.1.0.13:80          draining  weight 0 (configured 1), 0 active, 0 inactive, 2 persistent
       drained by lvsadm for 60 s: 10 of 40 left, some 20 s to go, deadline in 540 s, what is left then is reset
+checks
+  http 10.1.0.11:80 /healthz       up for 7 s, not made yet
+  tcp 10.1.0.12:80                 down for 7 s: refused
+  ping 10.1.0.13                   up for 7 s, and tried again: refused
 agents
   10.1.0.12       rs2 ready, 120 ms ago, CPU 37 %, load 1.25, 3 waiting, 812 connections, wants weight 100
       it judges no real server of a service
@@ -230,7 +270,10 @@ reports
   good                             100
   forged                           2
 ";
-        assert_eq!(report(&services, &agents, Some(&reports)), expected);
-        assert_eq!(report(&[], &[], None), "services\n  none\n");
+        assert_eq!(
+            report(&services, &checks, &agents, Some(&reports)),
+            expected
+        );
+        assert_eq!(report(&[], &[], &[], None), "services\n  none\n");
     }
 }

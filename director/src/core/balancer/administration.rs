@@ -13,7 +13,7 @@ use crate::core::operation::{
     ServiceKey, ServiceSpec, TimeoutChange,
 };
 use crate::core::scheduler::Pool;
-use crate::core::server::{self, Server, ServerId};
+use crate::core::server::{self, Role, Server, ServerId};
 use crate::core::service::{self, Presence, Service, ServiceId};
 use crate::core::stats;
 
@@ -143,6 +143,20 @@ impl Balancer {
         key: &ServiceKey,
         spec: &ServerSpec,
     ) -> Result<(), OperationError> {
+        self.insert_server(now, key, spec, Role::Real)?;
+        let service_id = self.id_of(key)?;
+        self.settle_guard(now, service_id);
+        Ok(())
+    }
+
+    /// Adds a server, whatever it is there for.
+    pub(super) fn insert_server(
+        &mut self,
+        now: Time,
+        key: &ServiceKey,
+        spec: &ServerSpec,
+        role: Role,
+    ) -> Result<(), OperationError> {
         let service_id = self.id_of(key)?;
         check_families(key, spec)?;
         server::check_numbers(spec)?;
@@ -162,6 +176,7 @@ impl Balancer {
                 self.servers.insert(Server::new(service_id, spec.clone()))
             }
         };
+        self.servers[id].set_role(role);
         self.weigh(now, id);
         let service = &mut self.services[service_id];
         service.servers.insert(0, id);
@@ -192,6 +207,7 @@ impl Balancer {
         let pool = Pool::new(&service.servers, &self.servers);
         service.scheduler.updated(&pool);
         self.settle_server(id);
+        self.settle_guard(now, service_id);
         Ok(())
     }
 
@@ -205,12 +221,18 @@ impl Balancer {
         let Some(position) = self.position_of(service_id, server) else {
             return Err(OperationError::NoSuchServer(*key, *server));
         };
+        self.take_out(now, service_id, position);
+        self.settle_guard(now, service_id);
+        Ok(())
+    }
+
+    /// Takes the server at a position out of its service's list.
+    pub(super) fn take_out(&mut self, now: Time, service_id: ServiceId, position: usize) {
         let service = &mut self.services[service_id];
         let id = service.servers.remove(position);
         let pool = Pool::new(&service.servers, &self.servers);
         service.scheduler.deleted(&pool, position);
         self.withdraw(now, id);
-        Ok(())
     }
 
     fn zero_service(&mut self, id: ServiceId) {

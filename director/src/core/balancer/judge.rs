@@ -11,10 +11,10 @@ use std::time::Duration;
 use shared::time::Time;
 
 use super::Balancer;
+use crate::core::guard::Change;
 use crate::core::judgement::{Afterwards, Judge, Judgement, Order};
 use crate::core::operation::{OperationError, ServerKey, ServiceKey};
-use crate::core::scheduler::Pool;
-use crate::core::server::ServerId;
+use crate::core::server::{Fitness, ServerId};
 
 impl Balancer {
     /// A judge has looked at a real server. Without one that is configured nothing happens.
@@ -33,8 +33,17 @@ impl Balancer {
             return;
         };
         let id = self.services[service].servers[position];
-        self.servers[id].set_judgement(now, judge, judgement);
+        let key = self.services[service].spec.key;
+        match self.servers[id].set_judgement(now, judge, judgement) {
+            Some(Fitness::Fit) => self.changes.push(Change::Up(key, *server)),
+            Some(Fitness::Unfit) => self.changes.push(Change::Down(key, *server)),
+            None => {}
+        }
+        self.settle_drain(id);
         self.reweigh(now, id);
+        self.settle_guard(now, service);
+        // Now it is known whether it is believed.
+        self.settle_failure(id);
     }
 
     /// `lvsadm drain`: of all services.
@@ -90,9 +99,21 @@ impl Balancer {
         }
         for id in meant {
             self.servers[id].set_order(now, order);
+            self.settle_drain(id);
             self.reweigh(now, id);
+            self.settle_guard(now, self.servers[id].service);
         }
         Ok(())
+    }
+
+    /// Says so once when a drain has come to its end.
+    pub(super) fn settle_drain(&mut self, id: ServerId) {
+        let server = &mut self.servers[id];
+        if server.has_drained() {
+            let service = self.services[server.service].spec.key;
+            let change = Change::Drained(service, server.spec().key);
+            self.changes.push(change);
+        }
     }
 
     /// What a drain whose deadline has come does with the connections that are left.
@@ -123,11 +144,8 @@ impl Balancer {
         let before = self.servers[id].weight();
         self.weigh(now, id);
         let server = &self.servers[id];
-        if server.weight() == before {
-            return;
+        if server.weight() != before {
+            self.tell_scheduler(server.service);
         }
-        let service = &mut self.services[server.service];
-        let pool = Pool::new(&service.servers, &self.servers);
-        service.scheduler.updated(&pool);
     }
 }

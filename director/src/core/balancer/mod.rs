@@ -9,6 +9,7 @@
 mod administration;
 mod bypass;
 mod defence;
+mod guard;
 mod half_open;
 mod judge;
 mod local;
@@ -35,6 +36,7 @@ use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
 use super::forward::sequence::Shift;
+use super::guard::Change;
 use super::local_ports::LocalPorts;
 use super::marks::Marks;
 use super::net::CachedHop;
@@ -113,6 +115,7 @@ pub struct Balancer {
     /// Where the search for connections that are not to stay goes on, while there is one.
     sweep_at: Option<usize>,
     resets: Vec<Reset>,
+    changes: Vec<Change>,
     positions: Positions,
     half_open: HalfOpen,
     /// When the next deadline of a drain is.
@@ -158,6 +161,7 @@ impl Balancer {
             estimate_at: None,
             sweep_at: None,
             resets: Vec::new(),
+            changes: Vec::new(),
             positions: Positions::default(),
             half_open: HalfOpen::default(),
             drain_at: None,

@@ -11,7 +11,7 @@ use crate::core::operation::{ForwardMethod, ServerGone};
 use crate::core::protocol::State;
 use crate::core::protocol::tcp::TcpState;
 use crate::core::reason::Reason;
-use crate::core::server::ServerId;
+use crate::core::server::{Ending, ServerId};
 
 /// A connection whose ends are to be told that it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,11 @@ impl Balancer {
     fn way_of(&self, id: ConnectionId) -> Option<ServerGone> {
         let connection = self.connection(id);
         let server = &self.servers[connection.server()];
-        if server.is_cut() && !server.is_removed() {
+        if server.is_sorry() {
+            // Who was told sorry may be told so to the end.
+            return Some(ServerGone::Keep);
+        }
+        if server.ending() == Ending::Drained && !server.is_removed() {
             return ServerGone::parse("auto", connection.protocol());
         }
         let service = server.service;
@@ -149,14 +153,15 @@ impl Balancer {
         let closed = connection.state() == State::Tcp(TcpState::Close);
         let is_tcp = matches!(connection.state(), State::Tcp(_));
         match service.beyond.server_gone {
-            _ if server.is_cut() && is_tcp && !connection.is_template() => {
+            _ if server.is_sorry() => Fate::Stay,
+            _ if server.ending() == Ending::Drained && is_tcp && !connection.is_template() => {
                 if closed {
                     Fate::Stay
                 } else {
                     Fate::Reset
                 }
             }
-            _ if server.is_cut() => Fate::End,
+            _ if server.ending() == Ending::Drained => Fate::End,
             _ if server.may_be_cut()
                 && is_tcp
                 && !connection.is_template()
@@ -164,7 +169,7 @@ impl Balancer {
             {
                 Fate::Follow
             }
-            _ if !server.is_removed() => Fate::Stay,
+            _ if !server.is_removed() && server.ending() == Ending::None => Fate::Stay,
             None if self.settings.sysctl.expire_nodest_conn != 0 => Fate::End,
             Some(ServerGone::Reset) if !connection.is_template() && !closed => Fate::Reset,
             _ => Fate::Stay,

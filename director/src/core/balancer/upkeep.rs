@@ -72,6 +72,7 @@ impl Balancer {
         let server = &mut self.servers[connection.server()];
         if connection.is_template() {
             server.unbind_template();
+            self.settle_drain(connection.server());
             return;
         }
         server.unbind(Activity::of(connection.state()), connection.forward());
@@ -86,6 +87,7 @@ impl Balancer {
             self.leave_half_open();
         }
         self.services[service_id].connections -= 1;
+        self.settle_drain(connection.server());
         if let Some(template) = connection.controller() {
             self.connection_mut(template).recount_controlled(-1);
         }

@@ -6,6 +6,7 @@ use super::{Balancer, ConnectionId};
 use crate::core::connection::Connection;
 use crate::core::operation::{ServerSpec, ServiceKey};
 use crate::core::protocol::tcp::TcpState;
+use crate::core::server::Server;
 use crate::core::service::{Service, ServiceId};
 use crate::core::view::{ConnectionView, ServiceView, StatsView, SysctlView, TimeoutsView};
 
@@ -26,11 +27,14 @@ impl Balancer {
         self.by_key.keys()
     }
 
-    /// The real servers of a service.
+    /// The real servers of a service, without its sorry server.
     pub fn servers(&self, key: &ServiceKey) -> impl Iterator<Item = &ServerSpec> {
         let service = self.id_of(key).ok().map(|id| &self.services[id]);
         let ids = service.into_iter().flat_map(|service| &service.servers);
-        ids.map(|&id| self.servers[id].spec())
+        let servers = ids.map(|&id| &self.servers[id]);
+        servers
+            .filter(|server| !server.is_sorry())
+            .map(Server::spec)
     }
 
     /// One service.
@@ -91,6 +95,7 @@ impl Balancer {
         ServiceView {
             spec: service.spec.clone(),
             stats: service.estimator.view(&service.traffic),
+            guard: self.guard_view(service),
             servers: service
                 .servers
                 .iter()

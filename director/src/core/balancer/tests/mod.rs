@@ -3,6 +3,7 @@
 mod administration;
 mod beyond;
 mod defence;
+mod guards;
 mod history;
 mod judgements;
 mod persistence;

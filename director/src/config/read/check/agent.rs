@@ -1,17 +1,18 @@
-//! `[agents]`, `[service.check]` and `[service.server.check]`: who judges real servers.
+//! `[agents]`, and `type = "agent"`: what is expected of those who report.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::agent::{KEY_FILE, PORT};
-use shared::config::{Keys, Notes, Placed, Section, word};
+use shared::config::{Notes, Placed, Section};
 
-use crate::config::{Agents, words};
+use super::Layers;
+use crate::config::Agents;
 use crate::health::agents::check::{AgentCheck, Weight};
 
 /// `[agents]`
-pub(super) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents {
+pub(in crate::config::read) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents {
     let everywhere = SocketAddr::from(([0; 4], PORT));
     let listen = section.text(notes, "listen");
     let listen = listen.map_or(Some(everywhere), |text| socket_address(notes, text));
@@ -58,43 +59,32 @@ fn socket_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<SocketAdd
     address
 }
 
-/// What a section's `check` says; what it leaves out is as `base` has it, the check of a server's service.
-pub(super) fn check(
-    notes: &mut Notes<'_>,
-    section: Section<'_, '_>,
-    keys: &'static Keys,
-    base: Option<AgentCheck>,
-) -> Option<AgentCheck> {
-    let section = section.table(notes, "check", keys)?;
-    let given = if base.is_some() {
-        section.text(notes, "type")
-    } else {
-        section.required_text(notes, "type", "\"agent\"")
-    };
-    given.and_then(|given| word(notes, "type", given, &words::CHECKS));
-    let base = base.unwrap_or_default();
-    let interval = section.duration(notes, "interval", SHORTEST..=LONGEST);
-    let missed = section.number(notes, "missed", 1..=MOST_MISSED);
-    Some(AgentCheck {
-        interval: interval.map_or(base.interval, |interval| Some(interval.value)),
-        missed: missed.map_or(base.missed, |missed| missed.value),
-        weight: weight(notes, section, base.weight),
-    })
+/// What is expected of the agent of a real server.
+pub(super) fn agent(notes: &mut Notes<'_>, layers: Layers<'_, '_>) -> AgentCheck {
+    let interval = layers.of("interval");
+    let interval = interval.duration(notes, "interval", SHORTEST..=LONGEST);
+    let missed = layers.of("missed");
+    let missed = missed.number(notes, "missed", 1..=MOST_MISSED);
+    let usual = AgentCheck::default();
+    AgentCheck {
+        interval: interval.map(|interval| interval.value),
+        missed: missed.map_or(usual.missed, |missed| missed.value),
+        weight: weight(notes, layers),
+    }
 }
 
 /// `weight = true`, perhaps with bounds.
-fn weight(notes: &mut Notes<'_>, section: Section<'_, '_>, base: Weight) -> Weight {
-    let wanted = section.truth(notes, "weight");
-    let least = section.number(notes, "least_weight", 0..=u32::from(u16::MAX));
-    let most = section.number(notes, "most_weight", 0..=u32::from(u16::MAX));
-    let (counts, base) = match base {
-        Weight::Configured => (false, (0, u16::MAX)),
-        Weight::Wanted { least, most } => (true, (least, most)),
+fn weight(notes: &mut Notes<'_>, layers: Layers<'_, '_>) -> Weight {
+    let mut bound = |key| {
+        let any = 0..=u32::from(u16::MAX);
+        layers.of(key).number(notes, key, any)
     };
-    let bound = |given: Option<Placed<u32>>, base| given.map_or(base, |given| given.value as u16);
-    let bounds = (bound(least, base.0), bound(most, base.1));
+    let (least, most) = (bound("least_weight"), bound("most_weight"));
+    let wanted = layers.of("weight").truth(notes, "weight");
+    let value = |given: Option<Placed<u32>>, usual| given.map_or(usual, |given| given.value as u16);
+    let bounds = (value(least, 0), value(most, u16::MAX));
     let place = least.or(most).map(|bound| bound.at);
-    if !wanted.map_or(counts, |wanted| wanted.value) {
+    if !wanted.is_some_and(|wanted| wanted.value) {
         if let Some(at) = place {
             let fault = "bounds are for the weight that the agent wants; write weight = true";
             notes.fault(at, fault);
