@@ -4,8 +4,9 @@
 #             two CPUs); KINDS="packets streams requests round-trip methods agents scrape flood" and
 #             REPEAT=5 may be given
 # make bench-core  the same of the pure core: nanoseconds and instructions per packet, memory
+# make deb   builds the Debian packages target/debian/{lvs-director,lvs-rsagent}_*.deb
 # make build  the programs: target/release/{director,lvsadm,rsagent}
-# make lint   rustfmt, clippy, shell syntax
+# make lint   rustfmt, clippy, shellcheck
 # make fuzz   arbitrary bytes for FUZZ_SECONDS (600) a target; says what it found and where it lies
 
 CARGO ?= cargo
@@ -13,16 +14,20 @@ FUZZ_SECONDS ?= 600
 KINDS ?=
 REPEAT ?= 5
 
-.PHONY: build demo test bench bench-core lint fuzz
-.PHONY: install-demo-packages install-test-packages install-bench-packages
+.PHONY: build deb demo test bench bench-core lint fuzz
+.PHONY: install-demo-packages install-deb-packages install-test-packages install-bench-packages
 
 build:
 	$(CARGO) build --release --workspace --bins
 
+deb: install-deb-packages build
+	init/debian/build
+
 demo: install-demo-packages build
 	target/release/demo
 
-test: install-test-packages lint build
+test: install-test-packages lint build deb
+	tests/packages
 	$(CARGO) test --workspace
 	$(CARGO) test --release -p director --lib
 	LVS_CAPTURE=clsact $(CARGO) test -p laboratory
@@ -40,8 +45,10 @@ lint: install-demo-packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
-	sh -n tests/install-packages && sh -n tests/fuzz/run
-	for script in init/sysv/*; do sh -n "$$script" || exit 1; done
+	tests/install-packages shellcheck:shellcheck
+	shellcheck --shell=sh --external-sources init/sysv/* init/libexec/* init/debian/build \
+	    init/debian/*/postinst init/debian/*/prerm init/debian/*/postrm \
+	    tests/install-packages tests/packages tests/packages-inside tests/fuzz/run
 
 fuzz: install-demo-packages
 	tests/install-packages c++:g++
@@ -50,10 +57,14 @@ fuzz: install-demo-packages
 install-demo-packages:
 	tests/install-packages cc:gcc cc:libc6-dev
 
-install-test-packages: install-demo-packages
+install-deb-packages: install-demo-packages
+	tests/install-packages dpkg-shlibdeps:dpkg-dev strip:binutils
+
+install-test-packages: install-demo-packages install-deb-packages
 	tests/install-packages ip:iproute2 iptables:iptables nft:nftables ethtool:ethtool sysctl:procps \
 	    curl:curl nginx:nginx-light openssl:openssl dnsmasq:dnsmasq-base aiosmtpd:python3-aiosmtpd \
-	    /etc/ssl/certs/ca-certificates.crt:ca-certificates prometheus:prometheus
+	    /etc/ssl/certs/ca-certificates.crt:ca-certificates prometheus:prometheus systemd-analyze:systemd groff:groff-base \
+	    debootstrap:debootstrap lintian:lintian
 
 install-bench-packages: install-test-packages
 	tests/install-packages iperf3:iperf3 wrk:wrk haproxy:haproxy \

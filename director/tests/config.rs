@@ -739,16 +739,16 @@ protocol = "udp"
     );
 }
 
-/// The example that comes with the program.
+/// The examples that come with the program.
 #[test]
-fn the_example_is_right() {
-    let file = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../init/examples/director.toml"
-    );
-    let text = std::fs::read_to_string(file).expect("the example is there");
-    if let Err(faults) = Config::parse(&text, file) {
-        panic!("{faults}");
+fn the_examples_are_right() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../init/examples");
+    for name in ["director", "director-nat", "director-dr"] {
+        let file = format!("{folder}/{name}.toml");
+        let text = std::fs::read_to_string(&file).expect("the example is there");
+        if let Err(faults) = Config::parse(&text, &file) {
+            panic!("{faults}");
+        }
     }
 }
 

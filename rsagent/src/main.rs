@@ -30,9 +30,11 @@ mod run;
 mod state;
 mod tunnel;
 
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use apply::{AgentError, Outcome};
 use config::{Config, Flags};
@@ -81,6 +83,15 @@ fn done(command: &Command) -> Result<Outcome, Failure> {
             run::run(|| configured(flags))?;
             Outcome::Done
         }
+        Command::Configtest(flags) => {
+            run::examine(&configured(flags)?)?;
+            Outcome::Done
+        }
+        Command::Completion { shell } => {
+            let program = &mut Program::command();
+            clap_complete::generate(*shell, program, "rsagent", &mut io::stdout());
+            Outcome::Done
+        }
         Command::Drain => apply::set_condition(Condition::Drain)?,
         Command::Maintenance => apply::set_condition(Condition::Maintenance)?,
         Command::Ready => apply::set_condition(Condition::Ready)?,
@@ -110,12 +121,20 @@ enum Command {
     Check(Check),
     /// Start, keep it so, report to the directors; stop at the end
     Run(Flags),
+    /// Say what keeps `run' from taking the configuration; the host is not looked at
+    Configtest(Flags),
     /// Tell the directors to send no new connections here
     Drain,
     /// Tell the directors that somebody works on this server
     Maintenance,
     /// Tell the directors that this server serves again
     Ready,
+    /// Print the completion of this command line for a shell
+    #[command(hide = true)]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// What `check` takes.

@@ -4,14 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use director::io::{CaptureKind, Launch, LoadError, Loaded, RunError, load};
 
 fn main() -> ExitCode {
     let program = Program::parse();
     let outcome = match program.command {
-        Some(Command::Check(file)) => check(file.config.as_deref()),
+        Some(Command::Check(options)) => check(options.config.as_deref()),
+        Some(Command::Completion { shell }) => {
+            complete(shell);
+            Ok(())
+        }
         None => run(program.options),
     };
     match outcome {
@@ -36,21 +41,22 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the configuration and print every fault as FILE:LINE:COLUMN
-    Check(ConfigFile),
-}
-
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// Configuration [default: /etc/lvs/director.toml, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Check the configuration and print every fault as FILE:LINE:COLUMN; the other options change nothing,
+    /// and are taken so that a service can be checked with those that it is started with
+    Check(Options),
+    /// Print the completion of this command line for a shell
+    #[command(hide = true)]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]
 struct Options {
-    #[command(flatten)]
-    file: ConfigFile,
+    /// Configuration [default: /etc/lvs/director.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Take packets from this interface; may be given more than once [default: those of the
     /// configuration, or all that are up and not loopback]
     #[arg(long = "interface", value_name = "NAME")]
@@ -86,6 +92,15 @@ enum Failure {
     Run(#[from] RunError),
 }
 
+fn complete(shell: Shell) {
+    clap_complete::generate(
+        shell,
+        &mut Program::command(),
+        "director",
+        &mut io::stdout(),
+    );
+}
+
 fn check(config: Option<&Path>) -> Result<(), Failure> {
     load(config)?;
     Ok(())
@@ -96,10 +111,10 @@ fn run(options: Options) -> Result<(), Failure> {
         config,
         agent_key,
         trust,
-    } = load(options.file.config.as_deref())?;
+    } = load(options.config.as_deref())?;
     start_log(options.log);
     director::io::run(&Launch {
-        config_file: options.file.config,
+        config_file: options.config,
         config,
         agent_key,
         trust,

@@ -12,6 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use shared::addr::Family;
 use shared::host::netlink::Netlink;
+use shared::host::watchdog::Watchdog;
 use shared::time::Time;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -82,6 +83,9 @@ pub(super) struct EventLoop {
     memory_at: Time,
     /// When the capture is told again that the director lives; counts only where it must be.
     beat_at: Time,
+    watchdog: Option<Watchdog>,
+    /// When systemd is told again that the loop turns.
+    feed_at: Time,
     config: Config,
     config_file: Option<PathBuf>,
     /// `--interface` counts more than the configuration.
@@ -155,6 +159,8 @@ impl EventLoop {
             refresh_at: now + REFRESH,
             memory_at: now,
             beat_at: now,
+            watchdog: Watchdog::of_this_process()?,
+            feed_at: now,
             config: launch.config.clone(),
             config_file: launch.config_file.clone(),
             interfaces_given: !launch.interfaces.is_empty(),
@@ -275,7 +281,8 @@ impl EventLoop {
             self.checks.poll_at(),
             Some(self.lookout.poll_at()),
         ];
-        let next = [self.director.poll_at(), self.metrics.poll_at(), beat]
+        let feed = self.watchdog.as_ref().map(|_| self.feed_at);
+        let next = [self.director.poll_at(), self.metrics.poll_at(), beat, feed]
             .into_iter()
             .chain(judges)
             .flatten()
@@ -300,6 +307,12 @@ impl EventLoop {
         {
             self.beat_at = self.now + pulse;
             self.intake.beat();
+        }
+        if let Some(watchdog) = &self.watchdog
+            && self.feed_at <= self.now
+        {
+            self.feed_at = self.now + watchdog.every();
+            watchdog.feed();
         }
         if self.refresh_at <= self.now {
             self.refresh_at = self.now + REFRESH;

@@ -93,6 +93,11 @@ impl Config {
         self
     }
 
+    /// Whether there is nothing to do: only real servers of NAT need no VIP.
+    pub(crate) fn lacks_a_vip(&self) -> bool {
+        self.mode != Mode::Nat && self.vips.is_empty()
+    }
+
     /// The command that makes the host what this asks for.
     pub(crate) fn start_again(&self) -> String {
         let mut command = "rsagent start".to_owned();

@@ -12,6 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use sd_notify::NotifyState;
 use shared::agent::{Key, MAX_IDENTITY, State};
+use shared::host::watchdog::Watchdog;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -45,6 +46,9 @@ pub(crate) struct Agent {
     looked: Instant,
     /// What was mended, and how many more reports tell it.
     mended: (Vec<String>, u8),
+    watchdog: Option<Watchdog>,
+    /// When systemd is told again that the loop turns.
+    feed_at: Instant,
 }
 
 /// What comes from the configuration.
@@ -65,14 +69,10 @@ impl Duty {
         before: &[(String, Option<bool>)],
         waker: &Arc<Waker>,
     ) -> Result<Duty, RunError> {
-        let key = match config.directors[..] {
-            [] => None,
-            _ => key::load(&config)?,
-        };
         let known = |name: &str| before.iter().find(|(known, _)| known == name)?.1;
         let names = config.checks.iter().map(|check| check.name.clone());
         Ok(Duty {
-            key,
+            key: key::load(&config)?,
             directors: Directors::new(&config.directors),
             identity: identity(&config),
             checks: names.map(|name| (name.clone(), known(&name))).collect(),
@@ -116,6 +116,8 @@ impl Agent {
             look_at: None,
             looked: now,
             mended: (Vec::new(), 0),
+            watchdog: Watchdog::of_this_process()?,
+            feed_at: now,
         })
     }
 
@@ -127,9 +129,8 @@ impl Agent {
         let mut events = Events::with_capacity(8);
         while !self.keeper.state().leaving {
             let now = Instant::now();
-            let next = self
-                .look_at
-                .map_or(self.report_at, |at| at.min(self.report_at));
+            let next = [Some(self.report_at), self.look_at, self.feed(now)];
+            let next = next.into_iter().flatten().min().unwrap_or(now);
             match self
                 .poll
                 .poll(&mut events, Some(next.saturating_duration_since(now)))
@@ -161,6 +162,16 @@ impl Agent {
             }
         }
         self.leave()
+    }
+
+    /// Tells systemd that the loop turns, if it is time; when it will be again.
+    fn feed(&mut self, now: Instant) -> Option<Instant> {
+        let watchdog = self.watchdog.as_ref()?;
+        if self.feed_at <= now {
+            watchdog.feed();
+            self.feed_at = now + watchdog.every();
+        }
+        Some(self.feed_at)
     }
 
     /// Takes what the checks have found; whether that is news.

@@ -55,7 +55,7 @@ impl Keeper {
     /// # Errors
     /// It cannot be that.
     pub(crate) fn adopt(&mut self, config: Config) -> Result<(), AgentError> {
-        if config.mode != Mode::Nat && config.vips.is_empty() {
+        if config.lacks_a_vip() {
             return Err(AgentError::NoVip);
         }
         let mut opened = Store::open()?;

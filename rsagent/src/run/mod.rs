@@ -72,6 +72,18 @@ pub(crate) fn run(configured: impl Fn() -> Result<Config, FileError>) -> Result<
     agent.run(configured)
 }
 
+/// Whether [`run`] would take a configuration.
+///
+/// # Errors
+/// It would not.
+pub(crate) fn examine(config: &Config) -> Result<(), RunError> {
+    if config.lacks_a_vip() {
+        return Err(AgentError::NoVip.into());
+    }
+    key::load(config)?;
+    Ok(())
+}
+
 /// Without systemd there is nobody to tell.
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {

@@ -1,7 +1,8 @@
-//! What both programs do to the machine they run on: netlink and sysctls.
+//! What both programs do to the machine they run on: netlink and sysctls; and systemd's watchdog.
 
 pub mod netlink;
 pub mod sysctl;
+pub mod watchdog;
 
 #[cfg(test)]
 mod tests {
