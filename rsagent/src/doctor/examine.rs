@@ -3,6 +3,7 @@
 use std::io;
 
 use shared::host::netlink::Listeners;
+use shared::sys::offload::fills_in_checksums;
 
 use super::{Host, examine};
 use crate::apply::{AgentError, Outcome, look};
@@ -24,6 +25,8 @@ pub(crate) fn check(config: &Config, ports: &[u16]) -> Result<Outcome, AgentErro
         facts: &facts,
         setting: &|sysctl| sysctl.read().ok(),
         listeners: &listeners,
+        // A driver that does not say does not.
+        fills_in_checksums: &|name| fills_in_checksums(name).unwrap_or(false),
     };
     examine(config, &vips, ports, &host, &mut findings);
     for check in &config.checks {

@@ -21,6 +21,8 @@ pub(crate) struct Host<'a> {
     pub(crate) setting: &'a dyn Fn(&Sysctl) -> Option<String>,
     /// Listening TCP sockets.
     pub(crate) listeners: &'a [Listener],
+    /// Whether an interface fills in the checksums of what is sent by it.
+    pub(crate) fills_in_checksums: &'a dyn Fn(&str) -> bool,
 }
 
 /// Everything that can be told from these.
@@ -40,6 +42,7 @@ pub(crate) fn examine(
         }
         mtu(config, vips, host.facts, findings);
     }
+    checksums(config, vips, host, findings);
     for service in services(config, vips, ports) {
         listening(service, host.listeners, findings);
     }
@@ -119,6 +122,22 @@ fn mtu(config: &Config, vips: &BTreeSet<IpAddr>, facts: &Facts, findings: &mut F
             ));
         } else {
             findings.line(About::Host, (&what, &mtu.to_string()), Ok(()), String::new);
+        }
+    }
+}
+
+/// A virtual interface that "fills in" checksums hands frames on without: the kernel at its other end knows, but not
+/// everything behind that does.
+fn checksums(config: &Config, vips: &BTreeSet<IpAddr>, host: &Host<'_>, findings: &mut Findings) {
+    let names = interfaces(config, vips, host.facts);
+    let links = host.facts.links.iter();
+    for link in links.filter(|link| names.contains(&link.name)) {
+        let (name, kind) = (&link.name, link.kind.as_deref().unwrap_or_default());
+        if kind == "veth" && (host.fills_in_checksums)(name) {
+            findings.note(format_args!(
+                "transmit checksums of {name}: not filled in, since its other end ({kind}) is on this machine; where \
+                 replies get lost behind that: ethtool -K {name} tx off"
+            ));
         }
     }
 }

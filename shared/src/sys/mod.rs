@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`bpf`] | an assembler for BPF programs; maps, programs and tcx links as owned descriptors |
 //! | [`namespace`] | network namespaces: for tests and for the laboratory |
+//! | [`offload`] | what an interface does for the kernel |
 //! | [`prefetch`] | asking for memory before it is needed |
 //! | [`tun`] | a TUN device that carries checksum and segmentation offloads |
 #![allow(unsafe_code)]
 
 pub mod bpf;
 pub mod namespace;
+pub mod offload;
 pub mod prefetch;
 pub mod tun;
 

@@ -35,6 +35,11 @@ fn each_fault_is_found_and_its_cure_mends_it() {
     lab.succeed("start --vip 10.1.0.100");
     let well = lab.succeed("check --vip 10.1.0.100");
     assert!(!well.contains("WRONG"), "{well}");
+    let cure = "ethtool -K eth0 tx off";
+    assert!(well.contains(cure), "{well}");
+    lab.server.succeed("ethtool", &["-K", "eth0", "tx", "off"]);
+    let cured = lab.succeed("check --vip 10.1.0.100");
+    assert!(!cured.contains("checksums"), "{cured}");
     let ip = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         lab.server.succeed("ip", &words);
