@@ -1,19 +1,22 @@
 //! Real servers (`ip_vs_ctl.c`).
 
-use std::net::IpAddr;
+mod check;
+mod standing;
 
 use shared::addr::{Addr, Protocol};
 use shared::time::Time;
 
 use super::arena::Id;
 use super::capture::CaptureKey;
-use super::judgement::{Afterwards, Beginning, Health, Judge, Judgement, Judgements, Order};
+use super::judgement::{Beginning, Health, Judgements, Order};
 use super::net::CachedHop;
-use super::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
+use super::operation::{ForwardMethod, ServerSpec};
 use super::service::ServiceId;
 use super::stats::{Counters, Estimator};
-
 use super::view::ServerView;
+
+pub use self::check::{check_address, check_known, check_numbers};
+pub use self::standing::{Ending, Fitness, Role};
 
 /// A real server's number. Good as long as the server is configured or has connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,35 +91,6 @@ pub enum Availability {
     Around,
 }
 
-/// What a server is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// To serve.
-    Real,
-    /// To say sorry while the others cannot serve.
-    Sorry,
-}
-
-/// Whether the connections of a server that is still configured are to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// No.
-    None,
-    /// The deadline of a drain has come.
-    Drained,
-    /// It is down, and its service has a way to go on.
-    Failed,
-}
-
-/// What the judges of a server say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fitness {
-    /// It serves, or at least what it has.
-    Fit,
-    /// It is down.
-    Unfit,
-}
-
 /// The OVERLOAD flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
@@ -181,156 +155,6 @@ impl Server {
     /// connections. What the administrator sets to 0 nobody raises.
     pub fn full_weight(&self) -> i32 {
         if self.withheld { 0 } else { self.own_weight() }
-    }
-
-    /// The same whatever the other servers are like.
-    pub(super) fn own_weight(&self) -> i32 {
-        if self.health() != Health::Up || self.order.is_some() {
-            return 0;
-        }
-        self.judgements.weigh(self.spec.weight)
-    }
-
-    /// Whether somebody keeps new connections from it: it is down or drained, or the sorry server serves.
-    pub fn is_shut(&self) -> bool {
-        self.health() != Health::Up || self.order.is_some() || self.withheld
-    }
-
-    /// As its judges say, if they are believed.
-    fn health(&self) -> Health {
-        match self.judgements.health() {
-            Health::Down if self.kept => Health::Up,
-            health => health,
-        }
-    }
-
-    /// Whether its connections are to end.
-    #[inline(always)]
-    pub fn is_cut(&self) -> bool {
-        self.ending != Ending::None
-    }
-
-    /// Why they are.
-    pub(super) fn ending(&self) -> Ending {
-        self.ending
-    }
-
-    /// Whether it only stands in for others.
-    pub fn is_sorry(&self) -> bool {
-        self.role == Role::Sorry
-    }
-
-    pub(super) fn set_role(&mut self, role: Role) {
-        self.role = role;
-    }
-
-    pub(super) fn is_withheld(&self) -> bool {
-        self.withheld
-    }
-
-    pub(super) fn set_withheld(&mut self, withheld: bool) {
-        self.withheld = withheld;
-    }
-
-    pub(super) fn is_kept(&self) -> bool {
-        self.kept
-    }
-
-    pub(super) fn set_kept(&mut self, kept: bool) {
-        self.kept = kept;
-    }
-
-    /// Since when it is down, if it was fit before.
-    pub(super) fn failed_at(&self) -> Option<Time> {
-        self.failed_at
-    }
-
-    /// Lets its connections end while it is down, or no longer. Whether they are to from now on.
-    pub(super) fn settle_failure(&mut self, ends: bool) -> bool {
-        let ends = ends && self.health() == Health::Down;
-        match self.ending {
-            Ending::None if ends => {
-                self.ending = Ending::Failed;
-                return true;
-            }
-            Ending::Failed if !ends => self.ending = Ending::None,
-            _ => {}
-        }
-        false
-    }
-
-    /// Whether they may have to end.
-    pub(super) fn may_be_cut(&self) -> bool {
-        self.order
-            .is_some_and(|order| order.then == Afterwards::Reset)
-    }
-
-    pub(super) fn cut(&mut self) {
-        self.ending = Ending::Drained;
-    }
-
-    pub(super) fn order(&self) -> Option<Order> {
-        self.order
-    }
-
-    pub(super) fn set_order(&mut self, now: Time, order: Option<Order>) {
-        self.order = order;
-        self.ending = Ending::None;
-        self.settle_drain(now);
-    }
-
-    /// Whether it is fit, if that is another thing than what was said before.
-    pub(super) fn set_judgement(
-        &mut self,
-        now: Time,
-        judge: Judge,
-        judgement: Judgement,
-    ) -> Option<Fitness> {
-        self.judgements.set(judge, judgement);
-        let fitness = match self.judgements.health() {
-            Health::Down => Fitness::Unfit,
-            Health::Up | Health::Draining => Fitness::Fit,
-        };
-        let before = self.fitness.replace(fitness);
-        self.failed_at = match (before, fitness) {
-            (_, Fitness::Fit) | (None, _) => None,
-            (Some(Fitness::Fit), Fitness::Unfit) => Some(now),
-            (Some(Fitness::Unfit), Fitness::Unfit) => self.failed_at,
-        };
-        self.kept &= self.failed_at.is_some();
-        self.settle_drain(now);
-        (before.is_some() && before != Some(fitness)).then_some(fitness)
-    }
-
-    /// Whether its drain has come to its end, said once.
-    pub(super) fn has_drained(&mut self) -> bool {
-        let idle = self.is_idle();
-        let drain = self.drain.as_mut().filter(|drain| idle && !drain.told);
-        drain.is_some_and(|drain| {
-            drain.told = true;
-            true
-        })
-    }
-
-    fn settle_drain(&mut self, now: Time) {
-        let drains = self.order.is_some() || self.judgements.health() == Health::Draining;
-        let held = self.total() + self.templates;
-        let told = false;
-        self.drain = drains.then(|| {
-            self.drain.unwrap_or(Beginning {
-                at: now,
-                held,
-                told,
-            })
-        });
-        self.settle_weight();
-    }
-
-    pub(super) fn settle_weight(&mut self) {
-        self.weight = self.full_weight();
-        if self.weight != 0 {
-            self.last_weight = self.weight;
-        }
     }
 
     pub(super) fn set_weight(&mut self, weight: i32) {
@@ -487,17 +311,6 @@ impl Server {
         }
     }
 
-    fn reason(&self) -> Option<String> {
-        let reason = self.judgements.reason();
-        match (reason, self.kept, self.withheld) {
-            (Some(reason), true, _) => Some(format!(
-                "{reason}; not believed, since too many have failed at once"
-            )),
-            (None, _, true) => Some("the service has no quorum".to_owned()),
-            (reason, ..) => reason,
-        }
-    }
-
     /// For listings.
     pub fn view(&self, now: Time) -> ServerView {
         let health = match self.judgements.health() {
@@ -541,61 +354,6 @@ impl Activity {
             Activity::Inactive
         }
     }
-}
-
-/// What the kernel checks of a server before it looks whether there is one.
-pub fn check_numbers(spec: &ServerSpec) -> Result<(), OperationError> {
-    let ServerSpec { key, weight, .. } = spec;
-    if *weight < 0 {
-        return Err(OperationError::OutOfRange(format!(
-            "weight {weight} of real server {key}"
-        )));
-    }
-    if spec.lower_threshold > spec.upper_threshold {
-        return Err(OperationError::OutOfRange(format!(
-            "lower threshold {} of real server {key}, above its upper threshold {},",
-            spec.lower_threshold, spec.upper_threshold
-        )));
-    }
-    if spec.upper_threshold > i32::MAX as u32 {
-        return Err(OperationError::Invalid(format!(
-            "upper threshold {} of real server {key} is above {}",
-            spec.upper_threshold,
-            i32::MAX
-        )));
-    }
-    if spec.forward == ForwardMethod::Tunnel && matches!(spec.tunnel, Tunnel::Gue { port: 0, .. }) {
-        return Err(OperationError::Invalid(format!(
-            "real server {key} needs a GUE port other than 0"
-        )));
-    }
-    Ok(())
-}
-
-/// What the kernel checks of a server that is new.
-pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
-    let link_local = matches!(spec.key.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if Addr::from(spec.key.address).is_unicast() && !link_local {
-        return Ok(());
-    }
-    Err(OperationError::Invalid(format!(
-        "real server address {} is not a unicast address",
-        spec.key.address
-    )))
-}
-
-/// What this director can not yet do for a server.
-pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
-    let what = match (spec.forward, spec.key.address) {
-        (ForwardMethod::Tunnel, IpAddr::V6(_)) => "a tunnel to an IPv6 real server",
-        (ForwardMethod::Bypass, _) => "a bypass by hand",
-        (method, IpAddr::V4(address)) if method.is_nat() && address.is_loopback() => {
-            "NAT to the director itself"
-        }
-        (_, IpAddr::V6(_)) => "an IPv6 real server",
-        (_, IpAddr::V4(_)) => return Ok(()),
-    };
-    Err(OperationError::NotYet(format!("{what} ({})", spec.key)))
 }
 
 #[cfg(test)]
