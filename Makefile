@@ -1,4 +1,4 @@
-# make demo   builds, and shows real requests being balanced, by NAT and by DR (root)
+# make demo   builds, and shows real requests being balanced, by NAT and by DR, and a dead server taken out (root)
 # make test   builds, and passes every test (root; network namespaces are made and removed by it)
 # make bench  builds, and measures the director beside the kernel, nftables, haproxy and nginx (root,
 #             two CPUs); KINDS="packets streams requests round-trip methods agents scrape flood" and
@@ -48,7 +48,7 @@ lint: install-demo-packages
 	tests/install-packages shellcheck:shellcheck
 	shellcheck --shell=sh --external-sources init/sysv/* init/libexec/* init/debian/build \
 	    init/debian/*/postinst init/debian/*/prerm init/debian/*/postrm \
-	    tests/install-packages tests/packages tests/packages-inside tests/fuzz/run
+	    tests/install-packages tests/clean-debian tests/packages tests/packages-inside tests/fuzz/run
 
 fuzz: install-demo-packages
 	tests/install-packages c++:g++

@@ -1,16 +1,19 @@
-//! `make demo`: two networks, two real servers, and the commands of an LVS tutorial.
+//! `make demo`: two networks, two real servers, the commands of an LVS tutorial, and a server that dies.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use laboratory::host::Host;
+use laboratory::process::scratch;
 use laboratory::programs::{Director, ours};
 use laboratory::topology::{OneLan, Routed};
+use laboratory::wait::{SOON, wait_for};
 use laboratory::web::{Web, get};
 
 fn main() {
     nat();
     direct_routing();
+    health_checks();
     say("Everything above ran in network namespaces that are gone now.");
 }
 
@@ -87,6 +90,64 @@ fn direct_routing() {
         );
     }
 }
+
+fn health_checks() {
+    title("Health checks: a server that dies is out of service, and comes back by itself");
+    let lab = OneLan::new(2);
+    for server in &lab.servers {
+        let rsagent = ours("rsagent").display().to_string();
+        server.succeed(&rsagent, &["start", "--vip", "10.2.0.100"]);
+    }
+    let _first = Web::start(&lab.servers[0], 80);
+    let second = Web::start(&lab.servers[1], 80);
+    let file = scratch("toml");
+    std::fs::write(&file, CHECKED).expect("a file for the director");
+    println!("director# cat director.toml\n{CHECKED}\ndirector# director --config director.toml &");
+    let director = Director::start_with(&lab.director, &["--config", &file.display().to_string()]);
+    let _ = std::fs::remove_file(&file);
+    requests(&lab.client, OneLan::VIP, 4);
+    say("The web server of server 2 is killed.");
+    drop(second);
+    said(&director, "10.2.0.12:80 is down");
+    requests(&lab.client, OneLan::VIP, 4);
+    admin(&director, "-Ln");
+    say("It is started again.");
+    let _second = Web::start(&lab.servers[1], 80);
+    said(&director, "10.2.0.12:80 is up");
+    requests(&lab.client, OneLan::VIP, 4);
+    for server in &lab.servers {
+        server.succeed(&ours("rsagent").display().to_string(), &["stop"]);
+    }
+}
+
+/// Waits for a sentence in the director's log, and shows it.
+fn said(director: &Director, sentence: &str) {
+    let line = || {
+        let log = director.process.printed();
+        log.lines()
+            .find(|line| line.contains(sentence))
+            .map(str::to_owned)
+    };
+    assert!(
+        wait_for(SOON, || line().is_some()),
+        "{}",
+        director.process.printed()
+    );
+    println!("{}", line().unwrap_or_default());
+}
+
+const CHECKED: &str = r#"[[service]]
+address = "10.2.0.100:80"
+protocol = "tcp"
+scheduler = "rr"
+check = { type = "http", path = "/", interval = "1s", timeout = "1s", retry = 0 }
+
+[[service.server]]
+address = "10.2.0.11"
+
+[[service.server]]
+address = "10.2.0.12"
+"#;
 
 fn start(host: &Host) -> Director {
     println!("director# director &");
