@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use laboratory::bench::scrape::{SERVERS, SERVICES, Site, short};
+use laboratory::bench::scrape::{SERVERS, SERVICES, site};
+use laboratory::bench::site::short;
 
 #[test]
 fn a_scrape_of_ten_thousand_servers_is_quick_and_holds_no_packet() {
-    let site = Site::new();
+    let site = site();
     let before = site.turns();
     let mut times: Vec<Duration> = Vec::new();
     let trips = site.round_trips_during(|| {
