@@ -236,8 +236,8 @@ impl Story {
 
     fn is_down(&self, server: usize, at: Duration) -> bool {
         let verdicts = self.verdicts.iter();
-        let of_it = verdicts.filter(|verdict| verdict.server == server && verdict.at < at);
-        of_it.last().is_some_and(|verdict| !verdict.up)
+        let mut of_it = verdicts.filter(|verdict| verdict.server == server && verdict.at < at);
+        of_it.next_back().is_some_and(|verdict| !verdict.up)
     }
 }
 

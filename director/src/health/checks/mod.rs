@@ -244,7 +244,7 @@ impl Checks {
             id,
             probe: Arc::clone(&entry.probe),
             round: entry.checker.round(),
-            entropy: self.random.next(),
+            entropy: self.random.word(),
         })
     }
 
