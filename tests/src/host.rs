@@ -83,8 +83,16 @@ impl Host {
     /// # Panics
     /// If there is none of that name, or it is no Ethernet interface.
     pub fn mac(&self, device: &str) -> String {
-        let mac = self.link(device).mac.expect("an Ethernet address");
+        let mac = self.ethernet_address(device);
         mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    /// The same as frames have it.
+    ///
+    /// # Panics
+    /// If there is none of that name, or it is no Ethernet interface.
+    pub fn ethernet_address(&self, device: &str) -> [u8; 6] {
+        self.link(device).mac.expect("an Ethernet address")
     }
 
     fn link(&self, device: &str) -> Link {

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod deaths;
 pub mod host;
 pub mod link;
 pub mod paths;

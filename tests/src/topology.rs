@@ -45,6 +45,8 @@ impl Routed {
     pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
     /// The client.
     pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+    /// The director, as the servers see it.
+    pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 
     /// With so many servers.
     ///
@@ -66,7 +68,7 @@ impl Routed {
                 let server = Host::new(&format!("server {}", number + 1));
                 connect(&lan, &server, "eth0");
                 server.address("eth0", &format!("{}/24", Routed::server(number)));
-                server.gateway(Ipv4Addr::new(10, 1, 0, 1));
+                server.gateway(Routed::GATEWAY);
                 server
             })
             .collect();
@@ -90,11 +92,18 @@ impl Routed {
     pub fn switch_mtu(&self, mtu: u32) {
         switch_mtu(&self.switch, mtu);
     }
+
+    /// Client, director, servers, and the switch that holds the latter together.
+    pub fn into_hosts(self) -> (Host, Host, Vec<Host>, Host) {
+        (self.client, self.director, self.servers, self.switch)
+    }
 }
 
 impl OneLan {
     /// The virtual IP address.
     pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
+    /// The client.
+    pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 10);
 
     /// With so many servers.
     ///

@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Random {
     /// A number from 0 to `most`, all of them as likely as the others.
     pub fn up_to(&mut self, most: u64) -> u64 {
         // The upper half of a product: the bias is below 2^-32 for anything that is summed up here.
-        ((u128::from(self.next()) * (u128::from(most) + 1)) >> 64) as u64
+        ((u128::from(self.word()) * (u128::from(most) + 1)) >> 64) as u64
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::guard::GuardView;
 use super::judgement::{DrainView, Health};
 use super::operation::{ServerKey, ServerSpec, ServiceSpec};
+use super::spans::Spans;
 
 /// A service with its real servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +243,23 @@ pub struct CheckView {
     pub secs: u64,
     /// Why it failed the last time, if it did.
     pub failure: Option<String>,
+}
+
+/// The checks of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckTally {
+    /// `tcp`, `http`, ...
+    pub kind: &'static str,
+    /// Those by which their servers are up.
+    pub up: u64,
+    /// Those by which they are down.
+    pub down: u64,
+    /// How often one succeeded since the start.
+    pub passed: u64,
+    /// How often one failed.
+    pub failed: u64,
+    /// How long they took, those that failed included.
+    pub took: Spans,
 }
 
 /// How many reports of agents came since the start.

@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 use super::family::Kind::{Counter, Gauge};
 use super::labels::{BackendLabel, BackendLabels};
 use super::sheet::{Measure, Part, Row, Sheet};
+use crate::core::guard::GuardView;
 use crate::core::judgement::Health;
 use crate::core::operation::ServiceKey;
 use crate::core::view::{ServerView, ServiceView, StatsView};
@@ -66,7 +67,15 @@ impl Numbers {
     fn of_service(service: &ServiceView) -> Numbers {
         let mut all = Numbers::default();
         for server in &service.servers {
-            all += Numbers::of(server);
+            let numbers = Numbers::of(server);
+            // Who stands in is none of those that it stands in for.
+            let counts = f64::from(u8::from(!server.sorry));
+            all += Numbers {
+                up: numbers.up * counts,
+                draining: numbers.draining * counts,
+                down: numbers.down * counts,
+                ..numbers
+            };
         }
         Numbers {
             traffic: Traffic::from(&service.stats),
@@ -94,22 +103,40 @@ impl AddAssign for Numbers {
     }
 }
 
+/// Whether the servers of a service are enough.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    guard: GuardView,
+    sorry: bool,
+}
+
 /// The families of services.
 #[derive(Debug)]
-pub(super) struct Services(Sheet<Numbers>);
+pub(super) struct Services {
+    all: Sheet<Numbers>,
+    guarded: Sheet<Standing>,
+}
 
 impl Services {
     pub(super) fn new() -> Services {
-        Services(Sheet::new(SERVICE))
+        Services {
+            all: Sheet::new(SERVICE),
+            guarded: Sheet::new(GUARDED),
+        }
     }
 
     pub(super) fn add(&mut self, service: &ServiceView) {
         let labels = vec![("service", service.spec.key.to_string())];
-        self.0.add(vec![(labels, Numbers::of_service(service))]);
+        if let Some(guard) = service.guard {
+            let sorry = service.servers.iter().any(|server| server.sorry);
+            let standing = Standing { guard, sorry };
+            self.guarded.add(vec![(labels.clone(), standing)]);
+        }
+        self.all.add(vec![(labels, Numbers::of_service(service))]);
     }
 
     pub(super) fn into_texts(self) -> impl Iterator<Item = Vec<u8>> {
-        self.0.into_texts()
+        self.all.into_texts().chain(self.guarded.into_texts())
     }
 }
 
@@ -225,6 +252,40 @@ const SERVICE: &[Measure<Numbers>] = &[
             (Some(("state", "draining")), |n| n.draining),
             (Some(("state", "down")), |n| n.down),
         ],
+    },
+];
+
+/// Of services whose servers are judged, or that the configuration has watched over.
+const GUARDED: &[Measure<Standing>] = &[
+    Measure {
+        name: "lvs_service_weight",
+        help: "The sum of the weights of the service's real servers that are up.",
+        kind: Gauge,
+        parts: &[(None, |standing| standing.guard.weight as f64)],
+    },
+    Measure {
+        name: "lvs_service_quorum",
+        help: "The sum of weights that the service needs.",
+        kind: Gauge,
+        parts: &[(None, |standing| standing.guard.quorum.into())],
+    },
+    Measure {
+        name: "lvs_service_has_quorum",
+        help: "Whether the real servers that are up are enough, hysteresis considered.",
+        kind: Gauge,
+        parts: &[(None, |standing| standing.guard.has_quorum.into())],
+    },
+    Measure {
+        name: "lvs_service_panic",
+        help: "Whether failures of real servers are not believed, since too many failed at once.",
+        kind: Gauge,
+        parts: &[(None, |standing| standing.guard.panic.into())],
+    },
+    Measure {
+        name: "lvs_service_sorry_server_active",
+        help: "Whether the sorry server serves in the place of the real servers.",
+        kind: Gauge,
+        parts: &[(None, |standing| standing.sorry.into())],
     },
 ];
 

@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
 
 use super::family::Kind::{self, Counter, Gauge};
 use super::family::{Family, encode, row};
+use super::sheet::{Measure, Sheet};
 use super::turns::Turns;
 use crate::core::reason::Reason;
-use crate::core::view::{InterfaceView, StatsView, StatusView};
+use crate::core::spans::Spans;
+use crate::core::view::{CheckTally, InterfaceView, StatsView, StatusView};
 
 /// The director at one instant, but for its services and agents, which a scrape asks for one by one.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Snapshot {
     pub status: StatusView,
     /// Counters of all services together, also of those that are gone.
     pub totals: StatsView,
+    /// What the health checks of each kind came to.
+    pub checks: Vec<CheckTally>,
     /// How many services there are.
     pub services: usize,
     /// As many connections there may be.
@@ -53,6 +57,7 @@ pub(super) fn text(snapshot: &Snapshot, node: bool) -> Vec<u8> {
     packets(&mut text, &snapshot.status);
     full_nat(&mut text, &snapshot.status);
     reports(&mut text, &snapshot.status);
+    checks(&mut text, &snapshot.checks);
     turns(&mut text, &snapshot.turns);
     if node {
         node_exporter(&mut text, &snapshot.totals);
@@ -291,15 +296,53 @@ fn reports(text: &mut Vec<u8>, status: &StatusView) {
     );
 }
 
+/// By kind, not by server: their number is bounded.
+fn checks(text: &mut Vec<u8>, tallies: &[CheckTally]) {
+    let label = |tally: &CheckTally| ("kind", tally.kind.to_owned());
+    let mut sheet = Sheet::new(CHECKS);
+    let rows = tallies.iter();
+    sheet.add(
+        rows.map(|tally| (vec![label(tally)], tally.clone()))
+            .collect(),
+    );
+    sheet.into_texts().for_each(|family| text.extend(family));
+    let name = "lvs_check_duration_seconds";
+    let help = "What health checks took, those that failed included.";
+    let samples = tallies.iter().map(|tally| {
+        let mut sample = row([label(tally)]);
+        sample.set_histogram(histogram(&tally.took));
+        sample
+    });
+    histograms(text, (name, help), samples.collect());
+}
+
+const CHECKS: &[Measure<CheckTally>] = &[
+    Measure {
+        name: "lvs_checks",
+        help: "Health checks of real servers, by whether the servers are up as far as they go.",
+        kind: Gauge,
+        parts: &[
+            (Some(("state", "up")), |tally| tally.up as f64),
+            (Some(("state", "down")), |tally| tally.down as f64),
+        ],
+    },
+    Measure {
+        name: "lvs_checks_total",
+        help: "Health checks that were made.",
+        kind: Counter,
+        parts: &[
+            (Some(("outcome", "success")), |tally| tally.passed as f64),
+            (Some(("outcome", "failure")), |tally| tally.failed as f64),
+        ],
+    },
+];
+
 fn turns(text: &mut Vec<u8>, turns: &Turns) {
     let mut sample = Metric::default();
-    sample.set_histogram(turns.histogram());
-    let mut histogram = MetricFamily::default();
-    histogram.set_name("lvs_loop_turn_duration_seconds".to_owned());
-    histogram.set_help("What the turns of the loop took, waiting left out.".to_owned());
-    histogram.set_field_type(MetricType::HISTOGRAM);
-    histogram.set_metric(vec![sample]);
-    encode(&[histogram], text);
+    sample.set_histogram(histogram(turns.spans()));
+    let name = "lvs_loop_turn_duration_seconds";
+    let help = "What the turns of the loop took, waiting left out.";
+    histograms(text, (name, help), vec![sample]);
     single(
         text,
         "lvs_loop_longest_turn_seconds",
@@ -350,6 +393,33 @@ fn both_ways(requests: u64, replies: u64) -> [Sample; 2] {
         (("direction", "in".to_owned()), requests as f64),
         (("direction", "out".to_owned()), replies as f64),
     ]
+}
+
+fn histogram(spans: &Spans) -> Histogram {
+    let buckets = spans.cumulative().map(|(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound.as_secs_f64());
+        bucket.set_cumulative_count(count);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(spans.number());
+    histogram.set_sample_sum(spans.sum().as_secs_f64());
+    histogram
+}
+
+/// A family of histograms, unless there is none.
+fn histograms(text: &mut Vec<u8>, (name, help): (&str, &str), samples: Vec<Metric>) {
+    if samples.is_empty() {
+        return;
+    }
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(MetricType::HISTOGRAM);
+    family.set_metric(samples);
+    encode(&[family], text);
 }
 
 /// A family with one label.

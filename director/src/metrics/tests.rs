@@ -9,12 +9,14 @@ use shared::time::Time;
 
 use super::labels::{BackendLabel, BackendLabels};
 use super::{Options, Progress, Reload, SERVERS, SERVICES, Scrape, Snapshot, Source, Turns};
+use crate::core::guard::GuardView;
 use crate::core::judgement::Health;
 use crate::core::operation::{ForwardMethod, ServerSpec, ServiceKey, ServiceSpec};
 use crate::core::reason::Reason;
+use crate::core::spans::Spans;
 use crate::core::view::{
-    AgentView, DropView, InterfaceView, LocalAddressView, ReportsView, RivalView, ServerView,
-    ServiceView, StatsView, StatusView,
+    AgentView, CheckTally, DropView, InterfaceView, LocalAddressView, ReportsView, RivalView,
+    ServerView, ServiceView, StatsView, StatusView,
 };
 
 /// Services and agents that are there.
@@ -89,6 +91,22 @@ fn server(number: u16, connections: u64) -> ServerView {
     }
 }
 
+fn tally() -> CheckTally {
+    const BOUNDS: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
+    let mut took = Spans::new(&BOUNDS);
+    for millis in [1, 20, 30, 4000] {
+        took.count(Duration::from_millis(millis));
+    }
+    CheckTally {
+        kind: "http",
+        up: 2,
+        down: 1,
+        passed: 3,
+        failed: 1,
+        took,
+    }
+}
+
 pub(crate) fn snapshot() -> Snapshot {
     let mut turns = Turns::default();
     turns.count(Time::from_secs(1), Duration::from_micros(50));
@@ -139,6 +157,7 @@ pub(crate) fn snapshot() -> Snapshot {
             out_bytes: 24,
             ..StatsView::default()
         },
+        checks: vec![tally()],
         services: 1,
         most_connections: 4_000_000,
         most_half_open: 1_000_000,
@@ -287,6 +306,19 @@ fn the_whole_director_is_shown() {
             1.0,
         ),
         ("lvs_agent_reports_total", 11.0),
+        ("lvs_checks{kind=\"http\",state=\"up\"}", 2.0),
+        ("lvs_checks{kind=\"http\",state=\"down\"}", 1.0),
+        ("lvs_checks_total{kind=\"http\",outcome=\"success\"}", 3.0),
+        ("lvs_checks_total{kind=\"http\",outcome=\"failure\"}", 1.0),
+        (
+            "lvs_check_duration_seconds_bucket{kind=\"http\",le=\"1\"}",
+            3.0,
+        ),
+        (
+            "lvs_check_duration_seconds_bucket{kind=\"http\",le=\"+Inf\"}",
+            4.0,
+        ),
+        ("lvs_check_duration_seconds_sum{kind=\"http\"}", 4.051),
         ("lvs_loop_turn_duration_seconds_bucket{le=\"0.0001\"}", 1.0),
         ("lvs_loop_turn_duration_seconds_count", 1.0),
         ("lvs_loop_longest_turn_seconds", 0.00005),
@@ -302,6 +334,49 @@ fn the_whole_director_is_shown() {
         };
         assert_eq!(samples.get(&name), Some(&packets), "{name}");
     }
+}
+
+/// The sorry server is none of the servers that it stands in for.
+#[test]
+fn services_that_are_watched_over_show_their_quorum() {
+    let mut world = World::default();
+    let mut down = server(1, 0);
+    down.health = Health::Down;
+    let mut sorry = server(2, 0);
+    sorry.sorry = true;
+    world.add(tcp(80), vec![down, sorry]);
+    world.services.get_mut(&tcp(80)).unwrap().guard = Some(GuardView {
+        weight: 1,
+        quorum: 3,
+        has_quorum: false,
+        panic: true,
+    });
+    world.add(tcp(81), vec![server(1, 0)]);
+    let (text, _) = scrape(&Options::default(), &world);
+    let samples = samples(&text);
+    let guarded = samples.iter();
+    let guarded = guarded.filter(|(name, _)| name.starts_with("lvs_service_"));
+    let guarded: Vec<(&str, f64)> = guarded.map(|(name, value)| (&name[..], *value)).collect();
+    let expected = [
+        ("has_quorum", 0.0),
+        ("panic", 1.0),
+        ("quorum", 3.0),
+        ("sorry_server_active", 1.0),
+        ("weight", 1.0),
+    ]
+    .map(|(name, value)| {
+        (
+            format!("lvs_service_{name}{{service=\"TCP 192.0.2.1:80\"}}"),
+            value,
+        )
+    });
+    let expected: Vec<(&str, f64)> = expected
+        .iter()
+        .map(|(name, value)| (&name[..], *value))
+        .collect();
+    assert_eq!(guarded, expected);
+    let up = samples["lvs_backends{service=\"TCP 192.0.2.1:80\",state=\"up\"}"];
+    assert_eq!(up as u32, 0);
 }
 
 /// To the byte, as node_exporter writes them.

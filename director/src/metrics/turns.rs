@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use prometheus::proto::{Bucket, Histogram};
 use shared::time::Time;
 
+use crate::core::spans::Spans;
+
 /// See the [module](self). A turn is all that is done between two waits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Turns {
-    /// By the bounds; the last is for those that are longer than all.
-    counts: [u64; BOUNDS.len() + 1],
-    busy: Duration,
+    spans: Spans,
     longest: Duration,
     /// Of the minute before.
     before: Duration,
@@ -18,12 +17,21 @@ pub struct Turns {
     minute: Time,
 }
 
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            spans: Spans::new(&BOUNDS),
+            longest: Duration::ZERO,
+            before: Duration::ZERO,
+            minute: Time::ZERO,
+        }
+    }
+}
+
 impl Turns {
     /// Counts a turn that ended `now`.
     pub fn count(&mut self, now: Time, took: Duration) {
-        let place = BOUNDS.iter().position(|&bound| took <= bound);
-        self.counts[place.unwrap_or(BOUNDS.len())] += 1;
-        self.busy += took;
+        self.spans.count(took);
         if now >= self.minute {
             let fresh = now.since(self.minute) < MINUTE;
             self.before = if fresh { self.longest } else { Duration::ZERO };
@@ -38,20 +46,8 @@ impl Turns {
         self.longest.max(self.before)
     }
 
-    pub(super) fn histogram(&self) -> Histogram {
-        let mut sum = 0;
-        let buckets = BOUNDS.iter().zip(&self.counts).map(|(bound, count)| {
-            sum += count;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound.as_secs_f64());
-            bucket.set_cumulative_count(sum);
-            bucket
-        });
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_count(self.counts.iter().sum());
-        histogram.set_sample_sum(self.busy.as_secs_f64());
-        histogram
+    pub(super) fn spans(&self) -> &Spans {
+        &self.spans
     }
 }
 
@@ -77,12 +73,11 @@ mod tests {
         for micros in [5, 10, 50, 2_000, 500_000] {
             turns.count(Time::from_secs(1), Duration::from_micros(micros));
         }
-        let histogram = turns.histogram();
-        let counts = histogram.get_bucket().iter();
-        let counts: Vec<u64> = counts.map(Bucket::cumulative_count).collect();
+        let spans = turns.spans();
+        let counts: Vec<u64> = spans.cumulative().map(|(_, count)| count).collect();
         assert_eq!(counts, [2, 3, 3, 3, 4, 4, 4]);
-        assert_eq!(histogram.get_sample_count(), 5);
-        assert!((histogram.get_sample_sum() - 0.502_065).abs() < 1e-9);
+        assert_eq!(spans.number(), 5);
+        assert_eq!(spans.sum(), Duration::from_micros(502_065));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! each in a laboratory of its own, in turns, so that what disturbs the machine disturbs all.
 
 pub mod agents;
+pub mod checks;
 pub mod cpu;
+pub mod deaths;
 pub mod flood;
 pub mod lane;
 pub mod methods;
@@ -12,6 +14,7 @@ pub mod report;
 pub mod requests;
 pub mod round_trip;
 pub mod scrape;
+pub mod site;
 pub mod streams;
 
 use std::net::Ipv4Addr;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::{Parser, ValueEnum};
 use laboratory::bench::{
-    agents, flood, methods, packets, report::Row, requests, round_trip, scrape, streams,
+    agents, checks, deaths, flood, methods, packets, report::Row, requests, round_trip, scrape,
+    streams,
 };
 use serde_json::{Value, json};
 
@@ -38,6 +39,10 @@ enum Kind {
     Agents,
     /// Prometheus at a site of ten thousand real servers.
     Scrape,
+    /// Health checks of a thousand real servers.
+    Checks,
+    /// Real servers that die and return at random under load.
+    Deaths,
     /// SYNs of invented clients, and what becomes of honest ones.
     Flood,
 }
@@ -48,7 +53,7 @@ type Measure = fn(usize) -> Vec<Row>;
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
     let wanted = |kind| options.kinds.is_empty() || options.kinds.contains(&kind);
-    let kinds: [(Kind, Measure); 8] = [
+    let kinds: [(Kind, Measure); 10] = [
         (Kind::Packets, packets::measure),
         (Kind::Streams, streams::measure),
         (Kind::Requests, requests::measure),
@@ -56,6 +61,8 @@ fn main() -> std::io::Result<()> {
         (Kind::Methods, methods::measure),
         (Kind::Agents, agents::measure),
         (Kind::Scrape, scrape::measure),
+        (Kind::Checks, checks::measure),
+        (Kind::Deaths, deaths::measure),
         (Kind::Flood, flood::measure),
     ];
     let mut all: Vec<Value> = Vec::new();

@@ -3,19 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
+mod deaths;
 mod lab;
 mod protocols;
 mod scripts;
 mod sorry;
 mod web;
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use laboratory::bench::checks::{SERVERS, all_checked, many_servers, service_of_many};
 use laboratory::programs::Nginx;
 use laboratory::topology::Routed;
 use laboratory::wait::{SOON, wait_for};
-use shared::host::netlink::{Netlink, Prefix, Route};
+use shared::host::netlink::Netlink;
 
 use self::lab::Lab;
 
@@ -169,31 +170,11 @@ fn servers_that_come_by_lvsadm_are_checked_and_a_reload_forgets_nothing() {
 #[test]
 fn a_thousand_checks_cost_little() {
     let net = Routed::new(1);
-    let host = &net.servers[0];
-    host.succeed("ip", &["route", "add", "local", "10.9.0.0/16", "dev", "lo"]);
-    let _web = nginx(&net, 0);
-    let gateway = Some(Routed::server(0).into());
-    let to = Prefix::new(Ipv4Addr::new(10, 9, 0, 0), 16);
-    let route = Route {
-        gateway,
-        ..Route::to(to)
-    };
-    net.director.netlink(|netlink| netlink.add_route(&route));
-    let mut config = "[[service]]\naddress = \"10.0.0.100:80\"\nprotocol = \"tcp\"\n\
-                      check = { type = \"http\", interval = \"5s\" }\n"
-        .to_owned();
-    for number in 0..1000 {
-        let (high, low) = (number / 250, number % 250 + 1);
-        config +=
-            &format!("[[service.server]]\naddress = \"10.9.{high}.{low}:80\"\nforward = \"nat\"\n");
-    }
-    let lab = Lab::new(net, &config);
-    let all_checked = || {
-        let status = lab.status();
-        let mut checks = status["checks"].as_array().unwrap().iter();
-        checks.all(|check| check["checked"] == true)
-    };
-    assert!(wait_for(SOON, all_checked), "{}", lab.all());
+    let _web = many_servers(&net);
+    let check = "check = { type = \"http\", interval = \"5s\" }\n";
+    let lab = Lab::new(net, &service_of_many(SERVERS, check));
+    let checked = || all_checked(&lab.director.admin("status --json"));
+    assert!(wait_for(SOON, checked), "{}", lab.all());
     let before = lab.director.process.cpu_time();
     let begun = Instant::now();
     // Two rounds of all of them: what is measured takes this time.

@@ -81,6 +81,10 @@ impl Balancer {
     ) -> Class {
         match self.way_of(id) {
             Some(ServerGone::Keep) => Class::Request(id),
+            // Who asks for a new connection does not ask for the old one's end.
+            Some(ServerGone::Reset) if segment.opens() => {
+                self.replace(id, |balancer| balancer.schedule(now, flow, segment, mark))
+            }
             Some(ServerGone::Reset) => Class::Over(id),
             Some(ServerGone::Reschedule) => {
                 self.replace(id, |balancer| balancer.schedule_whatever(now, flow, mark))

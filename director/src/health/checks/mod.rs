@@ -14,6 +14,7 @@ mod model;
 pub mod script;
 mod smtp;
 mod talk;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod udp;
@@ -31,10 +32,11 @@ pub use self::model::{
     StatusRange, Timing, Tls, Trust, Udp, Url, hex,
 };
 pub use self::talk::{Talk, Turn, talk};
+use self::tally::Tallies;
 use crate::core::judgement::{Health, Judgement};
 use crate::core::operation::{ServerKey, ServiceKey};
 use crate::core::random::Random;
-use crate::core::view::CheckView;
+use crate::core::view::{CheckTally, CheckView};
 
 /// A real server that is judged by checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +90,7 @@ pub struct Checks {
     entries: BTreeMap<CheckId, Entry>,
     due: BTreeSet<(Time, CheckId)>,
     watched: Vec<Watched>,
+    tallies: Tallies,
 }
 
 #[derive(Debug)]
@@ -98,6 +101,8 @@ struct Entry {
     watched: Vec<usize>,
     /// When it is to be made; none while it is.
     at: Option<Time>,
+    /// When it was begun the last time.
+    begun: Time,
 }
 
 #[derive(Debug)]
@@ -127,6 +132,7 @@ impl Checks {
             entries: BTreeMap::new(),
             due: BTreeSet::new(),
             watched: Vec::new(),
+            tallies: Tallies::default(),
         }
     }
 
@@ -195,17 +201,21 @@ impl Checks {
             checker: Checker::new(now, &timing),
             watched: vec![place],
             at: Some(at),
+            begun: at,
         };
+        let kind = entry.probe.check.kind.name();
+        self.tallies.enter(kind, entry.checker.is_up());
         self.entries.insert(id, entry);
         id
     }
 
     fn forget_unwatched(&mut self) {
-        let (ids, due) = (&mut self.ids, &mut self.due);
+        let (ids, due, tallies) = (&mut self.ids, &mut self.due, &mut self.tallies);
         self.entries.retain(|id, entry| {
             let stays = !entry.watched.is_empty();
             if !stays {
                 ids.remove(&entry.probe);
+                tallies.leave(entry.probe.check.kind.name(), entry.checker.is_up());
                 if let Some(at) = entry.at {
                     due.remove(&(at, *id));
                 }
@@ -229,11 +239,12 @@ impl Checks {
             .get_mut(&id)
             .expect("what is due has not been forgotten");
         entry.at = None;
+        entry.begun = now;
         Some(Start {
             id,
             probe: Arc::clone(&entry.probe),
             round: entry.checker.round(),
-            entropy: self.random.next(),
+            entropy: self.random.word(),
         })
     }
 
@@ -257,7 +268,11 @@ impl Checks {
         let Some(entry) = self.entries.get_mut(&id) else {
             return Vec::new();
         };
+        let kind = entry.probe.check.kind.name();
+        self.tallies.count(kind, &outcome, now.since(entry.begun));
+        self.tallies.leave(kind, entry.checker.is_up());
         let after = entry.checker.conclude(now, &entry.probe.check, outcome);
+        self.tallies.enter(kind, entry.checker.is_up());
         let at = now + after;
         entry.at = Some(at);
         self.due.insert((at, id));
@@ -304,6 +319,11 @@ impl Checks {
         };
         watched.last = Some(said);
         (verdict, fresh)
+    }
+
+    /// What the checks of each kind came to.
+    pub fn tallies(&self) -> Vec<CheckTally> {
+        self.tallies.views()
     }
 
     /// All checks, and how they are.

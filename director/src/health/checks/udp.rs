@@ -19,7 +19,7 @@ pub(super) struct UdpTalk {
 impl UdpTalk {
     pub(super) fn new(udp: &Udp, entropy: u64) -> UdpTalk {
         let mut random = Random::new(entropy);
-        let anything = (0..RANDOM_WORDS).flat_map(move |_| random.next().to_ne_bytes());
+        let anything = (0..RANDOM_WORDS).flat_map(move |_| random.word().to_ne_bytes());
         let payload = udp.payload.clone();
         UdpTalk {
             payload: payload.unwrap_or_else(|| anything.collect()),

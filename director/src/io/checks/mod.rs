@@ -20,7 +20,7 @@ use super::scripts::{Command, ScriptId, Scripts};
 use crate::config::Config;
 use crate::core::balancer::Balancer;
 use crate::core::judgement::{Health, Judge};
-use crate::core::view::CheckView;
+use crate::core::view::{CheckTally, CheckView};
 use crate::health::checks::script;
 use crate::health::checks::{
     CheckId, Checks, Failure, Kind, Outcome, Probe, Script, Start, Talk, Turn, Verdict, Watch, talk,
@@ -158,6 +158,11 @@ impl ChecksDesk {
     /// All checks, and how they are.
     pub(super) fn views(&self, now: Time) -> Vec<CheckView> {
         self.checks.views(now)
+    }
+
+    /// What the checks of each kind came to.
+    pub(super) fn tallies(&self) -> Vec<CheckTally> {
+        self.checks.tallies()
     }
 
     /// Does what is to be done now, or a part of it: packets wait meanwhile.

@@ -45,6 +45,7 @@ impl EventLoop {
         Snapshot {
             status,
             totals: self.director.balancer.totals(),
+            checks: self.checks.tallies(),
             services: self.director.balancer.service_count(),
             most_connections: connections.max,
             most_half_open: connections.half_open,

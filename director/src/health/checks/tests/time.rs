@@ -348,3 +348,38 @@ fn first_checks_are_spread() {
         assert!((150..250).contains(&started), "{second}: {started}");
     }
 }
+
+#[test]
+fn checks_are_counted_by_their_kind() {
+    let hasty = Timing {
+        retry: 0,
+        warmup: Duration::ZERO,
+        ..timing()
+    };
+    let (tcp, ping) = (check(Kind::Tcp, hasty), check(Kind::Ping, hasty));
+    let mut checks = Checks::new(1);
+    let now = Time::from_secs(100);
+    let both = [watch(80, 11, &[&tcp]), watch(80, 12, &[&tcp])];
+    checks.watch(now, both);
+    let took = Duration::from_millis(20);
+    let (a, b) = (checks.start(now).unwrap(), checks.start(now).unwrap());
+    checks.finish(now + took, a.id, Ok(Pass::Well));
+    checks.finish(now + took * 2, b.id, Err(Failure::Refused));
+    let told = |checks: &Checks| {
+        let tallies = checks.tallies();
+        let told = tallies.iter();
+        let told = told.map(|t| (t.kind, [t.up, t.down, t.passed, t.failed], t.took.sum()));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&checks), [("tcp", [1, 1, 1, 1], took * 3)]);
+    // A kind that is made no longer keeps its counters.
+    checks.watch(now, [watch(80, 12, &[&ping])]);
+    let none = Duration::ZERO;
+    assert_eq!(
+        told(&checks),
+        [
+            ("ping", [1, 0, 0, 0], none),
+            ("tcp", [0, 0, 1, 1], took * 3)
+        ]
+    );
+}
