@@ -191,7 +191,7 @@ pub(crate) fn set_condition(condition: Condition) -> Result<Outcome, AgentError>
     let (store, mut state) = Store::open()?;
     state.condition = condition;
     store.save(&state)?;
-    if Presence::claim()?.is_some() {
+    if !Presence::is_there()? {
         println!("no `rsagent run' is at work here: the next one will report it");
     }
     Ok(Outcome::Done)
@@ -202,9 +202,9 @@ pub(crate) fn status(config: &Config) -> Result<Outcome, AgentError> {
     let (mut netlink, facts) = look()?;
     let (_, state) = Store::open()?;
     let mut findings = compare(config, &state, &facts, &mut netlink)?;
-    let run = match Presence::claim()? {
-        Some(_) => "not at work",
-        None => "at work",
+    let run = match Presence::is_there()? {
+        true => "at work",
+        false => "not at work",
     };
     findings.note(format_args!("rsagent run: {run}, {}", state.condition));
     print!("{}", findings.status());

@@ -18,6 +18,8 @@ use crate::state::{StateError, file, path};
 pub(crate) struct Presence {
     path: PathBuf,
     lock: Flock<File>,
+    /// Whether the file outlives it.
+    stays: bool,
 }
 
 impl Presence {
@@ -39,9 +41,23 @@ impl Presence {
             // One that has just ended has removed the file that we have locked.
             let ours = lock.metadata().map_err(file("read", &path))?.ino();
             if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
-                return Ok(Some(Presence { path, lock }));
+                let stays = false;
+                return Ok(Some(Presence { path, lock, stays }));
             }
         }
+    }
+
+    /// Whether one is at work. The number of one that was killed stays in the file: by it init scripts tell a
+    /// killed one from one that has ended.
+    ///
+    /// # Errors
+    /// See [`claim`](Self::claim).
+    pub(crate) fn is_there() -> Result<bool, StateError> {
+        let Some(mut free) = Presence::claim()? else {
+            return Ok(true);
+        };
+        free.stays = free.lock.metadata().is_ok_and(|left| left.len() > 0);
+        Ok(false)
     }
 
     /// Lets init scripts know whom to signal.
@@ -76,6 +92,8 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         // The lock is what counts; a file that stays does no harm.
-        let _ = fs::remove_file(&self.path);
+        if !self.stays {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

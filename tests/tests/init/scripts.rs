@@ -186,6 +186,12 @@ fn rsagent_by_script() {
 
         let killed = machine.process(&lock).expect("it runs");
         machine.succeed(&["sh", "-c", &format!("kill -9 {killed}")]);
+        // Whoever looks in between takes nothing away.
+        let ended = wait_for(SOON, || {
+            let (_, printed) = machine.run(&["rsagent", "status"]);
+            printed.contains("not at work")
+        });
+        assert!(ended);
         assert!(wait_for(SOON, || script.run("status").0 == 1));
         script.ends_with(0, "stop");
         assert!(!on_lo().contains("192.0.2"), "{}", on_lo());
