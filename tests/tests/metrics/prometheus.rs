@@ -126,13 +126,23 @@ fn its_tool_has_no_complaint() {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
-    assert!(text.contains("lvs_fullnat_ports_free") && text.contains("lvs_agent_reports_total"));
+    for name in [
+        "lvs_fullnat_ports_free",
+        "lvs_agent_reports_total",
+        "lvs_check_duration_seconds_bucket",
+        "lvs_service_has_quorum",
+    ] {
+        assert!(text.contains(name), "{name}");
+    }
 }
 
 /// What a director shows that has all there is.
 fn everything() -> String {
     let all = "[metrics]\nnode_exporter_names = true\n[agents]\ninsecure = true\n\
-               [fullnat]\nlocal_addresses = [\"10.1.0.9\"]\n";
+               [fullnat]\nlocal_addresses = [\"10.1.0.9\"]\n\
+               [[service]]\naddress = \"10.0.0.100:81\"\nprotocol = \"tcp\"\n\
+               check = { type = \"tcp\", interval = \"1s\" }\n\
+               [[service.server]]\naddress = \"10.1.0.11:8080\"\nforward = \"nat\"\n";
     let (lab, _web, _director, _config) = lab(all);
     page(&lab.director, USUAL, "/metrics").unwrap().1
 }

@@ -441,5 +441,6 @@ const MOST_SCRIPTS: usize = 16;
 const NOTICE: Duration = Duration::from_secs(60);
 /// Between two complaints of the same kind.
 const QUIET: Duration = Duration::from_secs(60);
-/// What is agreed in a handshake, or a certificate with its chain, costs up to about a millisecond.
+/// A certificate with its chain comes in one step with the handshake's own signature: with RSA that is below a
+/// millisecond, with three signatures of P-384 between three and four.
 const MOST_SECURE_STEPS: usize = 1;
