@@ -103,6 +103,7 @@ fn receive(socket: &OwnedFd) -> Option<(TimeSpec, Vec<u8>)> {
     let fd = socket.as_raw_fd();
     let received = match recvmsg::<()>(fd, &mut pieces, Some(&mut control), MsgFlags::empty()) {
         Err(Errno::EAGAIN) => return None,
+        Err(Errno::EINTR) => return receive(socket),
         received => received.expect("a packet socket"),
     };
     let length = received.bytes;
