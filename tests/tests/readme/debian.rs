@@ -51,6 +51,15 @@ impl Debian {
     /// If it does not.
     pub fn reboot(&mut self) {
         drop(self.init.take());
+        // Its sockets go with the last of its processes, which nobody waits for.
+        let silent = || {
+            let sockets = self
+                .host
+                .succeed("cat", &["/proc/net/tcp", "/proc/net/udp"]);
+            let mut sockets = sockets.lines();
+            !sockets.any(|line| line.contains(LISTENS) || line.contains(BOUND))
+        };
+        assert!(wait_for(SOON, silent), "somebody is left");
         let tree = format!("/proc/{}/ns/", self.keeper.id());
         let mut boot = Command::new("nsenter");
         boot.arg(format!("--mount={tree}mnt"))
@@ -191,3 +200,7 @@ mount -t proc proc proc
 mount -t tmpfs tmpfs run
 exec chroot . /sbin/init
 "#;
+
+/// States in /proc/net/tcp, and in /proc/net/udp.
+const LISTENS: &str = " 0A ";
+const BOUND: &str = " 07 ";
