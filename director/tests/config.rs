@@ -30,7 +30,7 @@ x = 1
 [colour]
 "#,
         r#"d.toml:1:2: the file has no key `dirctor'; write `director'
-d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_tcp
+d.toml:4:1: [sysctl] has no key `x'; it has am_droprate, amemthresh, cache_bypass, conn_reuse_mode, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_sctp, sloppy_tcp
 d.toml:5:2: the file has no key `colour'; it has director, sysctl, timeouts, connections, deny, mark, vip, service, fullnat, agents, metrics
 "#,
     );
@@ -147,7 +147,7 @@ upper_threshold = 3
 lower_threshold = 4
 colour = "red"
 "#,
-        r#"d.toml:1:1: [[service]] has no `protocol'; write protocol = "tcp" or "udp"
+        r#"d.toml:1:1: [[service]] has no `protocol'; write protocol = "tcp", "udp" or "sctp"
 d.toml:2:11: service address 192.0.2.1 has no port; write "192.0.2.1:80"
 d.toml:3:1: [[service]] has no key `protocl'; write `protocol'
 d.toml:4:13: scheduler "wrrr" is unknown; write "wrr"
@@ -166,7 +166,7 @@ d.toml:16:1: [[service.server]] has no key `colour'; it has address, forward, we
 fn addresses() {
     faults(
         r#"[[service]]
-address = "[2001:db8::1]:80"
+address = "[ff02::1]:80"
 protocol = "sctp"
 scheduler = "sh"
 [[service]]
@@ -183,14 +183,92 @@ protocol = "tcp"
 address = "192.0.2.1:0"
 protocol = "tcp"
 "#,
-        r#"d.toml:2:11: IPv6, as in "[2001:db8::1]:80", is not there yet; write an IPv4 address
-d.toml:3:12: protocol "sctp" is not there yet; write "tcp" or "udp"
-d.toml:6:11: IPv6, as in "2001:db8::1", is not there yet; write an IPv4 address
-d.toml:7:12: protocol "icmp" is unknown; write "tcp" or "udp"
+        r#"d.toml:2:11: ff02::1 is not the address of one host; write one that is, as in "192.168.100.240:80"
+d.toml:6:11: service address 2001:db8::1 has no port; write "[2001:db8::1]:80"
+d.toml:7:12: protocol "icmp" is unknown; write "tcp", "udp" or "sctp"
 d.toml:8:13: scheduler "qwertz" is unknown; write "rr", "wrr", "lc", "wlc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "fo", "ovf", "twos" or "none"
-d.toml:10:11: "www.example.org:80" is not an IPv4 address; write one, as in "192.168.100.240:80" (names are not looked up)
+d.toml:10:11: "www.example.org:80" is not an IP address; write one, as in "192.168.100.240:80" (names are not looked up)
 d.toml:13:11: 224.0.0.1 is not the address of one host; write one that is, as in "192.168.100.240:80"
 d.toml:16:11: a service on port 0, which is all ports, needs to know clients again; write persistence = 300
+"#,
+    );
+}
+
+#[test]
+fn ipv6() {
+    let text = r#"[[vip]]
+address = "2001:db8::1"
+interface = "eth0"
+[[deny]]
+source = "2001:db8:bad::/48"
+[[service]]
+address = "[2001:db8::1]:80"
+protocol = "tcp"
+persistence = 300
+netmask = "64"
+  [[service.server]]
+  address = "2001:db8:1::11"
+  [[service.server]]
+  address = "[2001:db8:1::12]:8080"
+  forward = "nat"
+"#;
+    let config = Config::parse(text, "d.toml").unwrap();
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    assert_eq!(
+        (config.vips[0].address, config.vips[0].prefix),
+        (ip("2001:db8::1"), 128)
+    );
+    assert_eq!(
+        (config.deny[0].source, config.deny[0].length),
+        (ip("2001:db8:bad::"), 48)
+    );
+    let Service { spec, servers, .. } = &config.services[0];
+    assert_eq!(
+        spec.key,
+        ServiceKey::new(Protocol::TCP, ip("2001:db8::1"), 80)
+    );
+    let netmask = spec.persistence.unwrap().netmask;
+    assert_eq!(netmask, Netmask::V6(64));
+    assert_eq!(
+        *servers,
+        [
+            ServerSpec::new(ip("2001:db8:1::11"), 80, ForwardMethod::Direct, 1),
+            ServerSpec::new(ip("2001:db8:1::12"), 8080, ForwardMethod::Nat, 1),
+        ]
+    );
+    faults(
+        r#"[[vip]]
+address = "2001:db8::1/129"
+interface = "eth0"
+[[mark]]
+mark = 8
+address = "2001:db8::1"
+[[service]]
+address = "[2001:db8::1]:80"
+protocol = "tcp"
+persistence = 300
+netmask = "255.255.255.0"
+  [[service.server]]
+  address = "10.0.0.1"
+  [[service.server]]
+  address = "2001:db8::2"
+  forward = "tun"
+  [[service.server]]
+  address = "[2001:db8::3]:8080"
+[[service]]
+address = "192.0.2.1:80"
+protocol = "tcp"
+  [[service.server]]
+  address = "2001:db8::2"
+  forward = "tun"
+"#,
+        r#"d.toml:2:11: prefix length `129' of 2001:db8::1 is not from 1 to 128; write "2001:db8::1/128"
+d.toml:6:11: IPv6, as in "2001:db8::1", is not there yet here; write an IPv4 address
+d.toml:11:11: netmask "255.255.255.0" is not a prefix length from 1 to 128; write one, as in "64"
+d.toml:13:13: real server 10.0.0.1 is not of the address family of its service; write one that is
+d.toml:15:13: real server 2001:db8::2 is of IPv6, for which there are no tunnels and no FULLNAT yet; write forward = "dr" or "nat"
+d.toml:18:13: real server [2001:db8::3]:8080 has not the port of its service, and "dr" does not change ports; write "[2001:db8::3]:80", or forward = "nat"
+d.toml:23:13: real server 2001:db8::2 is not of the address family of its service; write one that is
 "#,
     );
 }
@@ -337,6 +415,10 @@ address = "192.0.2.1:53"
 protocol = "udp"
 scheduler = "rr"
 flags = ["ops"]
+[[service]]
+address = "192.0.2.1:36412"
+protocol = "sctp"
+scheduler = "lc"
 "#;
     let key = ServiceKey::new(Protocol::TCP, [192, 0, 2, 1], 0);
     let all_ports = ServiceSpec {
@@ -352,6 +434,8 @@ flags = ["ops"]
         one_packet: true,
         ..ServiceSpec::new(key, "rr")
     };
+    let key = ServiceKey::new(Protocol::SCTP, [192, 0, 2, 1], 36412);
+    let sctp = ServiceSpec::new(key, "lc");
     assert_eq!(
         Config::parse(good, "d.toml").expect("good").operations(),
         [
@@ -361,6 +445,7 @@ flags = ["ops"]
             },
             Operation::AddService(all_ports),
             Operation::AddService(once),
+            Operation::AddService(sctp),
         ]
     );
 }
@@ -473,7 +558,7 @@ server_gone = "forget"
 "#,
         r#"d.toml:3:13: `half_open' is 2000, out of range; write a whole number from 1 to 1000
 d.toml:5:10: prefix length `33' of 203.0.113.0 is not from 0 to 32; write "203.0.113.0/32"
-d.toml:8:11: `service' alone does not say which; write protocol = "tcp" or "udp" too
+d.toml:8:11: `service' alone does not say which; write protocol = "tcp", "udp" or "sctp" too
 d.toml:9:1: [[deny]] has no `source'; write source = "203.0.113.0/24"
 d.toml:10:12: `protocol' is that of a service; write service = "192.168.100.240:80" too, or neither for all services
 d.toml:15:15: only TCP connections can be reset; write server_gone = "reschedule"
@@ -763,8 +848,8 @@ address = "192.0.2.1/32"
 interface = "eth0"
 "#,
         r#"d.toml:2:32: local address 10.0.0.9 is in line 2 already; write it once
-d.toml:2:44: local address 192.0.2.1 is a [[vip]] as well; write one that nobody uses, since the director takes all TCP and UDP to it
-d.toml:2:57: "x" is not an IPv4 address; write one, as in "10.0.0.9" (names are not looked up)
+d.toml:2:44: local address 192.0.2.1 is a [[vip]] as well; write one that nobody uses, since the director takes all TCP, UDP and SCTP to it
+d.toml:2:57: "x" is not an IP address; write one, as in "10.0.0.9" (names are not looked up)
 "#,
     );
     let text = format!("[fullnat]\nlocal_addresses = [\"10.0.0.9\"]\n{service}");

@@ -327,7 +327,7 @@ command = ["/x"]
         r#"d.toml:6:11: `timeout' takes a time from "50ms" to "86400s"; write "1s"
 d.toml:7:9: `retry' is 2000, out of range; write a whole number from 0 to 1000
 d.toml:8:8: `port' is 0, out of range; write a whole number from 1 to 65535
-d.toml:9:11: "rs1" is not an IPv4 address; write one, as in "192.168.100.8" (names are not looked up)
+d.toml:9:11: "rs1" is not an IP address; write one, as in "192.168.100.8" (names are not looked up)
 d.toml:10:8: `path' is "healthz"; write one such as "/healthz"
 d.toml:11:8: `host' is "a b"; write one such as "www.example.org"
 d.toml:12:11: `status' is 99, out of range; write a whole number from 100 to 599

@@ -156,10 +156,26 @@ impl Protocol {
     pub const TCP: Protocol = Protocol(6);
     /// UDP, 17.
     pub const UDP: Protocol = Protocol(17);
+    /// ESP of IPsec, 50.
+    pub const ESP: Protocol = Protocol(50);
+    /// AH of IPsec, 51.
+    pub const AH: Protocol = Protocol(51);
     /// ICMPv6, 58.
     pub const ICMPV6: Protocol = Protocol(58);
     /// SCTP, 132.
     pub const SCTP: Protocol = Protocol(132);
+
+    /// Whether it is IPsec's, whose packets follow the conversation of the same two hosts about their keys.
+    #[inline]
+    pub const fn is_ipsec(self) -> bool {
+        matches!(self, Protocol::ESP | Protocol::AH)
+    }
+
+    /// Whether its packets begin with the ports, and connections of it are balanced.
+    #[inline]
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Protocol::TCP | Protocol::UDP | Protocol::SCTP)
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -168,6 +184,8 @@ impl fmt::Display for Protocol {
             Protocol::ICMP => f.write_str("ICMP"),
             Protocol::TCP => f.write_str("TCP"),
             Protocol::UDP => f.write_str("UDP"),
+            Protocol::ESP => f.write_str("ESP"),
+            Protocol::AH => f.write_str("AH"),
             Protocol::ICMPV6 => f.write_str("ICMPv6"),
             Protocol::SCTP => f.write_str("SCTP"),
             Protocol(n) => write!(f, "protocol {n}"),

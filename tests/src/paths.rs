@@ -9,7 +9,7 @@
 //! ```
 //! The director's interfaces hold neither the VIP, which is on its `lo`, nor a real server and a client at once.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use shared::host::netlink::Netlink;
 
@@ -93,7 +93,8 @@ impl Method {
         }
     }
 
-    fn options(self) -> &'static str {
+    /// How `lvsadm -a` is told.
+    pub fn options(self) -> &'static str {
         match self {
             Method::Nat | Method::Mark => "-m",
             Method::Direct => "-g",
@@ -297,10 +298,14 @@ impl Paths {
     }
 
     /// What a host has found out about the way to an address, from one of its own: its MTU, bytes.
-    pub fn learned(host: &Host, to: Ipv4Addr, from: Option<Ipv4Addr>) -> Option<u32> {
-        let to = to.to_string();
+    pub fn learned(
+        host: &Host,
+        to: impl Into<IpAddr>,
+        from: Option<impl Into<IpAddr>>,
+    ) -> Option<u32> {
+        let to = to.into().to_string();
         let mut words = vec!["route", "get", &to];
-        let from = from.map(|from| from.to_string());
+        let from = from.map(|from| from.into().to_string());
         if let Some(from) = &from {
             words.extend(["from", from]);
         }

@@ -154,6 +154,15 @@ impl Nginx {
         Nginx::listening(host, name, (port, ""), bytes, "")
     }
 
+    /// The same, for clients of IPv6 too.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn of_both_families(host: &Host, port: u16, bytes: Option<&Path>) -> Nginx {
+        let more = format!("listen [::]:{port} backlog=1024;");
+        Nginx::listening(host, host.name(), (port, ""), bytes, &more)
+    }
+
     /// The same by TLS, with a certificate and its key.
     ///
     /// # Panics

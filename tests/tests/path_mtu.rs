@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
+
 use common::{Transfers, compare_download, compare_upload};
 use laboratory::paths::{Method, Narrow, Paths};
 use laboratory::programs::Nginx;
@@ -26,7 +28,7 @@ fn nothing_stalls(method: Method) {
         compare_download(&paths.client, "192.0.2.100", &transfers);
         let passes_back = narrow == Narrow::Front || !method.answers_directly();
         let told = match method {
-            Method::FullNat => Paths::learned(&paths.server, Paths::LOCAL, None),
+            Method::FullNat => Paths::learned(&paths.server, Paths::LOCAL, None::<Ipv4Addr>),
             _ => {
                 let from = Some(paths.answering_address());
                 Paths::learned(&paths.server, Paths::CLIENT, from)
@@ -41,7 +43,7 @@ fn nothing_stalls(method: Method) {
             Narrow::Front => 0,
             Narrow::Own | Narrow::Behind => method.outer(),
         };
-        let told = Paths::learned(&paths.client, Paths::VIP, None);
+        let told = Paths::learned(&paths.client, Paths::VIP, None::<Ipv4Addr>);
         assert_eq!(told, Some(MTU - outer), "the client, {}", status());
         // Of a tunnel's way the director is told as well, and says so to whom did not hear it yet.
         let either = narrow == Narrow::Behind && method.outer() > 0;

@@ -86,7 +86,9 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn new(view: &'a ServiceView) -> Running<'a> {
-        let servers = view.servers.iter().map(|server| &server.spec);
+        // A sorry server comes and goes by itself.
+        let servers = view.servers.iter().filter(|server| !server.sorry);
+        let servers = servers.map(|server| &server.spec);
         Running {
             spec: &view.spec,
             servers: servers.map(|spec| (spec.key, spec)).collect(),

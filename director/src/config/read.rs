@@ -8,10 +8,10 @@ mod mark;
 mod metrics;
 mod service;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, Family, Protocol};
 use shared::config::{Faults, Notes, Placed, Section, Seen};
 
 use self::check::agents;
@@ -21,6 +21,7 @@ use self::metrics::metrics;
 use self::service::service;
 use super::{Config, Connections, Service, Vip, words};
 use crate::core::local_ports::MOST_ADDRESSES;
+use crate::core::net::host_length;
 use crate::core::operation::{ForwardMethod, ServerSpec};
 use crate::core::sysctl::Sysctl;
 use crate::core::view::TimeoutsView;
@@ -123,13 +124,13 @@ fn local_addresses(notes: &mut Notes<'_>, section: Section<'_, '_>, vips: &[Vip]
     let mut seen = Seen::default();
     let mut addresses = Vec::new();
     for text in section.texts(notes, "local_addresses") {
-        let Some(address) = ip_address(notes, text, text.value, "\"10.0.0.9\"") else {
+        let Some(address) = ipv4_address(notes, text, text.value, "\"10.0.0.9\"") else {
             continue;
         };
         if vips.iter().any(|vip| vip.address == address) {
             let fault = format!(
                 "local address {address} is a [[vip]] as well; write one that nobody uses, since the director \
-                 takes all TCP and UDP to it"
+                 takes all TCP, UDP and SCTP to it"
             );
             notes.fault(text.at, fault);
         } else if addresses.len() == MOST_ADDRESSES {
@@ -232,6 +233,7 @@ fn connections(
 fn protocol(word: &str) -> Protocol {
     match word {
         "udp" => Protocol::UDP,
+        "sctp" => Protocol::SCTP,
         _ => Protocol::TCP,
     }
 }
@@ -256,7 +258,7 @@ fn vip(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Vip)> 
     Some((text.at, vip))
 }
 
-/// `192.168.100.240/32`, or without a prefix length, which then is 32.
+/// `192.168.100.240/32`, or without a prefix length, which then is that of one address.
 fn vip_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, u8)> {
     let (address, prefix) = match text.value.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
@@ -264,18 +266,19 @@ fn vip_address(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, u8)
     };
     let example = "\"192.168.100.240/32\"";
     let address = ip_address(notes, text, address, example)?;
+    let whole = host_length(Family::of(address));
     let Some(prefix) = prefix else {
-        return Some((address, 32));
+        return Some((address, whole));
     };
     if let Some(prefix) = decimal(prefix)
-        && (1..=32).contains(&prefix)
+        && (1..=u32::from(whole)).contains(&prefix)
     {
         return Some((address, prefix as u8));
     }
     notes.fault(
         text.at,
         format!(
-            "prefix length `{prefix}' of {address} is not from 1 to 32; write \"{address}/32\""
+            "prefix length `{prefix}' of {address} is not from 1 to {whole}; write \"{address}/{whole}\""
         ),
     );
     None
@@ -320,7 +323,8 @@ fn endpoint(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, Option
     let fault = match decimal(port) {
         Some(port) if port <= u32::from(u16::MAX) => return Some((address, Some(port as u16))),
         _ => format!(
-            "port `{port}' of {address} is not a number from 0 to 65535; write \"{address}:80\""
+            "port `{port}' of {address} is not a number from 0 to 65535; write \"{}\"",
+            SocketAddr::new(address, 80)
         ),
     };
     notes.fault(text.at, fault);
@@ -356,35 +360,77 @@ fn ip_address(
     address: &str,
     example: &str,
 ) -> Option<IpAddr> {
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<Ipv6Addr>().is_ok() {
+    let inside = address.strip_prefix('[');
+    let inside = inside.and_then(|rest| rest.strip_suffix(']'));
+    let ip = match inside {
+        Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6),
+        None => address.parse::<IpAddr>(),
+    };
+    let Ok(ip) = ip else {
         notes.fault(
             text.at,
             format!(
-                "IPv6, as in {:?}, is not there yet; write an IPv4 address",
-                text.value
-            ),
-        );
-        return None;
-    }
-    let Ok(v4) = address.parse::<Ipv4Addr>() else {
-        notes.fault(
-            text.at,
-            format!(
-                "{:?} is not an IPv4 address; write one, as in {example} (names are not looked up)",
+                "{:?} is not an IP address; write one, as in {example} (names are not looked up)",
                 text.value
             ),
         );
         return None;
     };
-    if !Addr::v4(v4).is_unicast() {
+    if !Addr::from(ip).is_unicast() {
         notes.fault(
             text.at,
-            format!("{v4} is not the address of one host; write one that is, as in {example}"),
+            format!("{ip} is not the address of one host; write one that is, as in {example}"),
         );
         return None;
     }
-    Some(IpAddr::V4(v4))
+    Some(ip)
+}
+
+/// One of IPv4, where no other is there yet.
+fn ipv4_address(
+    notes: &mut Notes<'_>,
+    text: Placed<&str>,
+    address: &str,
+    example: &str,
+) -> Option<IpAddr> {
+    let ip = ip_address(notes, text, address, example)?;
+    is_ipv4(notes, text, ip).then_some(ip)
+}
+
+fn is_ipv4(notes: &mut Notes<'_>, text: Placed<&str>, ip: IpAddr) -> bool {
+    if ip.is_ipv6() {
+        let fault = format!(
+            "IPv6, as in {:?}, is not there yet here; write an IPv4 address",
+            text.value
+        );
+        notes.fault(text.at, fault);
+    }
+    ip.is_ipv4()
+}
+
+/// Whether a server can be one of a service of this family.
+fn is_of_family(
+    notes: &mut Notes<'_>,
+    text: Placed<&str>,
+    (service, address): (Option<Family>, IpAddr),
+    forward: ForwardMethod,
+) -> bool {
+    let fault = match service {
+        Some(service) if service != Family::of(address) => {
+            "is not of the address family of its service; write one that is"
+        }
+        _ if address.is_ipv6() && !is_there_for_ipv6(forward) => {
+            "is of IPv6, for which there are no tunnels and no FULLNAT yet; write \
+             forward = \"dr\" or \"nat\""
+        }
+        _ => return true,
+    };
+    notes.fault(text.at, format!("real server {address} {fault}"));
+    false
+}
+
+const fn is_there_for_ipv6(forward: ForwardMethod) -> bool {
+    !matches!(forward, ForwardMethod::Tunnel | ForwardMethod::FullNat)
 }
 
 /// A number in decimal digits and nothing else: the standard parser takes a sign.

@@ -247,8 +247,8 @@ pub(super) const SERVER_GONE: Words = Words {
 };
 
 pub(super) const PROTOCOLS: Words = Words {
-    known: &["tcp", "udp"],
-    later: &["sctp"],
+    known: &["tcp", "udp", "sctp"],
+    later: &[],
 };
 
 pub(super) const FORWARDS: Words = Words {

@@ -6,23 +6,25 @@
 
 mod datagrams;
 mod headers;
+mod ipsec;
 mod routed;
 
 pub(super) use headers::Headers;
 
 use std::collections::BTreeSet;
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, Family, Protocol};
 use shared::time::Time;
-use shared::wire::ethernet;
-use shared::wire::ipv4::{self, Malformed, Packet};
+use shared::wire::ipv4::{Malformed, Packet};
+use shared::wire::{ethernet, ipv6};
 
 use super::balancer::{Balancer, Class, ConnectionId, Direction, Segment, Settings, UNMARKED};
 use super::capture::{self, CaptureKey};
-use super::forward::Tunnels;
+use super::forward::{self, Tunnels};
 use super::fragments::Fragments;
 use super::frame::Frame;
 use super::icmp::{Limiter, Limits};
+use super::ip::{Ip, family_of, min_mtu};
 use super::net::{Mac, Network, NetworkEvent, PortId};
 use super::operation::{Operation, OperationError};
 use super::reason::{Drops, Reason};
@@ -219,7 +221,7 @@ impl Director {
         if ethernet.destination != own.0 {
             return Verdict::Drop(Reason::OtherHost);
         }
-        if ethernet.ethertype != ethernet::IPV4 {
+        if !matches!(ethernet.ethertype, ethernet::IPV4 | ethernet::IPV6) {
             return Verdict::Local;
         }
         let arrival = Arrival {
@@ -234,6 +236,9 @@ impl Director {
     /// What kind of packet it is, and on with it.
     #[inline(always)]
     fn sort(&mut self, arrival: Arrival, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+        if family_of(frame.packet()) == Some(Family::V6) {
+            return self.sort_v6(arrival, frame, outbox);
+        }
         let packet = match Packet::new_checked(frame.packet()) {
             Ok(packet) => packet,
             Err(error) => return Verdict::Drop(malformed(error)),
@@ -243,14 +248,26 @@ impl Director {
         }
         let total = usize::from(packet.total_length());
         let headers = match Protocol(packet.protocol()) {
-            Protocol::TCP | Protocol::UDP if packet.is_fragment() => {
+            protocol if protocol.has_ports() && packet.is_fragment() => {
                 frame.trim(total);
                 return self.fragment(arrival, frame, outbox);
             }
             Protocol::TCP | Protocol::UDP => Headers::read(&packet),
+            Protocol::SCTP => {
+                let headers = Headers::read(&packet);
+                frame.trim(total);
+                if !forward::finish(frame) {
+                    return Verdict::Drop(Reason::Unsegmentable);
+                }
+                headers
+            }
             Protocol::ICMP if !packet.is_fragment() => {
                 frame.trim(total);
                 return self.icmp(arrival.now, frame, outbox);
+            }
+            protocol if protocol.is_ipsec() => {
+                frame.trim(total);
+                return self.follow_keys(arrival, frame, outbox);
             }
             _ => {
                 frame.trim(total);
@@ -261,6 +278,37 @@ impl Director {
         match headers {
             Some(headers) => self.balance(arrival, &headers, frame, outbox),
             None => Verdict::Drop(Reason::MalformedTransport),
+        }
+    }
+
+    /// The same for IPv6. What leads nowhere that is balanced is the host's: it answers as the standards
+    /// want, and its routing headers are its own.
+    #[inline(never)]
+    fn sort_v6(&mut self, arrival: Arrival, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
+        let Ok(packet) = ipv6::Packet::new_checked(frame.packet()) else {
+            return Verdict::Drop(Reason::MalformedIp);
+        };
+        if is_martian_v6(Addr::from_bytes(packet.source())) {
+            return Verdict::Drop(Reason::MartianSource);
+        }
+        let total = packet.total_length();
+        frame.trim(total);
+        let Some(ip) = Ip::read(frame.packet()).filter(|_| total <= usize::from(u16::MAX)) else {
+            return Verdict::Local;
+        };
+        match ip.protocol {
+            _ if ip.piece.is_some() => self.fragment(arrival, frame, outbox),
+            protocol if protocol.has_ports() => {
+                if protocol == Protocol::SCTP && !forward::finish(frame) {
+                    return Verdict::Drop(Reason::Unsegmentable);
+                }
+                match Headers::of(&ip, frame.packet()) {
+                    Some(headers) => self.balance(arrival, &headers, frame, outbox),
+                    None => Verdict::Drop(Reason::MalformedTransport),
+                }
+            }
+            Protocol::ICMPV6 => self.icmp(arrival.now, frame, outbox),
+            _ => Verdict::Local,
         }
     }
 
@@ -355,8 +403,13 @@ fn is_martian(source: [u8; 4]) -> bool {
     matches!(source[0], 0 | 127 | 224..=239) || source == [255; 4]
 }
 
-/// The smallest MTU that IPv4 knows, bytes (RFC 791 section 3.2).
-pub(super) const MIN_MTU: u32 = ipv4::MIN_HEADER as u32 + 48;
+/// The same for IPv6 (`ip6_rcv_core`). IPv4 in its mapped form is not of the wire.
+fn is_martian_v6(source: Addr) -> bool {
+    !source.is_unicast() || source.ip().is_loopback() || source.family() == Family::V4
+}
+
+/// The smallest MTU that IPv4 knows, bytes.
+pub(super) const MIN_MTU: u32 = min_mtu(Family::V4);
 
 #[cfg(test)]
 pub(crate) mod tests;

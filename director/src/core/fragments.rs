@@ -9,21 +9,23 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use shared::addr::{FlowKey, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::time::Time;
-use shared::wire::ipv4::{MIN_HEADER, Packet};
+use shared::wire::ipv4::MIN_HEADER;
 use shared::wire::transport;
 
 use super::balancer::Sending;
+use super::ip::Ip;
 use super::net::PortId;
 use super::reason::Reason;
 
-/// What the fragments of one datagram have in common (RFC 791 section 3.2).
+/// What the fragments of one datagram have in common (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Whole {
-    source: [u8; 4],
-    destination: [u8; 4],
-    identification: u16,
+    source: Addr,
+    destination: Addr,
+    identification: u32,
+    /// Of IPv4 only (RFC 8200 section 4.5).
     protocol: u8,
 }
 
@@ -40,22 +42,27 @@ impl Part {
     /// The part that a packet is. None if no datagram is cut so: without payload, with one that is
     /// no multiple of eight bytes but not the last, beyond the largest packet, or writing over the
     /// TCP header of the first (RFC 1858, RFC 3128).
-    pub fn of(packet: &Packet<&[u8]>) -> Option<Part> {
+    pub fn of(ip: &Ip, packet: &[u8]) -> Option<Part> {
+        let piece = ip.piece?;
+        let (protocol, most) = match ip.family() {
+            Family::V4 => (ip.protocol.0, MOST_PAYLOAD),
+            Family::V6 => (0, usize::from(u16::MAX)),
+        };
         let part = Part {
             whole: Whole {
-                source: packet.source(),
-                destination: packet.destination(),
-                identification: packet.identification(),
-                protocol: packet.protocol(),
+                source: ip.source,
+                destination: ip.destination,
+                identification: piece.identification,
+                protocol,
             },
-            offset: usize::from(packet.fragment_offset()),
-            length: packet.payload().len(),
-            last: !packet.more_fragments(),
+            offset: usize::from(piece.offset),
+            length: ip.payload(packet).len(),
+            last: !piece.more,
         };
         let even = part.last || part.length.is_multiple_of(8);
-        let fits = (1..=MOST_PAYLOAD).contains(&(part.offset + part.length)) && part.length > 0;
-        let over_header = packet.protocol() == Protocol::TCP.0
-            && (1..transport::TCP_HEADER).contains(&part.offset);
+        let fits = (1..=most).contains(&(part.offset + part.length)) && part.length > 0;
+        let over_header =
+            ip.protocol == Protocol::TCP && (1..transport::TCP_HEADER).contains(&part.offset);
         (even && fits && !over_header).then_some(part)
     }
 
@@ -257,7 +264,7 @@ mod tests {
             destination: [10, 0, 0, 2],
         };
         let packet = [&header.to_bytes(length)[..], &vec![0; length]].concat();
-        Part::of(&Packet::new_checked(&packet[..]).unwrap())
+        Part::of(&Ip::read(&packet).unwrap(), &packet)
     }
 
     /// Of a datagram in three fragments.

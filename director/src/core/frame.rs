@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use shared::addr::Family;
 use shared::wire::ethernet::{self, Header};
 use shared::wire::vnet::{self, VnetHeader};
 
+use super::ip::family_of;
 use super::net::Mac;
 
 /// A virtio header, an Ethernet header and a packet, one behind the other.
@@ -120,7 +122,12 @@ impl<'a> Frame<'a> {
 pub fn compose(destination: Mac, source: Mac, vnet: VnetHeader, packet: &[&[u8]]) -> Vec<u8> {
     let bytes = packet.iter().map(|piece| piece.len()).sum::<usize>();
     let mut frame = Vec::with_capacity(HEADERS + bytes);
-    frame.extend(headers(destination, source, vnet));
+    let first = packet.iter().find(|piece| !piece.is_empty());
+    let ethertype = match first.and_then(|piece| family_of(piece)) {
+        Some(Family::V6) => ethernet::IPV6,
+        _ => ethernet::IPV4,
+    };
+    frame.extend(headers_of(destination, source, ethertype, vnet));
     for piece in packet {
         frame.extend(*piece);
     }
@@ -129,10 +136,14 @@ pub fn compose(destination: Mac, source: Mac, vnet: VnetHeader, packet: &[&[u8]]
 
 /// What is in front of an IPv4 packet.
 pub fn headers(destination: Mac, source: Mac, vnet: VnetHeader) -> [u8; HEADERS] {
+    headers_of(destination, source, ethernet::IPV4, vnet)
+}
+
+fn headers_of(destination: Mac, source: Mac, ethertype: u16, vnet: VnetHeader) -> [u8; HEADERS] {
     let header = Header {
         destination: destination.0,
         source: source.0,
-        ethertype: ethernet::IPV4,
+        ethertype,
     };
     let mut bytes = [0; HEADERS];
     bytes[..vnet::LENGTH].copy_from_slice(&vnet.to_bytes());

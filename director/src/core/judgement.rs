@@ -59,6 +59,10 @@ impl Judgements {
         self.0[judge as usize] = judgement;
     }
 
+    pub(super) fn of(&self, judge: Judge) -> &Judgement {
+        &self.0[judge as usize]
+    }
+
     pub(super) fn health(&self) -> Health {
         self.0[0].health.max(self.0[1].health)
     }

@@ -59,7 +59,7 @@ impl Marks {
 fn protocols(rule: &MarkRule) -> Vec<Protocol> {
     match rule.protocol {
         Some(protocol) => vec![protocol],
-        None => vec![Protocol::TCP, Protocol::UDP],
+        None => vec![Protocol::TCP, Protocol::UDP, Protocol::SCTP],
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
             ports: vec![(1, 65)],
             ..rule(1)
         };
-        let all = ["service TCP 10.0.0.100:0", "service UDP 10.0.0.100:0"];
+        let all = ["TCP", "UDP", "SCTP"].map(|name| format!("service {name} 10.0.0.100:0"));
         assert_eq!(ports(many), all);
     }
 }

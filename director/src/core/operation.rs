@@ -265,7 +265,7 @@ impl ServerGone {
 pub struct MarkRule {
     /// The mark, not 0.
     pub mark: u32,
-    /// TCP or UDP; none is both.
+    /// TCP, UDP or SCTP; none is each of them.
     pub protocol: Option<Protocol>,
     /// Where they go.
     pub address: IpAddr,

@@ -39,7 +39,8 @@ reasons! {
     /// All ports of all local addresses are used towards the real server that FULLNAT was to take; the client
     /// is told so: add to `local_addresses` of `[fullnat]`.
     LocalPorts => "local_ports",
-    /// Sent to a local address of FULLNAT, where no connection has its port; TCP is answered with a reset.
+    /// Sent to a local address of FULLNAT, where no connection has its port; TCP is answered with a reset,
+    /// SCTP with an ABORT.
     NoConnection => "no_connection",
     /// A real server sent it and no connection has it; with `nat_icmp_send` the server is told so.
     Stray => "stray",
@@ -54,7 +55,7 @@ reasons! {
     /// No host can have its source address (loopback, multicast, 0.0.0.0/8): look for its sender by
     /// its Ethernet address.
     MartianSource => "martian_source",
-    /// The TCP or UDP header is cut short, or says something that cannot be.
+    /// The TCP, UDP or SCTP header is cut short, or says something that cannot be.
     MalformedTransport => "malformed_transport",
     /// An ICMP error about a connection has a wrong checksum.
     IcmpChecksum => "icmp_checksum",
@@ -62,8 +63,8 @@ reasons! {
     TtlExceeded => "ttl_exceeded",
     /// Too big for the way out and not to be fragmented; the sender is told the MTU.
     TooBig => "too_big",
-    /// A frame of many segments for a tunnel, of a kind that the director cannot cut (not TCP and not UDP
-    /// segmentation offload).
+    /// A frame of many segments, of a kind that the director cannot cut: for a tunnel all but TCP and UDP
+    /// segmentation offload, and SCTP's in any case.
     Unsegmentable => "unsegmentable",
     /// There is no route to the real server or the client: look at `ip route get`.
     NoRoute => "no_route",
@@ -78,6 +79,9 @@ reasons! {
     MalformedFragment => "malformed_fragment",
     /// The connection of a fragment ended before it came.
     FragmentOrphan => "fragment_orphan",
+    /// A fragment of an SCTP packet that would get other ports: its checksum covers what is not in it. SCTP
+    /// does not fragment as long as it may ask for the path's MTU.
+    SctpFragment => "sctp_fragment",
     /// Too many fragments wait for the first of their datagram.
     FragmentsFull => "fragments_full",
     /// The first fragment of a datagram did not come in time.

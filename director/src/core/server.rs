@@ -52,9 +52,9 @@ pub struct Server {
     /// That it is down is not believed.
     kept: bool,
     /// The keys of its replies that are held, one for each protocol.
-    pub(super) reply_keys: [Option<CaptureKey>; 2],
+    pub(super) reply_keys: [Option<CaptureKey>; 3],
     /// Its places among the real servers that are told of strays.
-    pub(super) stray_keys: [Option<RealKey>; 2],
+    pub(super) stray_keys: [Option<RealKey>; 3],
     /// The key of errors about packets to it that is held: it is behind a tunnel.
     pub(super) tunnel_key: Option<CaptureKey>,
     /// Connections that were made while it was behind NAT.
@@ -115,8 +115,8 @@ impl Server {
             role: Role::Real,
             withheld: false,
             kept: false,
-            reply_keys: [None; 2],
-            stray_keys: [None; 2],
+            reply_keys: [None; 3],
+            stray_keys: [None; 3],
             tunnel_key: None,
             nat_connections: 0,
             templates: 0,
@@ -213,7 +213,7 @@ impl Server {
 
     /// Whether they are.
     pub(super) fn holds_reply_key(&self) -> bool {
-        self.reply_keys != [None; 2]
+        self.reply_keys != [None; 3]
     }
 
     /// Whether errors about packets to it have to be taken from the wire.

@@ -1,5 +1,7 @@
 //! Virtual services (`ip_vs_ctl.c`).
 
+use std::net::IpAddr;
+
 use shared::addr::{Addr, Family, Protocol};
 
 use super::arena::Id;
@@ -164,16 +166,21 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
     }
     let not_yet = |what: &str| Err(OperationError::NotYet(format!("{what} ({})", spec.key)));
     match spec.key {
-        _ if spec.key.family() == Family::V6 => return not_yet("an IPv6 service"),
+        ServiceKey::Mark {
+            family: Family::V6, ..
+        } => return not_yet("an IPv6 service by mark"),
         ServiceKey::Mark { .. } => {}
+        // One address would have to stand for as many hosts as there are links.
         ServiceKey::Address {
-            protocol: Protocol::TCP | Protocol::UDP,
+            address: IpAddr::V6(address),
+            ..
+        } if address.is_unicast_link_local() => {
+            return not_yet("a service at a link-local address");
+        }
+        ServiceKey::Address {
+            protocol: Protocol::TCP | Protocol::UDP | Protocol::SCTP,
             ..
         } => {}
-        ServiceKey::Address {
-            protocol: Protocol::SCTP,
-            ..
-        } => return not_yet("an SCTP service"),
         ServiceKey::Address { protocol, .. } => {
             return Err(OperationError::Invalid(format!(
                 "service {} is of {protocol}, not of TCP, UDP or SCTP",
@@ -211,14 +218,11 @@ fn check_beyond(spec: &ServiceSpec, scheduler: &dyn Scheduler) -> Result<(), Ope
             spec.key
         ));
     }
-    let udp = matches!(
+    let other = matches!(
         spec.key,
-        ServiceKey::Address {
-            protocol: Protocol::UDP,
-            ..
-        }
+        ServiceKey::Address { protocol, .. } if protocol != Protocol::TCP
     );
-    if spec.beyond.segment_size != SegmentSize::AsTold && udp {
+    if spec.beyond.segment_size != SegmentSize::AsTold && other {
         return unfit(format!(
             "only TCP has a largest segment (MSS), and service {} is not TCP",
             spec.key

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::operation::OperationError;
+use super::protocol::Sloppy;
 use super::scheduler::Expiration;
 
 /// The switches that are there. The kernel takes any number for most of them; what is not 0 is on.
@@ -41,6 +42,8 @@ pub struct Sysctl {
     pub schedule_icmp: i32,
     /// Whether the state of a TCP connection believes clients less: [`Mode`].
     pub secure_tcp: i32,
+    /// Any SCTP packet but ABORT may be scheduled, not only INIT.
+    pub sloppy_sctp: i32,
     /// Any TCP segment but RST may be scheduled, not only SYN.
     pub sloppy_tcp: i32,
 }
@@ -85,6 +88,7 @@ impl Default for Sysctl {
             run_estimation: 1,
             schedule_icmp: 0,
             secure_tcp: 0,
+            sloppy_sctp: 0,
             sloppy_tcp: 0,
         }
     }
@@ -115,6 +119,14 @@ impl Sysctl {
         Ok(())
     }
 
+    /// Whose packets begin a connection, whatever they are.
+    pub fn sloppy(&self) -> Sloppy {
+        Sloppy {
+            tcp: self.sloppy_tcp != 0,
+            sctp: self.sloppy_sctp != 0,
+        }
+    }
+
     /// For the locality-based schedulers.
     pub fn expiration(&self) -> Expiration {
         let seconds = |secs: i32| Duration::from_secs(u64::try_from(secs).unwrap_or(0));
@@ -140,7 +152,7 @@ fn unknown(name: &str) -> OperationError {
 /// Where a switch is kept.
 type Field = fn(&mut Sysctl) -> &mut i32;
 
-const TABLE: [(&str, Field); 16] = [
+const TABLE: [(&str, Field); 17] = [
     ("am_droprate", |s| &mut s.am_droprate),
     ("amemthresh", |s| &mut s.amemthresh),
     ("cache_bypass", |s| &mut s.cache_bypass),
@@ -158,6 +170,7 @@ const TABLE: [(&str, Field); 16] = [
     ("run_estimation", |s| &mut s.run_estimation),
     ("schedule_icmp", |s| &mut s.schedule_icmp),
     ("secure_tcp", |s| &mut s.secure_tcp),
+    ("sloppy_sctp", |s| &mut s.sloppy_sctp),
     ("sloppy_tcp", |s| &mut s.sloppy_tcp),
 ];
 
@@ -178,7 +191,6 @@ const DEFENCES: [&str; 3] = ["drop_entry", "drop_packet", "secure_tcp"];
 /// Those of the kernel that are not there yet.
 pub const LATER: &[&str] = &[
     "backup_only",
-    "sloppy_sctp",
     "sync_persist_mode",
     "sync_ports",
     "sync_qlen_max",

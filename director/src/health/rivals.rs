@@ -135,6 +135,11 @@ impl Rivals {
         self.queue.drain(..self.queue.len().min(AT_ONCE)).collect()
     }
 
+    /// Whether it is asked for in this round.
+    pub fn is_vip(&self, address: Ipv4Addr) -> bool {
+        self.vips.contains(&address)
+    }
+
     /// Somebody else than this host has answered that it has `address`. `servers` are the real servers behind
     /// a VIP.
     pub fn hear(

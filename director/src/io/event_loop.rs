@@ -1,6 +1,7 @@
 //! One thread, one poll: timers, signals, the host's network and commands before packets, one
 //! look at the clock per turn, and one when it is over.
 
+mod desk;
 mod scrape;
 
 use std::collections::VecDeque;
@@ -10,8 +11,6 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use shared::addr::Family;
-use shared::host::netlink::Netlink;
 use shared::host::watchdog::Watchdog;
 use shared::time::Time;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,8 +18,9 @@ use signal_hook_mio::v1_0::Signals;
 use std::os::fd::AsRawFd;
 use tracing::{error, info, warn};
 
+use self::desk::Desk;
 use super::agents::{self, AgentsDesk};
-use super::announce::{Announcer, Source};
+use super::announce::Announcer;
 use super::checks::ChecksDesk;
 use super::clock::Clock;
 use super::control::{self, Control, ControlError};
@@ -39,16 +39,12 @@ use super::scripts;
 use super::transmit::{Drained, Transmit};
 use super::vips::Vips;
 use crate::config::Config;
-use crate::control::session::Backend;
 use crate::core::capture::RouteChange;
 use crate::core::director::Director;
-use crate::core::operation::{Operation, OperationError, ServiceKey};
 use crate::core::verdict::Outbox;
-use crate::core::view::{
-    AgentView, CheckView, ConnectionView, DropView, InfoView, InterfaceView, ServiceView,
-    StatsView, StatusView, SysctlView, TimeoutsView,
-};
+use crate::core::view::InterfaceView;
 use crate::metrics::{Reload, Turns};
+use crate::sys::packet_ring::PacketRing;
 
 /// Everything that runs. See the [module](self).
 pub(super) struct EventLoop {
@@ -75,6 +71,8 @@ pub(super) struct EventLoop {
     lookout: Lookout,
     /// Services or servers may be others than those that are judged.
     rewatch: bool,
+    /// What the configuration demands of services may be another thing than they were told.
+    reguard: bool,
     /// Rings that may have frames, by the kernel's number of their interface.
     ready: VecDeque<u32>,
     /// When neighbours in use are asked for again.
@@ -155,6 +153,7 @@ impl EventLoop {
             reloaded: scrape::reloaded_now(),
             lookout,
             rewatch: true,
+            reguard: true,
             ready: VecDeque::new(),
             refresh_at: now + REFRESH,
             memory_at: now,
@@ -215,10 +214,11 @@ impl EventLoop {
     /// Undoes what outlives the process.
     pub(super) fn close(&mut self) {
         self.control = None;
-        notices::say_good_bye(&self.config, &self.director.balancer);
+        let good_bye = notices::say_good_bye(&self.config, &self.director.balancer);
         self.routing.undo(self.network.netlink());
         self.vips.remove_all(self.network.netlink());
         self.locals.remove_all(self.network.netlink());
+        good_bye.wait();
     }
 
     fn turn(&mut self, events: &Events) -> Go {
@@ -328,7 +328,11 @@ impl EventLoop {
         if std::mem::take(&mut self.rewatch) {
             self.agents.watch(self.now, &self.config, balancer);
             self.checks.watch(self.now, &self.config, balancer);
-            balancer.guard(self.now, notices::guards(&self.config));
+            // What their servers are like is to be known first.
+            if std::mem::take(&mut self.reguard) {
+                balancer.set_guards(self.now, notices::guards(&self.config));
+            }
+            balancer.guard_new(self.now);
         }
         let interfaces = self.intake.iter_mut().map(|(ifindex, _)| ifindex);
         let (director, outbox) = (&self.director, &mut self.outbox);
@@ -374,6 +378,7 @@ impl EventLoop {
                 self.metrics.reload(&new.metrics);
                 self.reloaded = scrape::reloaded_now();
                 self.rewatch = true;
+                self.reguard = true;
                 self.config = new;
                 info!("the configuration is loaded again");
             }
@@ -435,13 +440,17 @@ impl EventLoop {
     fn desk(&mut self) -> Desk<'_> {
         let mut interfaces = Vec::new();
         for (ifindex, interface) in self.intake.iter_mut() {
-            let statistics = interface.ring.statistics().unwrap_or_default();
+            let statistics = interface.rings.each_mut().map(PacketRing::statistics);
+            let statistics = statistics.map(Result::unwrap_or_default);
             let port = self.director.network.port_of(ifindex);
             interfaces.push(InterfaceView {
                 name: interface.name.clone(),
-                received: statistics.frames,
+                received: statistics.iter().map(|ring| ring.frames).sum(),
                 sent: port.map_or(0, |port| self.transmit.sent(port)),
-                ring_losses: statistics.ring_full + statistics.too_large,
+                ring_losses: statistics
+                    .iter()
+                    .map(|ring| ring.ring_full + ring.too_large)
+                    .sum(),
             });
         }
         interfaces.extend(self.routing.view());
@@ -482,11 +491,11 @@ impl EventLoop {
                 continue;
             };
             let (director, outbox) = (&mut self.director, &mut self.outbox);
-            if self
-                .transmit
-                .drain(self.now, port, interface, director, outbox)
-                == Drained::No
-            {
+            let drained = interface
+                .rings
+                .each_mut()
+                .map(|ring| self.transmit.drain(self.now, port, ring, director, outbox));
+            if drained.contains(&Drained::No) {
                 self.ready.push_back(ifindex);
             }
         }
@@ -547,119 +556,6 @@ impl EventLoop {
     }
 }
 
-/// Answers lvsadm.
-struct Desk<'a> {
-    now: Time,
-    started: Time,
-    director: &'a mut Director,
-    announcer: &'a mut Announcer,
-    locals: &'a mut LocalAddresses,
-    routing: &'a mut Routing,
-    agents: &'a AgentsDesk,
-    checks: &'a ChecksDesk,
-    lookout: &'a Lookout,
-    rewatch: &'a mut bool,
-    netlink: &'a mut Netlink,
-    interfaces: Vec<InterfaceView>,
-    capture_keys: u64,
-    given_back: u64,
-    table_size: u32,
-}
-
-impl Backend for Desk<'_> {
-    fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
-        if let Operation::AddService(spec) = operation
-            && let ServiceKey::Mark {
-                family: Family::V4,
-                mark,
-            } = spec.key
-            && !self.director.balancer.marks(mark)
-        {
-            let prepared = self.routing.prepare(self.netlink);
-            prepared.map_err(|error| {
-                OperationError::Unfit(format!("the host cannot route {} here: {error}", spec.key))
-            })?;
-        }
-        let (director, netlink) = (&mut *self.director, &mut *self.netlink);
-        if let Err(error) = self.locals.apply(director, self.now, operation, netlink) {
-            // It may have been prepared in vain.
-            self.routing.settle(self.netlink);
-            return Err(error);
-        }
-        *self.rewatch = true;
-        self.announcer.done(operation, Source::Command);
-        Ok(())
-    }
-
-    fn services(&self) -> Vec<ServiceView> {
-        self.director.balancer.services()
-    }
-
-    fn service(&self, key: &ServiceKey) -> Option<ServiceView> {
-        self.director.balancer.service(key)
-    }
-
-    fn connections(&self, cursor: usize, most: usize) -> (Vec<ConnectionView>, Option<usize>) {
-        self.director.balancer.connections(self.now, cursor, most)
-    }
-
-    fn timeouts(&self) -> TimeoutsView {
-        self.director.balancer.timeouts()
-    }
-
-    fn totals(&self) -> StatsView {
-        self.director.balancer.totals()
-    }
-
-    fn sysctls(&self) -> Vec<SysctlView> {
-        self.director.balancer.sysctls()
-    }
-
-    fn agents(&self) -> Vec<AgentView> {
-        self.agents.views(self.now)
-    }
-
-    fn checks(&self) -> Vec<CheckView> {
-        self.checks.views(self.now)
-    }
-
-    fn info(&self) -> InfoView {
-        InfoView {
-            version: VERSION.to_owned(),
-            table_size: self.table_size,
-        }
-    }
-
-    fn status(&self) -> StatusView {
-        let drops = self
-            .director
-            .drops()
-            .iter()
-            .filter(|(_, packets)| *packets != 0);
-        StatusView {
-            version: VERSION.to_owned(),
-            uptime_secs: self.now.since(self.started).as_secs(),
-            interfaces: self.interfaces.clone(),
-            connections: self.director.balancer.connection_count() as u64,
-            half_open: u64::from(self.director.balancer.half_open()),
-            pushed_out: self.director.balancer.pushed_out(),
-            unnamed_clients: self.director.balancer.unnamed_clients(),
-            local_addresses: self.director.balancer.local_addresses(),
-            reports: self.agents.reports(),
-            rivals: self.lookout.views(&self.director.network),
-            capture_keys: self.capture_keys,
-            given_back: self.given_back,
-            drops: drops
-                .map(|(reason, packets)| DropView {
-                    reason: reason.name().to_owned(),
-                    packets,
-                })
-                .collect(),
-        }
-    }
-}
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SIGNALS: Token = Token(0);
 const NETWORK: Token = Token(1);
 const EVENTS: usize = 256;

@@ -8,6 +8,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use shared::host::netlink::{Link, Netlink};
 use shared::sys::SyscallError;
+use shared::wire::ethernet;
 use tracing::{info, warn};
 
 use super::capture::{Attached, Capture, CaptureError};
@@ -17,11 +18,12 @@ use crate::sys::packet_ring::{PacketRing, RingOptions};
 /// An interface that frames are taken from.
 #[derive(Debug)]
 pub(super) struct Interface {
-    /// The capture ends with it, and before the ring does.
+    /// The capture ends with it, and before the rings do.
     _capture: Attached,
     pub(super) name: String,
-    pub(super) ring: PacketRing,
-    /// What a slot of the ring has room for.
+    /// One of each family.
+    pub(super) rings: [PacketRing; 2],
+    /// What a slot of a ring has room for.
     mtu: u32,
 }
 
@@ -76,7 +78,7 @@ impl Intake {
         }
     }
 
-    /// An interface came or changed. True if its ring is new and may have frames already.
+    /// An interface came or changed. True if its rings are new and may have frames already.
     pub(super) fn link_changed(&mut self, link: &Link, netlink: &mut Netlink) -> bool {
         let attached = self.interfaces.get_mut(&link.index).map(|interface| {
             if interface.name != link.name {
@@ -93,7 +95,7 @@ impl Intake {
         }
         match attached {
             Some(mtu) if link.mtu <= mtu => return false,
-            // Larger frames than its ring has room for: a ring with larger slots.
+            // Larger frames than its rings have room for: rings with larger slots.
             Some(_) => self.link_gone(link.index),
             None if !link.up => return false,
             None => {}
@@ -113,9 +115,10 @@ impl Intake {
     /// An interface vanished.
     pub(super) fn link_gone(&mut self, ifindex: u32) {
         if let Some(interface) = self.interfaces.remove(&ifindex) {
-            let fd = interface.ring.as_raw_fd();
-            // The kernel forgets the descriptor anyway when it is closed.
-            let _ = self.registry.deregister(&mut SourceFd(&fd));
+            for ring in &interface.rings {
+                // The kernel forgets the descriptor anyway when it is closed.
+                let _ = self.registry.deregister(&mut SourceFd(&ring.as_raw_fd()));
+            }
             info!("no longer taking frames from {}", interface.name);
         }
     }
@@ -174,17 +177,23 @@ impl Intake {
     }
 
     fn attach(&mut self, link: &Link, netlink: &mut Netlink) -> Result<(), AttachError> {
-        let options = RingOptions::new(link.mtu as usize, TAKEN_QUEUE, COPIED_QUEUE);
-        let ring = PacketRing::open(link.index, &options)?;
-        let fd = ring.as_raw_fd();
-        self.registry
-            .register(&mut SourceFd(&fd), token(link.index), Interest::READABLE)?;
-        // The ring is open: whatever is taken from now on is not lost.
+        let open = |ethertype| {
+            let mtu = link.mtu as usize;
+            let options = RingOptions::new(ethertype, mtu, TAKEN_QUEUE, COPIED_QUEUE);
+            PacketRing::open(link.index, &options)
+        };
+        let rings = [open(ethernet::IPV4)?, open(ethernet::IPV6)?];
+        for ring in &rings {
+            let fd = ring.as_raw_fd();
+            self.registry
+                .register(&mut SourceFd(&fd), token(link.index), Interest::READABLE)?;
+        }
+        // The rings are open: whatever is taken from now on is not lost.
         let _capture = self.capture.attach(link.index, netlink)?;
         let interface = Interface {
             _capture,
             name: link.name.clone(),
-            ring,
+            rings,
             mtu: link.mtu,
         };
         self.interfaces.insert(link.index, interface);
@@ -192,7 +201,7 @@ impl Intake {
     }
 }
 
-/// The token of an interface's ring.
+/// The token of an interface's rings.
 pub(super) fn token(ifindex: u32) -> Token {
     Token(RINGS + ifindex as usize)
 }

@@ -1,6 +1,6 @@
 //! The local addresses of FULLNAT: which of them may be the director's, and where they go.
 //!
-//! All TCP and UDP to them is taken, so that none may be an address that the host already has for something
+//! All TCP, UDP and SCTP to them is taken, so that none may be an address that the host already has for something
 //! else. They carry a protocol number of their own, by which one that a killed director left is known. An
 //! address goes when no connection has a port of it any more.
 
@@ -96,7 +96,7 @@ impl LocalAddresses {
         let there = addresses.iter().find(|a| a.prefix.address == address);
         if there.is_some_and(|there| there.protocol != LOCAL_ADDRESS_PROTOCOL) {
             return Err(
-                "is an address of this host already; all TCP and UDP to it would be lost to the host: name \
+                "is an address of this host already; all TCP, UDP and SCTP to it would be lost to the host: name \
                  one that nobody uses"
                     .to_owned(),
             );

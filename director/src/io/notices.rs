@@ -1,7 +1,10 @@
 //! What has changed by judgements and quorums: for the log, and for the programs that are to be told.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::io;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -38,8 +41,13 @@ pub(super) fn tell(changes: Vec<Change>, config: &Config, checks: &mut ChecksDes
     }
 }
 
-/// keepalived's `omega`: everything that is up counts as down at the end. Nobody waits for the programs.
-pub(super) fn say_good_bye(config: &Config, balancer: &Balancer) {
+/// Programs that were told of the end, and still run.
+#[must_use = "they may be killed with the process that does not wait for them"]
+pub(super) struct GoodBye(Vec<Child>);
+
+/// keepalived's `omega`: everything that is up counts as down at the end.
+pub(super) fn say_good_bye(config: &Config, balancer: &Balancer) -> GoodBye {
+    let mut told = Vec::new();
     for service in &config.services {
         let (key, notices) = (service.spec.key, &service.guarding.notices);
         if !notices.omega {
@@ -65,24 +73,38 @@ pub(super) fn say_good_bye(config: &Config, balancer: &Balancer) {
         }
         for change in changes {
             if let Some((words, environment)) = notice(&change, key, notices) {
-                start(&words, environment);
+                told.extend(start(&words, environment));
             }
+        }
+    }
+    GoodBye(told)
+}
+
+impl GoodBye {
+    /// Waits until they have ended, but not for long: a service manager kills what a service leaves behind.
+    pub(super) fn wait(mut self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.0.is_empty() && Instant::now() < until {
+            self.0
+                .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            thread::sleep(LOOK_AGAIN);
+        }
+        if !self.0.is_empty() {
+            let left = self.0.len();
+            warn!("{left} programs that were told of the end still run, and may be killed");
         }
     }
 }
 
-fn start(words: &[String], environment: Environment) {
-    let Some((program, arguments)) = words.split_first() else {
-        return;
-    };
+fn start(words: &[String], environment: Environment) -> Option<Child> {
+    let (program, arguments) = words.split_first()?;
     let started = Command::new(program)
         .args(arguments)
         .envs(environment)
         .stdin(Stdio::null())
         .spawn();
-    if let Err(error) = started {
-        warn!("{program} was not told of the end: {error}");
-    }
+    let failed = |error: &io::Error| warn!("{program} was not told of the end: {error}");
+    started.inspect_err(failed).ok()
 }
 
 type Environment = Vec<(&'static str, String)>;
@@ -163,3 +185,7 @@ fn log(change: &Change) {
         }
     }
 }
+
+/// For the programs that are told of the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -1,6 +1,6 @@
 //! Asks by ARP who else has the director's VIPs, and says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
@@ -18,8 +18,7 @@ use tracing::{info, warn};
 
 use super::agents::AgentsDesk;
 use crate::core::director::Director;
-use crate::core::net::{Mac, Network, Port, PortId};
-use crate::core::operation::ServiceKey;
+use crate::core::net::{Mac, Network, Port, PortId, Prefix};
 use crate::core::verdict::{Outbox, Outgoing};
 use crate::core::view::RivalView;
 use crate::health::rivals::{News, Question, Rival, Rivals};
@@ -88,8 +87,13 @@ impl Lookout {
         for news in news {
             tell(&news, &director.network, agents);
         }
+        let mut senders = BTreeMap::new();
         for question in self.rivals.take_questions(now) {
-            if let Some(frame) = ask(&question, director) {
+            let ifindex = question.ifindex;
+            let senders: &Vec<Prefix> = senders
+                .entry(ifindex)
+                .or_insert_with(|| self.senders(&director.network, ifindex));
+            if let Some(frame) = ask(&question, sender(&question, senders), &director.network) {
                 outbox.push(frame);
             }
         }
@@ -124,6 +128,17 @@ impl Lookout {
         self.rivals.hear(now, (ifindex, mac), vip, servers);
     }
 
+    /// The addresses that may ask on an interface: its own that are no VIPs, for those are also a real server's,
+    /// which would not answer itself.
+    fn senders(&self, network: &Network, ifindex: u32) -> Vec<Prefix> {
+        let addresses = network.addresses_of(ifindex);
+        let addresses = addresses.filter(|prefix| match prefix.address.ip() {
+            IpAddr::V4(address) => !self.rivals.is_vip(address),
+            IpAddr::V6(_) => false,
+        });
+        addresses.collect()
+    }
+
     /// Those who answer for VIPs.
     pub(super) fn views(&self, network: &Network) -> Vec<RivalView> {
         let views = self.rivals.all().map(|(rival, server)| RivalView {
@@ -144,23 +159,18 @@ fn is_of_ipv4(packet: &ArpPacket<'_>) -> bool {
 /// The VIPs that this host is to answer for: of services, and addresses of its own. With a director that stands
 /// by they are another one's.
 fn vips(director: &Director) -> BTreeSet<Ipv4Addr> {
-    let keys = director.balancer.service_keys();
-    let vips = keys.filter_map(|key| match key {
-        ServiceKey::Address {
-            address: IpAddr::V4(address),
-            ..
-        } => Some(*address),
+    let local = director.network.local_addresses();
+    let vips = local.filter(|&address| director.balancer.serves_at(address));
+    vips.filter_map(|vip| match vip.ip() {
+        IpAddr::V4(vip) if !vip.is_loopback() => Some(vip),
         _ => None,
-    });
-    vips.filter(|vip| !vip.is_loopback() && director.network.is_local(Addr::from(*vip)))
-        .collect()
+    })
+    .collect()
 }
 
 /// The real servers behind a VIP.
 fn servers(director: &Director, vip: Ipv4Addr) -> Vec<Ipv4Addr> {
-    let of_vip = |key: &&ServiceKey| matches!(key, ServiceKey::Address { address, .. } if *address == IpAddr::V4(vip));
-    let keys = director.balancer.service_keys().filter(of_vip);
-    let servers = keys.flat_map(|key| director.balancer.servers(key));
+    let servers = director.balancer.servers_behind(Addr::from(vip));
     let servers: BTreeSet<Ipv4Addr> = servers
         .filter_map(|server| match server.key.address {
             IpAddr::V4(address) => Some(address),
@@ -170,15 +180,19 @@ fn servers(director: &Director, vip: Ipv4Addr) -> Vec<Ipv4Addr> {
     servers.into_iter().collect()
 }
 
-/// As a client would ask: by an address of the interface that is no VIP, or by none (RFC 5227, 2.1.1).
-fn ask(question: &Question, director: &Director) -> Option<Outgoing> {
-    let network = &director.network;
-    let (id, port) = port(network, question.ifindex)?;
-    let source = network.source_for(Some(id), Addr::from(question.address));
-    let source = match source.map(Addr::ip) {
-        Some(IpAddr::V4(source)) if !vips(director).contains(&source) => source,
+/// Who asks: an address of the same network, else any of the interface, else none (RFC 5227, 2.1.1).
+fn sender(question: &Question, senders: &[Prefix]) -> Ipv4Addr {
+    let near = |prefix: &&Prefix| prefix.contains(Addr::from(question.address));
+    let sender = senders.iter().find(near).or(senders.first());
+    match sender.map(|prefix| prefix.address.ip()) {
+        Some(IpAddr::V4(sender)) => sender,
         _ => Ipv4Addr::UNSPECIFIED,
-    };
+    }
+}
+
+/// As a client would ask.
+fn ask(question: &Question, sender: Ipv4Addr, network: &Network) -> Option<Outgoing> {
+    let (id, port) = port(network, question.ifindex)?;
     let mac = MacAddr::from(port.mac.0);
     let mut arp = [0; ARP_BYTES];
     let mut packet = MutableArpPacket::new(&mut arp)?;
@@ -188,7 +202,7 @@ fn ask(question: &Question, director: &Director) -> Option<Outgoing> {
     packet.set_proto_addr_len(4);
     packet.set_operation(ArpOperations::Request);
     packet.set_sender_hw_addr(mac);
-    packet.set_sender_proto_addr(source);
+    packet.set_sender_proto_addr(sender);
     packet.set_target_proto_addr(question.address);
     let header = ethernet::Header {
         destination: [0xff; 6],

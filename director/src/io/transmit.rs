@@ -9,13 +9,14 @@ use tracing::debug;
 
 use super::egress::Egress;
 use super::give_back::GiveBack;
-use super::intake::{Intake, Interface};
+use super::intake::Intake;
 use crate::core::director::Director;
 use crate::core::frame::{self, Frame};
 use crate::core::net::PortId;
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 use crate::sys::mark_tap::MarkTap;
+use crate::sys::packet_ring::PacketRing;
 use crate::sys::packet_socket::{PacketSocket, Parcel};
 use shared::time::Time;
 
@@ -113,17 +114,21 @@ impl Transmit {
         &mut self,
         now: Time,
         port: PortId,
-        interface: &mut Interface,
+        ring: &mut PacketRing,
         director: &mut Director,
         outbox: &mut Outbox,
     ) -> Drained {
         for _ in 0..BATCHES_PER_TURN {
-            let taken = self.take_batch(now, port, interface, director, outbox);
+            let taken = self.take_batch(now, port, ring, director, outbox);
             if taken == 0 {
                 return Drained::Yes;
             }
-            self.send_batch(|number| interface.ring.buffer(number), director);
-            interface.ring.release();
+            self.send_batch(|number| ring.buffer(number), director);
+            ring.release();
+            if director.balancer.captures().has_changes() {
+                // What the outbox has may bring packets that are not taken before these are told.
+                return Drained::No;
+            }
             if !outbox.is_empty() {
                 self.flush(director, outbox);
             }
@@ -204,12 +209,11 @@ impl Transmit {
         &mut self,
         now: Time,
         port: PortId,
-        interface: &mut Interface,
+        ring: &mut PacketRing,
         director: &mut Director,
         outbox: &mut Outbox,
     ) -> usize {
         self.batch.clear();
-        let ring = &mut interface.ring;
         let gathered = ring.gather(BATCH);
         director.look_ahead((0..gathered).map(|number| ring.ethernet(number)));
         for number in 0..gathered {

@@ -173,7 +173,7 @@ impl Scrape {
     }
 }
 
-/// Real servers, or agents, of one piece: about a tenth of a millisecond.
+/// Real servers, or agents, of one piece: about a tenth of a millisecond, for which a packet may have to wait.
 const SERVERS: usize = 16;
 /// Services of one piece, for those that have few servers.
 const SERVICES: usize = 8;

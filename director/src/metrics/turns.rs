@@ -57,7 +57,7 @@ const BOUNDS: [Duration; 7] = [
     Duration::from_micros(100),
     Duration::from_micros(300),
     Duration::from_millis(1),
-    Duration::from_millis(3),
+    Duration::from_millis(2),
     Duration::from_millis(10),
     Duration::from_millis(100),
 ];

@@ -30,6 +30,9 @@ pub struct PacketRing {
 /// How to open a ring.
 #[derive(Debug, Clone, Copy)]
 pub struct RingOptions {
+    /// Type of the Ethernet frames that it gets: a socket for all of them would get them before the capture
+    /// program has seen them.
+    pub ethertype: u16,
     /// Number of slots; rounded up to a power of two, and to 64.
     pub slots: usize,
     /// MTU of the interface: what a slot has room for.
@@ -91,8 +94,9 @@ struct Arrival {
 
 impl RingOptions {
     /// The ring for an interface: as many slots as the memory for one has room for.
-    pub fn new(mtu: usize, queue: u16, copied_queue: u16) -> RingOptions {
+    pub fn new(ethertype: u16, mtu: usize, queue: u16, copied_queue: u16) -> RingOptions {
         RingOptions {
+            ethertype,
             slots: MOST_SLOTS.min(1 << (RING_BYTES / slot_bytes(mtu)).ilog2()),
             mtu,
             receive_buffer: RECEIVE_BUFFER,
@@ -103,7 +107,7 @@ impl RingOptions {
 }
 
 impl PacketRing {
-    /// Opens the ring of an interface of this network namespace for IPv4.
+    /// Opens a ring of an interface of this network namespace.
     ///
     /// # Errors
     /// EPERM without `CAP_NET_RAW` (and `CAP_NET_ADMIN`, for the buffer); ENODEV when there is no
@@ -132,7 +136,7 @@ impl PacketRing {
         let memory = RingMemory::map(&fd, slot_bytes, slots)?;
         // The filter comes before the address: no frame that it does not want ever arrives.
         attach_filter(&fd, options)?;
-        socket::bind(&fd, ifindex, libc::ETH_P_IP as u16)?;
+        socket::bind(&fd, ifindex, options.ethertype)?;
         Ok(PacketRing {
             memory,
             fd,

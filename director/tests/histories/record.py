@@ -2,6 +2,7 @@
 """Records random histories of commands and packets on a kernel with ip_vs.
 
     record.py FIRST LAST > recorded.txt
+    record.py FIRST LAST sctp > sctp.txt
 
 Each seed is a history of its own, in a network namespace of its own: services, real servers and
 switches come, change and go, while clients and servers send. Needs root, ipvsadm and a kernel with
@@ -11,9 +12,9 @@ A history is `# SEED`, then lines, each with the milliseconds since the history 
 
     MS $ COMMAND                       and what it printed: `! ` errors, `= ` exit status if not 0
     MS > WHO KIND FROM TO ANSWER       a packet of the client's (c) or of a real server's (r): KIND is its
-                                       TCP flags or `udp`, ANSWER what became of it: r1.. the real server
-                                       it went to, c it came out at the client's, `reset`, `unreachable`,
-                                       or `-` nothing
+                                       TCP flags, `udp` or the SCTP chunks, ANSWER what became of it: r1..
+                                       the real server it went to, c it came out at the client's, `reset`,
+                                       `unreachable`, `no-protocol`, or `-` nothing
     MS . state                         then `|` rows: services, sorted, each with its real servers as REAL
                                        WEIGHT ACTIVE INACTIVE, newest first, then the connections, sorted,
                                        as PROTOCOL CLIENT VIRTUAL REAL STATE SECONDS
@@ -30,6 +31,8 @@ STATISTICS = 10
 OTHER = "ipvsadm -A -t 10.0.0.99:9 -s rr"
 SCHEDULERS = "rr wrr lc wlc sed nq lblc lblcr dh sh mh fo ovf".split()
 FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
+CHUNKS = ("DATA INIT INIT_ACK SACK HEARTBEAT HEARTBEAT_ACK ABORT SHUTDOWN SHUTDOWN_ACK ERROR COOKIE_ECHO COOKIE_ACK "
+          "ECNE CWR SHUTDOWN_COMPLETE").split()
 # Two of the kernel's: what a packet ends is gone by then.
 TICKS = 0.009
 libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +55,24 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def sctp(kind, sport, dport):
+    """`A+B` is two chunks, the first of six bytes and two of padding."""
+    chunks = [struct.pack("!BBH", CHUNKS.index(name), 0, 4) for name in kind.split("+")]
+    for at in range(len(chunks) - 1):
+        chunks[at] = chunks[at][:2] + b"\0\x06xx\0\0"
+    ahead, behind = struct.pack("!HHI", sport, dport, 1000), b"".join(chunks)
+    return ahead + struct.pack("<I", crc32c(ahead + bytes(4) + behind)) + behind
+
+
 def packet(kind, source, destination, size=0):
     (saddr, sport), (daddr, dport) = (x.split(":") for x in (source, destination))
     sport, dport = int(sport), int(dport)
@@ -60,6 +81,9 @@ def packet(kind, source, destination, size=0):
     if kind == "udp":
         proto = 17
         body = struct.pack("!HHHH", sport, dport, 8 + size, 0) + data
+    elif kind.split("+")[0] in CHUNKS:
+        proto = 132
+        body = sctp(kind, sport, dport)
     else:
         proto = 6
         flags = sum(FLAGS[letter] for letter in kind)
@@ -138,7 +162,8 @@ class Host:
             return "r%d" % frame[5]
         protocol, body = frame[23], frame[34:]
         if protocol == 1:
-            return "unreachable" if body[:2] == b"\x03\x03" else "icmp%d.%d" % (body[0], body[1])
+            known = {b"\x03\x03": "unreachable", b"\x03\x02": "no-protocol"}
+            return known.get(bytes(body[:2]), "icmp%d.%d" % (body[0], body[1]))
         if protocol == 6 and body[13] & 4 and socket.inet_ntoa(frame[26:30]) == destination.split(":")[0]:
             return "reset"
         ports = struct.unpack("!HH", body[:4])
@@ -146,6 +171,13 @@ class Host:
 
 
 class History:
+    KEYS = [f"-t {VIP}:80", f"-t {VIP}:443", f"-u {VIP}:53", f"-t {VIP}:0", f"-u {VIP}:0", f"-t {VIP}:21"]
+    SWITCHES = [
+        ("conn_reuse_mode", [0, 1, 2, 3]), ("expire_nodest_conn", [0, 1]),
+        ("expire_quiescent_template", [0, 1]), ("sloppy_tcp", [0, 1]), ("secure_tcp", [0, 3]),
+        ("nat_icmp_send", [0, 1]), ("drop_packet", [0, 3]),
+    ]
+
     def __init__(self, seed):
         self.seed, self.random = seed, random.Random(seed)
         self.host = Host()
@@ -250,10 +282,7 @@ class History:
             del self.services[key]
 
     def switch(self):
-        name, values = self.random.choice([
-            ("conn_reuse_mode", [0, 1, 2, 3]), ("expire_nodest_conn", [0, 1]),
-            ("expire_quiescent_template", [0, 1]), ("sloppy_tcp", [0, 1]), ("secure_tcp", [0, 3]), ("nat_icmp_send", [0, 1]), ("drop_packet", [0, 3]),
-        ])
+        name, values = self.random.choice(self.SWITCHES)
         value = self.random.choice(values)
         if name == "expire_nodest_conn" and "-g" in self.methods:
             return  # a connection that ends is kept, closed, by the reset that the host then sends
@@ -365,6 +394,13 @@ class History:
             for line in run(command).stdout.splitlines():
                 print("|", line)
 
+    def steps(self, timed):
+        """What happens how often."""
+        return [(30, self.client_packet), (18, self.server_packet), (8, self.connect), (2, self.add_service),
+                (2, self.edit_service), (5, self.add_server), (5, self.edit_server), (3, self.delete_server),
+                (1, self.delete_service), (4, self.switch), (1, self.zero), (2, self.state), (2 if timed else 0, self.sleep),
+                (1 if timed else 0, self.timeouts)]
+
     def play(self):
         pick = self.random
         print("#", self.seed)
@@ -373,8 +409,7 @@ class History:
         self.limited = pick.choice([0, 0, 0.3, 0.8])
         self.methods = pick.choice([["-m"], ["-m"], ["-g"], ["-m", "-g"]])
         self.clients = pick.choice([1, 3, 5, 9])
-        keys = [f"-t {VIP}:80", f"-t {VIP}:443", f"-u {VIP}:53", f"-t {VIP}:0", f"-u {VIP}:0", f"-t {VIP}:21"]
-        self.keys = pick.sample(keys, pick.randint(1, 3))
+        self.keys = pick.sample(self.KEYS, pick.randint(1, 3))
         timed = self.chance(0.35)
         if timed:
             self.timeouts()
@@ -384,11 +419,7 @@ class History:
         for key in sorted(self.services):
             for _ in range(pick.randint(1, 4)):
                 self.add_server(key)
-        steps = [(30, self.client_packet), (18, self.server_packet), (8, self.connect), (2, self.add_service),
-                 (2, self.edit_service), (5, self.add_server), (5, self.edit_server), (3, self.delete_server),
-                 (1, self.delete_service), (4, self.switch), (1, self.zero), (2, self.state), (2 if timed else 0, self.sleep),
-                 (1 if timed else 0, self.timeouts)]
-        weights, actions = zip(*steps)
+        weights, actions = zip(*self.steps(timed))
         for _ in range(pick.randint(30, 70)):
             self.settle()
             pick.choices(actions, weights)[0]()
@@ -400,10 +431,83 @@ class History:
         self.host.close()
 
 
+class Sctp(History):
+    """The same with SCTP: chunks that fit now and then, and others. What there is, is looked at often: every
+    packet may be one that moves the state."""
+
+    KEYS = [f"--sctp-service {VIP}:36412", f"--sctp-service {VIP}:2905", f"--sctp-service {VIP}:0"]
+    SWITCHES = [("conn_reuse_mode", [0, 1]), ("expire_nodest_conn", [0, 1]), ("sloppy_sctp", [0, 1]),
+                ("nat_icmp_send", [0, 1]), ("sloppy_tcp", [0, 1])]
+    # What a client and a server send one after the other when nothing is out of order.
+    OPENING = [("c", "INIT"), ("r", "INIT_ACK"), ("c", "COOKIE_ECHO"), ("r", "COOKIE_ACK")]
+    CLOSING = [("c", "SHUTDOWN"), ("r", "SHUTDOWN_ACK"), ("c", "SHUTDOWN_COMPLETE")]
+
+    def steps(self, timed):
+        return [(40, self.client_packet), (30, self.server_packet), (12, self.connect), (1, self.add_server),
+                (1, self.edit_server), (1, self.delete_server), (3, self.switch), (1 if timed else 0, self.sleep)]
+
+    def one(self, who, kind, source, destination):
+        began = self.ms()
+        answer = self.host.send(who, kind, source, destination, 0)
+        print(began, ">", who, kind, 0, source, destination, answer)
+        if self.chance(0.6):
+            self.state()
+        return answer
+
+    def kind(self, opens):
+        pick = self.random
+        if opens and self.chance(0.8):
+            return "INIT"
+        if self.chance(0.1):
+            return pick.choice(["COOKIE_ECHO+ABORT", "COOKIE_ACK+ABORT", "COOKIE_ECHO+DATA", "DATA+ABORT", "SACK+ABORT"])
+        return pick.choice(CHUNKS + ["INIT"] * 2 + ["COOKIE_ECHO", "COOKIE_ACK"])
+
+    def client_packet(self):
+        pick = self.random
+        if self.flows and self.chance(0.7):
+            flow = pick.choice(self.flows[-4:])
+        else:
+            key = self.some_service()
+            port = key.split(":")[-1]
+            port = pick.choice(["36412", "2905"]) if port == "0" else port
+            flow = ["-s", f"10.0.0.1{pick.randint(0, self.clients)}:{pick.choice([2000, 2001])}", f"{VIP}:{port}", None]
+            known = [f for f in self.flows if f[:3] == flow[:3]]
+            if known:
+                flow = known[0]
+            else:
+                self.flows.append(flow)
+        self.client_sends(flow, self.kind(not flow[3]))
+
+    def client_sends(self, flow, kind):
+        answer = self.one("c", kind, flow[1], flow[2])
+        if answer[0] == "r" and answer[1:].isdigit():
+            flow[3] = f"10.1.0.1{answer[1:]}"
+
+    def server_packet(self):
+        flows = [f for f in self.flows if f[3]]
+        if not flows:
+            return self.client_packet()
+        flow = self.random.choice(flows[-4:])
+        self.one("r", self.kind(False), f"{flow[3]}:{flow[2].split(':')[1]}", flow[1])
+
+    def connect(self):
+        """As far as it gets."""
+        if not self.flows:
+            return self.client_packet()
+        flow = self.random.choice(self.flows[-4:])
+        steps = self.OPENING + self.random.choice([[], self.CLOSING, [("r" if w == "c" else "c", k) for w, k in self.CLOSING]])
+        for who, kind in steps[:self.random.randint(1, len(steps))]:
+            if who == "c":
+                self.client_sends(flow, kind)
+            elif flow[3]:
+                self.one("r", kind, f"{flow[3]}:{flow[2].split(':')[1]}", flow[1])
+
+
 def endpoint(text):
     address, port = text.split(":")
     return socket.inet_ntoa(bytes.fromhex(address)) + ":" + str(int(port, 16))
 
 
+kind = Sctp if sys.argv[3:] == ["sctp"] else History
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):
-    History(seed).play()
+    kind(seed).play()

@@ -21,6 +21,7 @@ use shared::addr::{Addr, Protocol};
 use shared::time::Time;
 use shared::wire::ipv4;
 use shared::wire::ipv4::Packet;
+use shared::wire::sctp;
 use shared::wire::transport;
 use shared::wire::vnet::VnetHeader;
 
@@ -163,6 +164,8 @@ impl History {
             Verdict::Encapsulate(..) => unreachable!("no frame of many segments is sent here"),
             // The host sends it on as it is.
             Verdict::Local if who == "r" => format!("c {from}"),
+            // Nor does the host know it.
+            Verdict::Local if chunks(kind).is_some() => "no-protocol".to_owned(),
             // The host does not know it either.
             Verdict::Local if kind.contains('R') => "-".to_owned(),
             Verdict::Local if kind == "udp" => "unreachable".to_owned(),
@@ -319,7 +322,18 @@ fn build(kind: &str, size: usize, from: &str, to: &str) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(source_port.to_be_bytes());
     body.extend(destination_port.to_be_bytes());
-    let protocol = if kind == "udp" {
+    let protocol = if let Some(chunks) = chunks(kind) {
+        body.extend([0, 0, 3, 232, 0, 0, 0, 0]);
+        for (at, chunk) in chunks.iter().enumerate() {
+            // All but the last have two bytes and two of padding.
+            match at + 1 == chunks.len() {
+                true => body.extend([*chunk, 0, 0, 4]),
+                false => body.extend([*chunk, 0, 0, 6, b'x', b'x', 0, 0]),
+            }
+        }
+        sctp::sum_up(&mut body);
+        Protocol::SCTP
+    } else if kind == "udp" {
         body.extend((8 + size as u16).to_be_bytes());
         body.extend([0, 0]);
         Protocol::UDP
@@ -350,6 +364,14 @@ fn build(kind: &str, size: usize, from: &str, to: &str) -> Vec<u8> {
     let mut packet = header.to_bytes(body.len()).to_vec();
     packet.extend(body);
     packet
+}
+
+/// The SCTP chunks of a packet that the recording names so.
+fn chunks(kind: &str) -> Option<Vec<u8>> {
+    let number = |name: &str| CHUNKS.iter().position(|known| *known == name);
+    kind.split('+')
+        .map(|name| number(name).map(|number| number as u8))
+        .collect()
 }
 
 impl Backend for History {
@@ -393,6 +415,24 @@ impl Backend for History {
     }
 }
 
+/// By their type.
+const CHUNKS: [&str; 15] = [
+    "DATA",
+    "INIT",
+    "INIT_ACK",
+    "SACK",
+    "HEARTBEAT",
+    "HEARTBEAT_ACK",
+    "ABORT",
+    "SHUTDOWN",
+    "SHUTDOWN_ACK",
+    "ERROR",
+    "COOKIE_ECHO",
+    "COOKIE_ACK",
+    "ECNE",
+    "CWR",
+    "SHUTDOWN_COMPLETE",
+];
 const BEGIN: Time = Time::from_secs(1000);
 const OUTSIDE: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const INSIDE: Mac = Mac([2, 0, 0, 0, 0, 2]);

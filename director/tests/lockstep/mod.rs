@@ -9,7 +9,6 @@ use director::core::operation::{ForwardMethod, Operation, OperationError, Servic
 use director::core::view::{
     ConnectionView, InfoView, ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
-use shared::addr::Protocol;
 use shared::time::Time;
 
 use crate::reference::Table;
@@ -126,9 +125,7 @@ impl Backend for Lockstep {
 /// Whether a change asks for something that is not there yet.
 fn is_beyond(operation: &Operation) -> bool {
     let of_service = |key: &ServiceKey| match key {
-        ServiceKey::Address {
-            protocol, address, ..
-        } => !address.is_ipv4() || *protocol == Protocol::SCTP,
+        ServiceKey::Address { address, .. } => !address.is_ipv4(),
         ServiceKey::Mark { .. } => true,
     };
     match operation {

@@ -19,7 +19,7 @@
 //! - **GUE with flags**, and with them `remcsum`, whose inner checksum would have to be made here;
 //!   GRE with key or sequence number; control messages;
 //! - what is not for an address of this host outside and for a VIP inside, and **tunnels in tunnels**:
-//!   inside there is TCP, UDP or an ICMP error.
+//!   inside there is TCP, UDP, SCTP, ESP, AH or an ICMP error.
 //!
 //! Checksums of UDP and GRE outside are not looked at: the inner packet has its own, which the host
 //! verifies, since the kernel forgets what a network card said of the checksum outside.
@@ -136,8 +136,9 @@ fn acceptable(asm: &mut Assembler, leave: Label) {
     asm.jump_if(R2, Cond::Gt, R8, leave);
     known(asm, VIPS, INNER + IPV4_DESTINATION, leave);
     asm.load(Size::Byte, R1, R10, INNER + IPV4_PROTOCOL);
-    asm.jump_if(R1, Cond::Eq, PROTOCOL_TCP, accepted);
-    asm.jump_if(R1, Cond::Eq, PROTOCOL_UDP, accepted);
+    for protocol in BALANCED {
+        asm.jump_if(R1, Cond::Eq, protocol, accepted);
+    }
     asm.jump_if(R1, Cond::Eq, PROTOCOL_ICMP, icmp);
     asm.jump(leave);
 
@@ -199,6 +200,15 @@ const INNER: i16 = OUTER - 24;
 const TUNNEL: i16 = INNER - 16;
 
 const ECN: i32 = 0b11;
+
+/// What a director sends, besides errors about it.
+const BALANCED: [i32; 5] = [
+    PROTOCOL_TCP,
+    PROTOCOL_UDP,
+    PROTOCOL_SCTP,
+    PROTOCOL_ESP,
+    PROTOCOL_AH,
+];
 
 // RFC 792: destination unreachable, source quench, time exceeded, parameter problem.
 const ICMP_ERRORS: [i32; 4] = [3, 4, 11, 12];

@@ -20,6 +20,9 @@ pub(super) const PROTOCOL_IPIP: i32 = 4;
 pub(super) const PROTOCOL_TCP: i32 = 6;
 pub(super) const PROTOCOL_UDP: i32 = 17;
 pub(super) const PROTOCOL_GRE: i32 = 47;
+pub(super) const PROTOCOL_ESP: i32 = 50;
+pub(super) const PROTOCOL_AH: i32 = 51;
+pub(super) const PROTOCOL_SCTP: i32 = 132;
 
 // TCP, RFC 9293 section 3.1.
 pub(super) const TCP_HEADER: usize = 20;

@@ -142,6 +142,9 @@ fn what_a_tunnel_may_carry() {
         fragment(0x2000, 17),
         fragment(0x00b9, 17),
         fragment(0x00b9, 6),
+        ip(132, ends, &[1; 40]),
+        ip(50, ends, &[1; 40]),
+        ip(51, ends, &[1; 40]),
         ip(1, ends, &[3, 4, 0, 0, 0, 0, 5, 0x14]),
         ip(1, ends, &[11, 0, 0, 0, 0, 0, 0, 0]),
         ip_with(&[1; 4], 1, ends, &[12, 0, 0, 0, 0, 0, 0, 0]),
@@ -159,7 +162,7 @@ fn what_a_tunnel_may_carry() {
         ip(6, (CLIENT, OWN), &[0; 20]),
         ip(4, ends, &request()),
         ip(47, ends, &[&[0, 0, 8, 0], &request()[..]].concat()),
-        ip(132, ends, &[0; 20]),
+        ip(103, ends, &[0; 20]),
         of_version_6,
     ];
     for inner in left {

@@ -27,6 +27,17 @@ impl Change {
         Change(!u32::from_be_bytes(old) as u64 + u32::from_be_bytes(new) as u64)
     }
 
+    /// An IPv6 address.
+    #[inline]
+    pub fn address(old: [u8; 16], new: [u8; 16]) -> Change {
+        let (old, _) = old.as_chunks::<4>();
+        let (new, _) = new.as_chunks::<4>();
+        let words = old.iter().zip(new);
+        words.fold(Change::default(), |sum, (old, new)| {
+            sum.and(Change::quad(*old, *new))
+        })
+    }
+
     /// Both changes.
     #[inline]
     pub const fn and(self, other: Change) -> Change {
@@ -113,6 +124,12 @@ pub fn pseudo_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, length: u1
     )
 }
 
+/// The sum of the pseudo header of a transport protocol over IPv6 (RFC 8200 section 8.1).
+pub fn pseudo_v6(source: [u8; 16], destination: [u8; 16], protocol: u8, length: u32) -> u32 {
+    let length = sum(&length.to_be_bytes(), u32::from(protocol));
+    sum(&destination, sum(&source, length))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -174,6 +191,16 @@ mod tests {
             let before = fold(pseudo_v4(old, other, 6, 20));
             let after = fold(pseudo_v4(new, other, 6, 20));
             let updated = Change::quad(old, new).partial(before);
+            prop_assert_eq!(updated % 0xffff, after % 0xffff);
+        }
+
+        #[test]
+        fn so_it_does_with_long_addresses(
+            old in any::<[u8; 16]>(), new in any::<[u8; 16]>(), other in any::<[u8; 16]>(),
+        ) {
+            let before = fold(pseudo_v6(old, other, 17, 70_000));
+            let after = fold(pseudo_v6(new, other, 17, 70_000));
+            let updated = Change::address(old, new).partial(before);
             prop_assert_eq!(updated % 0xffff, after % 0xffff);
         }
     }

@@ -5,6 +5,7 @@
 
 use shared::wire::checksum::{self, Change};
 use shared::wire::icmpv4::{self, Error};
+use shared::wire::sctp;
 use shared::wire::transport::{self, Port};
 use shared::wire::vnet::{self, VnetHeader};
 use shared::wire::{ethernet, ipv4, ipv6};
@@ -18,6 +19,7 @@ pub fn run(data: &[u8]) {
     virtio_header(choice, bytes);
     sums(choice, bytes);
     transport_header(choice, bytes);
+    sctp_packet(choice, bytes);
     icmp_message(choice, bytes);
     ipv4_packet(choice, bytes);
     ipv6_packet(choice, bytes);
@@ -93,6 +95,19 @@ fn transport_header(choice: u8, bytes: &[u8]) {
             assert_eq!(new, expected);
         }
     }
+}
+
+fn sctp_packet(choice: u8, bytes: &[u8]) {
+    let chunks = sctp::ChunkTypes::of(bytes).map_or(0, Iterator::count);
+    assert!(chunks * 4 + sctp::HEADER <= bytes.len().max(sctp::HEADER));
+    if bytes.len() < sctp::HEADER {
+        assert!(chunks == 0 && !sctp::verifies(bytes));
+        return;
+    }
+    let mut sound = bytes.to_vec();
+    sctp::sum_up(&mut sound);
+    sctp::set_ports(&mut sound, Some(u16::from(choice)), None);
+    assert!(sctp::verifies(&sound));
 }
 
 fn icmp_message(choice: u8, bytes: &[u8]) {
@@ -185,20 +200,27 @@ fn ipv6_packet(choice: u8, bytes: &[u8]) {
     let Ok(packet) = ipv6::Packet::new_checked(bytes) else {
         return;
     };
-    assert_eq!(
-        packet.payload().len(),
-        usize::from(packet.payload_length()),
-        "the payload is whole"
-    );
+    assert!(packet.total_length() <= bytes.len(), "the packet is whole");
+    let whole = ipv6::Packet::new_checked(&bytes[..packet.total_length()]).expect("it is one");
+    if let Ok(chain) = whole.chain() {
+        assert!(
+            chain.at >= ipv6::HEADER && chain.at <= ipv6::HEADER + 2048 * ipv6::MOST_EXTENSIONS
+        );
+        let in_pieces = chain
+            .piece
+            .is_none_or(|piece| piece.more || piece.offset != 0);
+        assert!(in_pieces, "a whole packet is no piece");
+    }
     let mut copy = bytes.to_vec();
-    let mut written = ipv6::Packet::new_checked(&mut copy[..]).expect("it was one before");
-    written.set_source([choice; 16]);
-    written.set_destination([!choice; 16]);
-    written.decrement_hop_limit();
+    let mut edit = ipv6::Edit::new(&mut copy).expect("it was one before");
+    edit.set_source([choice; 16]);
+    edit.set_destination([!choice; 16]);
+    edit.decrement_hop_limit();
+    let written = ipv6::Packet::new_checked(&copy[..]).expect("it was one before");
     assert_eq!(written.source(), [choice; 16]);
     assert_eq!(written.destination(), [!choice; 16]);
     assert_eq!(written.hop_limit(), packet.hop_limit().wrapping_sub(1));
     assert_eq!(written.traffic_class(), packet.traffic_class());
     assert_eq!(written.next_header(), packet.next_header());
-    assert_eq!(written.payload(), packet.payload());
+    assert_eq!(copy[ipv6::HEADER..], bytes[ipv6::HEADER..]);
 }

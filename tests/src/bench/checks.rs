@@ -1,4 +1,5 @@
-//! A thousand real servers with a check by HTTP each five seconds: what that costs the director, and packets.
+//! A thousand real servers with a check by HTTP each five seconds, and one with dear certificates: what that costs
+//! the director, and packets.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -8,10 +9,11 @@ use std::time::{Duration, Instant};
 use shared::host::netlink::{Prefix, Route};
 
 use super::VIP;
-use super::cpu::{self, MIDDLE, Used};
+use super::cpu::{self, ENDS, MIDDLE, Used};
 use super::lane::Middle;
 use super::report::Row;
-use super::site::{Site, p99};
+use super::site::{Site, p99, short};
+use crate::papers::Papers;
 use crate::programs::Nginx;
 use crate::topology::Routed;
 use crate::wait::{SOON, wait_for};
@@ -57,7 +59,46 @@ pub fn measure(repeat: usize) -> Vec<Row> {
         with.add(Middle::Nat, busy);
         ratio.add(Middle::Nat, busy / plain);
     }
-    vec![used, without, with, ratio]
+    vec![used, without, with, ratio, dear_certificates(repeat)]
+}
+
+/// Three signatures of P-384 are verified for a check: the server's, its certificate's, and that of the authority
+/// between.
+fn dear_certificates(repeat: usize) -> Row {
+    let papers = Papers::new("laboratory", "P-384");
+    let (certificate, key) = papers.issue_between("www", "www.example.org");
+    let lab = Routed::new(1);
+    let web = Nginx::secured(&lab.servers[0], "www", 443, &certificate, &key);
+    cpu::pin(web.process.id(), ENDS);
+    let check = format!(
+        "type = \"https\", interval = \"100ms\", host = \"www.example.org\", ca_file = \"{}\"",
+        papers.authority().display()
+    );
+    let address = Routed::server(0);
+    let service = format!(
+        "[[service]]\naddress = \"{VIP}:443\"\nprotocol = \"tcp\"\ncheck = {{ {check} }}\n\
+         [[service.server]]\nforward = \"nat\"\naddress = \"{address}:443\"\n"
+    );
+    let site = Site::new(lab, &service);
+    cpu::pin(site.director.process.id(), MIDDLE);
+    let status = || site.director.admin("status --json");
+    let up = wait_for(SOON, || {
+        let status: serde_json::Value = serde_json::from_str(&status()).expect("JSON");
+        let check = &status["checks"][0];
+        check["checked"] == true && check["failure"].is_null()
+    });
+    assert!(up, "the check fails: {}", status());
+    let title = "HTTPS checks of certificates of P-384: turns of more than 2 ms for 100 checks";
+    let mut long = Row::new(title.to_owned(), "", "director on CPU 0; server on CPU 1");
+    for _ in 0..repeat {
+        let before = site.turns("0.002");
+        thread::sleep(CHECKS);
+        let after = site.turns("0.002");
+        let share = 1.0 - short(before, after);
+        long.add(Middle::Nat, share * (after.1 - before.1));
+    }
+    drop(web);
+    long
 }
 
 /// nginx at each address of a network behind the director.
@@ -110,4 +151,6 @@ pub fn all_checked(status: &str) -> bool {
 pub const SERVERS: u16 = 1000;
 /// All are checked once.
 const ROUND: Duration = Duration::from_secs(5);
+/// For a hundred checks.
+const CHECKS: Duration = Duration::from_secs(10);
 const PLACEMENT: &str = "director on CPU 0; client and servers on CPU 1, nginx anywhere";

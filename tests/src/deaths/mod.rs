@@ -67,6 +67,8 @@ pub fn run(method: Method, seed: u64, length: Duration) -> Story {
             }
         }
     }
+    // A check that was begun before the last return may yet fail.
+    thread::sleep(NOTICED);
     let all_up = || site.director.admin("-Ln").matches(" 1      ").count() == servers;
     let up = wait_for(SOON, all_up);
     let listed = site.director.admin("status");

@@ -1,9 +1,10 @@
 //! Checks of pages, with and without TLS.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use laboratory::papers::Papers;
 use laboratory::process::scratch;
 use laboratory::programs::Nginx;
 use laboratory::topology::Routed;
@@ -124,10 +125,10 @@ fn sum(program: &str) -> String {
 fn a_page_by_tls_has_a_certificate() {
     let net = Routed::new(1);
     let host = &net.servers[0];
-    let papers = Papers::new("laboratory");
+    let papers = Papers::new("laboratory", "P-256");
     let good = papers.issue("good", "www.example.org", 30);
     let expired = papers.issue("expired", "www.example.org", -1);
-    let strange = Papers::new("elsewhere");
+    let strange = Papers::new("elsewhere", "P-256");
     let stranger = strange.issue("stranger", "www.example.org", 30);
     let secured = |port, (certificate, key): &(PathBuf, PathBuf)| {
         Nginx::secured(host, "all is well", port, certificate, key)
@@ -234,60 +235,4 @@ fn authorities_that_are_not_there_are_a_fault_of_the_configuration() {
         errors.contains("cannot read the authorities of checks, /absent/ca.pem: "),
         "{errors}"
     );
-}
-
-/// An authority of our own, and what it vouches for.
-struct Papers(PathBuf);
-
-impl Papers {
-    fn new(name: &str) -> Papers {
-        let folder = scratch("papers");
-        fs::create_dir_all(&folder).unwrap();
-        let papers = Papers(folder);
-        papers.openssl(&format!(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN={name} \
-             -keyout ca.key -out ca.pem",
-        ));
-        papers
-    }
-
-    fn authority(&self) -> PathBuf {
-        self.0.join("ca.pem")
-    }
-
-    /// A certificate for a name with its key, valid until so many days from now.
-    fn issue(&self, file: &str, name: &str, days: i32) -> (PathBuf, PathBuf) {
-        self.openssl(&format!(
-            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} \
-             -keyout {file}.key -out {file}.csr"
-        ));
-        fs::write(
-            self.0.join("extensions"),
-            format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n"),
-        )
-        .unwrap();
-        let dates = format!("-days {days}");
-        self.openssl(&format!(
-            "x509 -req -in {file}.csr -CA ca.pem -CAkey ca.key -CAcreateserial {dates} \
-             -extfile extensions -out {file}.pem"
-        ));
-        let path = |kind: &str| self.0.join(format!("{file}.{kind}"));
-        (path("pem"), path("key"))
-    }
-
-    fn openssl(&self, line: &str) {
-        let output = Command::new("openssl")
-            .args(line.split_whitespace())
-            .current_dir(&self.0 as &Path)
-            .output()
-            .unwrap_or_else(|error| panic!("openssl: {error}; make test installs it"));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "openssl {line}: {errors}");
-    }
-}
-
-impl Drop for Papers {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

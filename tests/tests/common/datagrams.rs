@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::thread;
 
 use laboratory::host::Host;
@@ -10,8 +10,10 @@ use laboratory::wait::SOON;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 /// A socket of a host that sends to an address and waits for answers from there.
-pub fn connected(host: &Host, to: Ipv4Addr, port: u16) -> UdpSocket {
-    let socket = host.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+pub fn connected(host: &Host, to: impl Into<IpAddr>, port: u16) -> UdpSocket {
+    let to = to.into();
+    let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = host.run(|| UdpSocket::bind(any).unwrap());
     socket.connect((to, port)).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     socket
@@ -29,7 +31,8 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> std::io::Result<usize> 
 }
 
 /// Answers each datagram to an address of a host with itself, as long as the program runs.
-pub fn echo(server: &Host, address: Ipv4Addr, port: u16) {
+pub fn echo(server: &Host, address: impl Into<IpAddr>, port: u16) {
+    let address = address.into();
     let socket = server.run(|| UdpSocket::bind((address, port)).unwrap());
     thread::spawn(move || {
         let mut buffer = [0; 65_536];

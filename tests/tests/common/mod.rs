@@ -6,7 +6,7 @@ pub mod datagrams;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use laboratory::host::Host;
@@ -79,23 +79,28 @@ pub fn compare_upload(client: &Host, vip: &str, web: &Nginx, transfers: &Transfe
 }
 
 /// Whether a host answers an echo request sent from this thread's namespace.
-pub fn ping(to: Ipv4Addr) -> bool {
+pub fn ping(to: impl Into<IpAddr>) -> bool {
     use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
+    let to = SocketAddr::new(to.into(), 0);
+    // The kernel writes the checksum of ICMPv6; that of ICMP makes the sum all ones.
+    let (protocol, kind, sum) = match to {
+        SocketAddr::V4(_) => (Protocol::ICMPV4, 8, 0xf7),
+        SocketAddr::V6(_) => (Protocol::ICMPV6, 128, 0),
+    };
+    let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(protocol)).unwrap();
     socket.set_nonblocking(true).unwrap();
-    // Echo request, identifier 7, sequence number 1; the checksum makes the sum all ones.
-    let request = [8, 0, 0xf7, 0xf7, 0, 7, 0, 1];
-    socket
-        .send_to(
-            &request,
-            &SockAddr::from(std::net::SocketAddrV4::new(to, 0)),
-        )
-        .unwrap();
+    // Echo request, identifier 7, sequence number 1.
+    let request = [kind, 0, sum, sum, 0, 7, 0, 1];
+    socket.send_to(&request, &SockAddr::from(to)).unwrap();
     wait_for(SOON, || {
-        let mut answer = [std::mem::MaybeUninit::uninit(); 256];
-        socket.recv(&mut answer).is_ok()
+        let mut answer = [0; 256];
+        let came = (&socket).read(&mut answer).is_ok();
+        // What the host says of neighbours comes to a socket of ICMPv6 as well.
+        came && (to.is_ipv4() || answer[0] == ECHO_REPLY_V6)
     })
 }
+
+const ECHO_REPLY_V6: u8 = 129;
 
 /// Sends Ethernet frames as they are out of a device of this thread's namespace.
 pub fn inject(ifindex: u32, frames: &[&[u8]]) {

@@ -173,9 +173,9 @@ fn timeouts_that_the_file_did_not_change_are_kept() {
     assert_eq!(old.operations(), vec![]);
 }
 
-#[test]
-fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something() {
-    let service = |servers: &[u8]| Config {
+/// A file with one service of these servers.
+fn file_with(servers: &[u8]) -> Config {
+    Config {
         services: vec![Service {
             spec: ServiceSpec::new(service_key(1), "rr"),
             servers: servers.iter().map(|&n| server_spec(n, 1)).collect(),
@@ -183,14 +183,18 @@ fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something(
             guarding: Guarding::default(),
         }],
         ..Config::default()
-    };
-    let both = service(&[1, 2]);
+    }
+}
+
+#[test]
+fn a_service_that_lvsadm_deleted_comes_back_only_when_the_file_brings_something() {
+    let both = file_with(&[1, 2]);
     assert_eq!(
-        plan(&both, &service(&[1]), &[], &[]),
+        plan(&both, &file_with(&[1]), &[], &[]),
         vec![],
         "a server less"
     );
-    assert_eq!(plan(&service(&[1]), &both, &[], &[]), both.operations());
+    assert_eq!(plan(&file_with(&[1]), &both, &[], &[]), both.operations());
 }
 
 #[test]
@@ -214,4 +218,15 @@ fn local_addresses_that_lvsadm_added_or_removed_stay_so() {
         let operations = plan(&file(before), &file(after), &[], &addresses(running));
         assert_eq!(operations, expected, "{before:?} {after:?} {running:?}");
     }
+}
+
+#[test]
+fn a_sorry_server_is_not_in_the_way_of_a_real_one() {
+    let (old, new) = (file_with(&[1]), file_with(&[1, 2]));
+    let mut running = Model::from(&old).views();
+    let mut sorry = ServerView::new(server_spec(2, 1));
+    sorry.sorry = true;
+    running[0].servers.push(sorry);
+    let added = Operation::AddServer(service_key(1), server_spec(2, 1));
+    assert_eq!(plan(&old, &new, &running, &[]), [added]);
 }

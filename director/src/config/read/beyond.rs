@@ -95,7 +95,7 @@ fn segment_size(
         .truth(notes, "clamp_mss_to_pmtu")
         .filter(|clamp| clamp.value);
     let places = [number.map(|number| number.at), clamp.map(|clamp| clamp.at)];
-    if protocol == Some(Protocol::UDP)
+    if protocol.is_some_and(|protocol| protocol != Protocol::TCP)
         && let Some(&at) = places.iter().flatten().next()
     {
         notes.fault(at, "only TCP has a largest segment (MSS); leave it out");

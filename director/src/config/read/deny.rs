@@ -1,9 +1,12 @@
 //! `[[deny]]`
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use shared::addr::Family;
 
 use super::{decimal, endpoint, ip_address};
 use crate::config::words;
+use crate::core::net::host_length;
 use crate::core::operation::{DenyRule, ServiceKey};
 use shared::config::{Notes, Placed, Section, word};
 
@@ -29,8 +32,7 @@ fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Option<Ser
         (None, None) => return Some(None),
         (Some(text), Some(protocol)) => (text, protocol),
         (Some(text), None) => {
-            let fault =
-                "`service' alone does not say which; write protocol = \"tcp\" or \"udp\" too";
+            let fault = "`service' alone does not say which; write protocol = \"tcp\", \"udp\" or \"sctp\" too";
             notes.fault(text.at, fault);
             return None;
         }
@@ -44,7 +46,8 @@ fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Option<Ser
     let protocol = word(notes, "protocol", protocol, &words::PROTOCOLS)?;
     let (address, port) = endpoint(notes, text)?;
     let Some(port) = port else {
-        let fault = format!("service {address} has no port; write \"{address}:80\"");
+        let example = SocketAddr::new(address, 80);
+        let fault = format!("service {address} has no port; write \"{example}\"");
         notes.fault(text.at, fault);
         return None;
     };
@@ -59,21 +62,27 @@ fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Option<Ser
 pub(super) fn network(notes: &mut Notes<'_>, text: Placed<&str>) -> Option<(IpAddr, u8)> {
     let example = "\"203.0.113.0/24\"";
     let Some((address, length)) = text.value.split_once('/') else {
-        return Some((ip_address(notes, text, text.value, example)?, 32));
+        let address = ip_address(notes, text, text.value, example)?;
+        return Some((address, host_length(Family::of(address))));
     };
-    let Some(length) = decimal(length).filter(|length| *length <= 32) else {
+    // Everybody is 0.0.0.0/0, which is no host.
+    let everybody = [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ]
+    .into_iter()
+    .find(|all| length == "0" && address.parse() == Ok(*all));
+    let address = match everybody {
+        Some(all) => all,
+        None => ip_address(notes, text, address, example)?,
+    };
+    let whole = host_length(Family::of(address));
+    let Some(length) = decimal(length).filter(|length| *length <= u32::from(whole)) else {
         let fault = format!(
-            "prefix length `{length}' of {address} is not from 0 to 32; write \"{address}/32\""
+            "prefix length `{length}' of {address} is not from 0 to {whole}; write \"{address}/{whole}\""
         );
         notes.fault(text.at, fault);
         return None;
-    };
-    // Everybody is 0.0.0.0/0, which is no host.
-    let everybody = length == 0 && address == "0.0.0.0";
-    let address = if everybody {
-        IpAddr::from([0; 4])
-    } else {
-        ip_address(notes, text, address, example)?
     };
     Some((address, length as u8))
 }

@@ -1,10 +1,11 @@
 //! What a `[[service]]` demands of its real servers together, and whom it tells.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::config::{Notes, Section, word};
 
-use super::endpoint;
+use super::{endpoint, is_of_family};
 use crate::config::{Checks, Guarding, Notices, words};
 use crate::core::guard::{Guard, Panic};
 use crate::core::operation::{ForwardMethod, ServerKey, ServerSpec, ServiceKey};
@@ -144,11 +145,15 @@ fn sorry_server(
         "local" => ForwardMethod::Local,
         _ => ForwardMethod::Direct,
     };
+    let families = (of.map(|key| key.family()), address);
+    is_of_family(notes, text, families, method).then_some(())?;
     let port = port.unwrap_or(service_port);
     if !method.is_nat() && port != service_port && service_port != 0 {
         let fault = format!(
-            "sorry server {address}:{port} has not the port of its service, and \"{forward}\" does not change \
-             ports; write \"{address}:{service_port}\", or forward = \"nat\""
+            "sorry server {} has not the port of its service, and \"{forward}\" does not change ports; write \
+             \"{}\", or forward = \"nat\"",
+            SocketAddr::new(address, port),
+            SocketAddr::new(address, service_port)
         );
         notes.fault(text.at, fault);
     }

@@ -1,7 +1,7 @@
 //! `[[mark]]`
 
 use super::deny::network;
-use super::{decimal, endpoint};
+use super::{decimal, endpoint, is_ipv4};
 use crate::config::words;
 use crate::core::operation::MarkRule;
 use shared::config::{Notes, Placed, Section, word};
@@ -19,6 +19,7 @@ pub(super) fn mark(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Ma
         .required_text(notes, "address", "\"192.168.100.240\"")
         .and_then(|text| {
             let (address, port) = endpoint(notes, text)?;
+            is_ipv4(notes, text, address).then_some(())?;
             if port.is_some() {
                 let fault = format!(
                     "the ports are a list; write address = \"{address}\", ports = [\"80\"]"
@@ -32,9 +33,10 @@ pub(super) fn mark(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Ma
         .into_iter()
         .map(|text| ports(notes, text))
         .collect();
-    let source = section
-        .text(notes, "source")
-        .map(|text| network(notes, text));
+    let source = section.text(notes, "source").map(|text| {
+        let (address, length) = network(notes, text)?;
+        is_ipv4(notes, text, address).then_some((address, length))
+    });
     Some(MarkRule {
         mark: mark?.value,
         protocol: match protocol {

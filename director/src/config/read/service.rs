@@ -1,13 +1,13 @@
 //! `[[service]]` with its `[[service.server]]`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use shared::addr::{Family, Protocol};
 
 use super::beyond::{beyond, check_introduction};
 use super::check::{check_ports, judges};
 use super::guard::{self, check_sorry_server, guarding};
-use super::{MOST_TIMEOUT_SECS, endpoint};
+use super::{MOST_TIMEOUT_SECS, decimal, endpoint, is_of_family};
 use crate::config::{Checks, Guarding, Service, words};
 use crate::core::operation::{
     ForwardMethod, Netmask, Persistence, SchedulerFlags, ServerSpec, ServiceKey, ServiceSpec,
@@ -24,7 +24,8 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
             word(notes, "scheduler", given, &words::SCHEDULERS)
         });
     let (flags, one_packet) = flags(notes, section, scheduler.unwrap_or_default());
-    let persistence = persistence(notes, section);
+    let family = named.as_ref().map_or(Family::V4, |(_, key)| key.family());
+    let persistence = persistence(notes, section, family);
     let port = named.as_ref().and_then(|(_, key)| match *key {
         ServiceKey::Address { port, .. } => Some(port),
         ServiceKey::Mark { .. } => None,
@@ -43,7 +44,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         ServiceKey::Mark { .. } => None,
     };
     let beyond = beyond(notes, section, protocol, scheduler.unwrap_or_default());
-    if one_packet && protocol == Some(Protocol::TCP) {
+    if one_packet && protocol.is_some_and(|protocol| protocol != Protocol::UDP) {
         let fault = "flag \"ops\" schedules datagrams one by one; write protocol = \"udp\"";
         notes.fault(at, fault);
     }
@@ -93,12 +94,13 @@ fn name(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Servi
     }
     let text = section.required_text(notes, "address", "\"192.168.100.240:80\"");
     let protocol = section
-        .required_text(notes, "protocol", "\"tcp\" or \"udp\"")
+        .required_text(notes, "protocol", "\"tcp\", \"udp\" or \"sctp\"")
         .and_then(|given| word(notes, "protocol", given, &words::PROTOCOLS));
     let text = text?;
     let (address, port) = endpoint(notes, text)?;
     if port.is_none() {
-        let fault = format!("service address {address} has no port; write \"{address}:80\"");
+        let example = SocketAddr::new(address, 80);
+        let fault = format!("service address {address} has no port; write \"{example}\"");
         notes.fault(text.at, fault);
     }
     let key = ServiceKey::new(super::protocol(protocol?), address, port?);
@@ -136,20 +138,36 @@ fn flags(
 }
 
 /// `persistence = 300`, perhaps with `netmask = "255.255.255.0"`.
-fn persistence(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Persistence> {
+fn persistence(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    family: Family,
+) -> Option<Persistence> {
     let timeout = section.number(notes, "persistence", 1..=MOST_TIMEOUT_SECS);
     let netmask = section.text(notes, "netmask");
-    let mask = netmask.map_or(Some(u32::MAX), |netmask| {
-        let mask = netmask.value.parse::<Ipv4Addr>().ok().map(u32::from);
-        let mask = mask.filter(|&mask| mask != 0);
+    let all = match family {
+        Family::V4 => Netmask::V4(u32::MAX),
+        Family::V6 => Netmask::V6(128),
+    };
+    let mask = netmask.map_or(Some(all), |netmask| {
+        let (mask, what) = match family {
+            Family::V4 => {
+                let mask = netmask.value.parse::<Ipv4Addr>().ok().map(u32::from);
+                let mask = mask.filter(|&mask| mask != 0).map(Netmask::V4);
+                (mask, "an IPv4 mask; write one, as in \"255.255.255.0\"")
+            }
+            Family::V6 => {
+                let length = decimal(netmask.value).filter(|length| (1..=128).contains(length));
+                let mask = length.map(|length| Netmask::V6(length as u8));
+                (
+                    mask,
+                    "a prefix length from 1 to 128; write one, as in \"64\"",
+                )
+            }
+        };
         if mask.is_none() {
-            notes.fault(
-                netmask.at,
-                format!(
-                    "netmask {:?} is not an IPv4 mask; write one, as in \"255.255.255.0\"",
-                    netmask.value
-                ),
-            );
+            let fault = format!("netmask {:?} is not {what}", netmask.value);
+            notes.fault(netmask.at, fault);
         }
         mask
     });
@@ -160,7 +178,7 @@ fn persistence(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Persis
     }
     Some(Persistence {
         timeout_secs: timeout?.value,
-        netmask: Netmask::V4(mask?),
+        netmask: mask?,
     })
 }
 
@@ -240,6 +258,8 @@ fn server(
         "fullnat" => ForwardMethod::FullNat,
         _ => ForwardMethod::Direct,
     };
+    let families = (service.map(|key| key.family()), address);
+    is_of_family(notes, text, families, forward).then_some(())?;
     let tunnel = tunnel(notes, section, forward);
     if matches!(forward, ForwardMethod::Direct | ForwardMethod::Tunnel)
         && let Some(service_port) = service_port
@@ -248,13 +268,15 @@ fn server(
         notes.fault(
             text.at,
             format!(
-                "real server {address}:{port} has not the port of its service, and \"{}\" does not \
-                 change ports; write \"{address}:{service_port}\", or forward = \"nat\"",
+                "real server {} has not the port of its service, and \"{}\" does not change ports; \
+                 write \"{}\", or forward = \"nat\"",
+                SocketAddr::new(address, port),
                 if forward == ForwardMethod::Tunnel {
                     "tun"
                 } else {
                     "dr"
-                }
+                },
+                SocketAddr::new(address, service_port)
             ),
         );
     }

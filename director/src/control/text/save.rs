@@ -41,7 +41,7 @@ pub fn left_out(views: &[ServiceView], dialect: Dialect) -> Vec<String> {
                 view.spec.key
             ));
         }
-        for server in &view.servers {
+        for server in view.servers.iter().filter(|server| !server.sorry) {
             if method(server.spec.forward, dialect).is_none() {
                 faults.push(format!(
                     "real server {} of {} is not saved: ipvsadm has no option for FULLNAT; lvsadm -S saves it",

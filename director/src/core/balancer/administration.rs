@@ -90,6 +90,7 @@ impl Balancer {
         service.settle_timeouts(&self.settings.timeouts);
         let id = self.services.insert(service);
         self.by_key.insert(spec.key, id);
+        self.new_services.push(spec.key);
         if let Some(destination) = destination(&spec.key) {
             self.by_destination.insert(destination, id);
         }
@@ -119,6 +120,9 @@ impl Balancer {
         } else if former.beyond.slow_start_secs != spec.beyond.slow_start_secs {
             service.scheduler.updated(&pool);
         }
+        if former.beyond.server_gone != spec.beyond.server_gone {
+            self.settle_failures(id);
+        }
         self.settle_service(id);
         Ok(())
     }
@@ -143,8 +147,8 @@ impl Balancer {
         key: &ServiceKey,
         spec: &ServerSpec,
     ) -> Result<(), OperationError> {
-        self.insert_server(now, key, spec, Role::Real)?;
         let service_id = self.id_of(key)?;
+        self.insert_server(now, key, spec, Role::Real)?;
         self.settle_guard(now, service_id);
         Ok(())
     }
@@ -160,12 +164,19 @@ impl Balancer {
         let service_id = self.id_of(key)?;
         check_families(key, spec)?;
         server::check_numbers(spec)?;
-        if self.position_of(service_id, &spec.key).is_some() {
+        let there = self.position_of(service_id, &spec.key);
+        let there = there.map(|at| &self.servers[self.services[service_id].servers[at]]);
+        let stands_in = there.is_some_and(Server::is_sorry);
+        if there.is_some() && !stands_in {
             return Err(OperationError::ServerExists(*key, spec.key));
         }
         server::check_address(spec)?;
-        server::check_known(spec)?;
+        server::check_known(key, spec)?;
         self.check_full_nat(service_id, spec)?;
+        if stands_in {
+            // The administrator has not added that one.
+            self.dismiss(now, service_id);
+        }
         let id = match self.trash.take(*key, spec.key) {
             Some(id) => {
                 self.bring_back(id, service_id, spec);
@@ -198,7 +209,7 @@ impl Balancer {
         let Some(position) = self.position_of(service_id, &spec.key) else {
             return Err(OperationError::NoSuchServer(*key, spec.key));
         };
-        server::check_known(spec)?;
+        server::check_known(key, spec)?;
         self.check_full_nat(service_id, spec)?;
         let id = self.services[service_id].servers[position];
         self.servers[id].restate(spec.clone());

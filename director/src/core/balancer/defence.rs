@@ -9,6 +9,7 @@ use shared::time::Time;
 use super::{Balancer, ConnectionId, Sysctl};
 use crate::core::connection::Connection;
 use crate::core::protocol::State;
+use crate::core::protocol::sctp::SctpState;
 use crate::core::protocol::tcp::TcpState;
 use crate::core::sysctl::Mode;
 
@@ -165,20 +166,18 @@ impl Balancer {
             return !connection.is_assured() && !one_packet;
         }
         match connection.state() {
-            State::Tcp(TcpState::SynReceived | TcpState::SynAck) => true,
-            State::Tcp(TcpState::Established) | State::Udp => is_idle(now, connection),
-            State::Tcp(_) => false,
+            state if goes_at_once(state) => true,
+            State::Tcp(TcpState::Established)
+            | State::Sctp(SctpState::Established)
+            | State::Udp => is_idle(now, connection),
+            State::Tcp(_) | State::Sctp(_) => false,
         }
     }
 
     /// Half-open connections go at once. Of the others every n-th that has had n packets does.
     fn may_go(&mut self, id: ConnectionId) -> bool {
         let connection = self.connection(id);
-        let half_open = matches!(
-            connection.state(),
-            State::Tcp(TcpState::SynReceived | TcpState::SynAck)
-        );
-        if half_open || connection.is_template() {
+        if goes_at_once(connection.state()) || connection.is_template() {
             return true;
         }
         let packets = connection.packets as usize;
@@ -209,6 +208,15 @@ impl Balancer {
             }
         }
     }
+}
+
+/// Whether a connection in this state goes first: its client has asked for it, and no more.
+const fn goes_at_once(state: State) -> bool {
+    matches!(
+        state,
+        State::Tcp(TcpState::SynReceived | TcpState::SynAck)
+            | State::Sctp(SctpState::Init1 | SctpState::Init)
+    )
 }
 
 fn is_idle(now: Time, connection: &Connection) -> bool {

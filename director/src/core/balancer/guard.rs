@@ -1,7 +1,7 @@
 //! Services whose real servers are watched over together. Whatever changes the weight of a server comes by here,
 //! so that a packet never meets a service between two states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::time::Time;
 
@@ -13,33 +13,48 @@ use crate::core::server::{Role, ServerId};
 use crate::core::service::{Service, ServiceId};
 
 impl Balancer {
-    /// These services are guarded from now on, and no others.
-    pub fn guard(&mut self, now: Time, mut guards: BTreeMap<ServiceKey, Guard>) {
-        let ids: Vec<(ServiceKey, ServiceId)> =
-            self.by_key.iter().map(|(&key, &id)| (key, id)).collect();
-        for (key, id) in ids {
-            let guard = guards.remove(&key);
-            let former = self.services[id].guarded.take();
-            if former.as_ref().map(|former| &former.guard.sorry)
-                != guard.as_ref().map(|guard| &guard.sorry)
-            {
-                self.dismiss(now, id);
+    /// These services are guarded from now on, and no others. Those that come later need
+    /// [`guard_new`](Self::guard_new).
+    pub fn set_guards(&mut self, now: Time, guards: BTreeMap<ServiceKey, Guard>) {
+        let former = std::mem::replace(&mut self.guards, guards);
+        let either = former.keys().chain(self.guards.keys());
+        let changed = either.filter(|key| former.get(key) != self.guards.get(key));
+        let changed: BTreeSet<ServiceKey> = changed.copied().collect();
+        for key in changed {
+            if let Ok(id) = self.id_of(&key) {
+                self.guard(now, id, self.guards.get(&key).cloned());
             }
-            self.services[id].guarded = guard.map(|guard| {
-                Box::new(Guarded {
-                    guard,
-                    has_quorum: former.as_ref().and_then(|former| former.has_quorum),
-                    panic_since: former.as_ref().and_then(|former| former.panic_since),
-                })
-            });
-            if former.is_some() && self.services[id].guarded.is_none() {
-                self.let_go(now, id);
-            }
-            for at in 0..self.services[id].servers.len() {
-                self.settle_failure(self.services[id].servers[at]);
-            }
-            self.settle_guard(now, id);
         }
+    }
+
+    /// Services that were added since the last call are guarded from now on, which is to be called when their
+    /// servers have been added: without them there is no quorum.
+    pub fn guard_new(&mut self, now: Time) {
+        for key in std::mem::take(&mut self.new_services) {
+            if let (Some(guard), Ok(id)) = (self.guards.get(&key).cloned(), self.id_of(&key)) {
+                self.guard(now, id, Some(guard));
+            }
+        }
+    }
+
+    fn guard(&mut self, now: Time, id: ServiceId, guard: Option<Guard>) {
+        let former = self.services[id].guarded.take();
+        let sorry = |guard: Option<&Guard>| guard.and_then(|guard| guard.sorry.clone());
+        if sorry(former.as_ref().map(|former| &former.guard)) != sorry(guard.as_ref()) {
+            self.dismiss(now, id);
+        }
+        self.services[id].guarded = guard.map(|guard| {
+            Box::new(Guarded {
+                guard,
+                has_quorum: former.as_ref().and_then(|former| former.has_quorum),
+                panic_since: former.as_ref().and_then(|former| former.panic_since),
+            })
+        });
+        if former.is_some() && self.services[id].guarded.is_none() {
+            self.let_go(now, id);
+        }
+        self.settle_failures(id);
+        self.settle_guard(now, id);
     }
 
     /// A service that is guarded no longer: its servers are on their own.
@@ -115,10 +130,10 @@ impl Balancer {
     fn doubt(&mut self, now: Time, id: ServiceId) -> bool {
         let service = &mut self.services[id];
         let key = service.spec.key;
-        let ids = service.servers.clone();
         let Some(guarded) = service.guarded.as_deref_mut() else {
             return false;
         };
+        let ids = service.servers.clone();
         let Some(panic) = guarded.guard.panic else {
             guarded.panic_since = None;
             return self.believe(now, &ids, None);
@@ -188,6 +203,13 @@ impl Balancer {
         changed
     }
 
+    /// What becomes of the connections of all servers that are down.
+    pub(super) fn settle_failures(&mut self, id: ServiceId) {
+        for at in 0..self.services[id].servers.len() {
+            self.settle_failure(self.services[id].servers[at]);
+        }
+    }
+
     /// What becomes of the connections of a server that is down, where the service says that they are not to stay.
     pub(super) fn settle_failure(&mut self, id: ServerId) {
         let server = &mut self.servers[id];
@@ -209,7 +231,7 @@ impl Balancer {
     }
 
     /// Takes the sorry server away; its connections go on.
-    fn dismiss(&mut self, now: Time, id: ServiceId) {
+    pub(super) fn dismiss(&mut self, now: Time, id: ServiceId) {
         let sorry = |at: &ServerId| self.servers[*at].is_sorry();
         if let Some(position) = self.services[id].servers.iter().position(sorry) {
             self.take_out(now, id, position);

@@ -83,6 +83,7 @@ pub(super) fn is_half_open(state: State) -> bool {
     match state {
         State::Tcp(state) => state.is_half_open(),
         State::Udp => false,
+        State::Sctp(state) => state.is_half_open(),
     }
 }
 

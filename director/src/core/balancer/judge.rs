@@ -33,6 +33,9 @@ impl Balancer {
             return;
         };
         let id = self.services[service].servers[position];
+        if self.servers[id].has_judgement(judge, &judgement) {
+            return;
+        }
         let key = self.services[service].spec.key;
         match self.servers[id].set_judgement(now, judge, judgement) {
             Some(Fitness::Fit) => self.changes.push(Change::Up(key, *server)),

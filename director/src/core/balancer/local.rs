@@ -242,14 +242,16 @@ impl Balancer {
     }
 }
 
-/// Everything of TCP and UDP that is sent to a local address, and errors about what it has sent.
+/// Everything of TCP, UDP and SCTP that is sent to a local address, and errors about what it has sent.
 fn keys(address: Addr) -> impl Iterator<Item = CaptureKey> {
     let key = move |protocol| CaptureKey::Service {
         protocol,
         address,
         port: 0,
     };
-    [Protocol::TCP, Protocol::UDP].into_iter().map(key)
+    [Protocol::TCP, Protocol::UDP, Protocol::SCTP]
+        .into_iter()
+        .map(key)
 }
 
 fn one_packet(server: &ServerSpec) -> OperationError {

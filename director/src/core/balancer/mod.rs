@@ -9,6 +9,7 @@
 mod administration;
 mod bypass;
 mod defence;
+mod ftp;
 mod guard;
 mod half_open;
 mod judge;
@@ -36,12 +37,14 @@ use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
 use super::forward::sequence::Shift;
-use super::guard::Change;
+use super::ftp::Transfers;
+use super::guard::{Change, Guard};
 use super::local_ports::LocalPorts;
 use super::marks::Marks;
 use super::net::CachedHop;
 use super::operation::{ServiceKey, Tunnel};
 use super::protocol::State;
+use super::protocol::sctp::SctpState;
 use super::protocol::tcp::{Seen, TcpState};
 use super::random::Random;
 use super::reason::Reason;
@@ -116,6 +119,9 @@ pub struct Balancer {
     sweep_at: Option<usize>,
     resets: Vec<Reset>,
     changes: Vec<Change>,
+    guards: BTreeMap<ServiceKey, Guard>,
+    /// Since the last look at their guards.
+    new_services: Vec<ServiceKey>,
     positions: Positions,
     half_open: HalfOpen,
     /// When the next deadline of a drain is.
@@ -129,6 +135,7 @@ pub struct Balancer {
     captures: CaptureSet,
     locals: LocalPorts,
     shifts: SideTable<Shift>,
+    transfers: Transfers,
     /// Segments that did not tell the real server who its client is, for want of room.
     pub(super) unnamed_clients: u64,
     /// The real servers behind NAT, each with the number of its services.
@@ -162,6 +169,8 @@ impl Balancer {
             sweep_at: None,
             resets: Vec::new(),
             changes: Vec::new(),
+            guards: BTreeMap::new(),
+            new_services: Vec::new(),
             positions: Positions::default(),
             half_open: HalfOpen::default(),
             drain_at: None,
@@ -172,6 +181,7 @@ impl Balancer {
             captures: CaptureSet::default(),
             locals: LocalPorts::behind((seed >> 48) as u16),
             shifts: SideTable::default(),
+            transfers: Transfers::default(),
             unnamed_clients: 0,
             real_servers: BTreeMap::new(),
             random: Random::new(seed),
@@ -395,7 +405,8 @@ fn is_reused(connection: &Connection, conn_reuse_mode: i32) -> bool {
         _ if conn_reuse_mode == 0 || connection.controller().is_some() => false,
         State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
         State::Tcp(TcpState::FinWait) => conn_reuse_mode & 2 != 0 && !connection.forward().is_nat(),
-        State::Tcp(_) | State::Udp => false,
+        State::Sctp(SctpState::Closed) => true,
+        State::Tcp(_) | State::Sctp(_) | State::Udp => false,
     }
 }
 

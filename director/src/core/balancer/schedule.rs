@@ -3,11 +3,11 @@
 use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 
+use super::half_open::is_half_open;
 use super::{Balancer, Class, ConnectionId, Segment};
 use crate::core::connection::{Connection, Endpoint};
 use crate::core::local_ports::LocalEnd;
 use crate::core::operation::{ForwardMethod, ServerGone, ServiceKey};
-use crate::core::protocol::tcp::TcpFlags;
 use crate::core::reason::Reason;
 use crate::core::scheduler::{Opening, Pool};
 use crate::core::server::ServerId;
@@ -47,7 +47,7 @@ impl Balancer {
         if !self.deny.is_empty() && self.is_denied(flow, mark) {
             return Class::Drop(Reason::Denied);
         }
-        let may_be_scheduled = segment.may_be_scheduled(self.settings.sysctl.sloppy_tcp != 0);
+        let may_be_scheduled = segment.may_be_scheduled(self.settings.sysctl.sloppy());
         let class = if may_be_scheduled {
             self.schedule_whatever(now, flow, mark)
         } else {
@@ -62,6 +62,11 @@ impl Balancer {
 
     /// Makes a connection for a packet, whatever kind of packet it is.
     pub(super) fn schedule_whatever(&mut self, now: Time, flow: &FlowKey, mark: u32) -> Class {
+        if !self.transfers.is_empty()
+            && let Some(class) = self.schedule_data(now, flow)
+        {
+            return class;
+        }
         let Some(service_id) = self.service_of(flow, mark) else {
             return Class::NotOurs;
         };
@@ -123,10 +128,7 @@ impl Balancer {
     /// Whether a packet of no connection comes from a real server behind NAT, which would be told so
     /// (`ip_vs_out`).
     fn is_stray(&self, flow: &FlowKey, segment: Segment) -> bool {
-        let resets = segment
-            .tcp
-            .is_some_and(|flags| flags.contains(TcpFlags::RST));
-        !resets
+        !segment.aborts()
             && self
                 .real_servers
                 .contains_key(&(flow.protocol, flow.source, flow.source_port))
@@ -237,7 +239,7 @@ impl Balancer {
         let deadline = connection.deadline();
         let id = self.connections.insert(connection);
         self.wheel.set(self.connections.slab_mut(), id.0, deadline);
-        if tcp {
+        if is_half_open(self.connection(id).state()) {
             self.enter_half_open(id);
         }
         if followed {

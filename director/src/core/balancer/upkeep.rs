@@ -10,6 +10,7 @@ use crate::core::capture::CaptureKey;
 use crate::core::connection::ConnectionId;
 use crate::core::forward::outer_protocol;
 use crate::core::operation::{ForwardMethod, ServerKey, ServiceKey};
+use crate::core::protocol::ipsec::is_of_keys;
 use crate::core::server::{Activity, ServerId};
 use crate::core::service::ServiceId;
 use crate::core::stats;
@@ -28,6 +29,7 @@ impl Balancer {
             let deadline = self.connection(id).deadline();
             let look_again = match self.connection(id).controlled() {
                 _ if deadline > now => deadline,
+                0 if self.transfers.goes_on(id) => self.prolong(now, id),
                 0 => {
                     self.end(id);
                     continue;
@@ -40,6 +42,7 @@ impl Balancer {
                 .set(self.connections.slab_mut(), slot, look_again);
         }
         self.end_drains(now);
+        self.expire_transfers(now);
         self.sweep(now);
         self.warm_up(now);
         self.empty_trash(now);
@@ -53,6 +56,7 @@ impl Balancer {
             self.wheel.poll_at(),
             self.sweep_at.map(|_| Time::ZERO),
             self.drain_at,
+            self.transfers.poll_at(),
             self.warm_at(),
             self.trash.poll_at(),
             self.estimate_at,
@@ -85,6 +89,9 @@ impl Balancer {
         }
         if is_half_open(connection.state()) {
             self.leave_half_open();
+        }
+        if !self.transfers.is_empty() {
+            self.end_transfers(id);
         }
         self.services[service_id].connections -= 1;
         self.settle_drain(connection.server());
@@ -137,9 +144,12 @@ impl Balancer {
         let service = &self.services[server.service];
         let ServerKey { address, port: own } = server.spec().key;
         let (protocols, port) = match service.spec.key {
-            ServiceKey::Address { protocol, port, .. } => ([Some(protocol), None], port),
-            // Of either, and of any port.
-            ServiceKey::Mark { .. } => ([Some(Protocol::TCP), Some(Protocol::UDP)], 0),
+            ServiceKey::Address { protocol, port, .. } => ([Some(protocol), None, None], port),
+            // Of each, and of any port.
+            ServiceKey::Mark { .. } => {
+                let each = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
+                (each.map(Some), 0)
+            }
         };
         let port = match own {
             // Then its servers are asked on the ports that clients ask for.
@@ -148,7 +158,7 @@ impl Balancer {
             own => own,
         };
         let address = address.into();
-        let wants = protocols.map(|protocol| {
+        let mut wants = protocols.map(|protocol| {
             let protocol = protocol.filter(|_| server.wants_reply_key())?;
             Some(CaptureKey::Reply {
                 protocol,
@@ -156,6 +166,15 @@ impl Balancer {
                 port,
             })
         });
+        if let [Some(CaptureKey::Reply { protocol, .. }), rest @ ..] = &mut wants {
+            for (place, (protocol, port)) in rest.iter_mut().zip(followers(*protocol, port)) {
+                *place = Some(CaptureKey::Reply {
+                    protocol,
+                    address,
+                    port,
+                });
+            }
+        }
         let held = std::mem::replace(&mut server.reply_keys, wants);
         if wants != held {
             let (wants, held) = (wants.into_iter().flatten(), held.into_iter().flatten());
@@ -212,14 +231,16 @@ impl Balancer {
                 (wants, &mut service.holds_key, port),
                 (wants_all, &mut service.holds_all_ports, 0),
             ] {
-                let key = CaptureKey::Service {
+                let key = |(protocol, port)| CaptureKey::Service {
                     protocol,
                     address: address.into(),
                     port,
                 };
+                let keys = [(protocol, port)].into_iter();
+                let keys = keys.chain(followers(protocol, port)).map(key);
                 match (wants, std::mem::replace(holds, wants)) {
-                    (true, false) => self.captures.acquire(key),
-                    (false, true) => self.captures.release(key),
+                    (true, false) => keys.for_each(|key| self.captures.acquire(key)),
+                    (false, true) => keys.for_each(|key| self.captures.release(key)),
                     _ => {}
                 }
             }
@@ -240,6 +261,12 @@ impl Balancer {
             }
         }
     }
+}
+
+/// What belongs to packets of this port without having ports of its own.
+fn followers(protocol: Protocol, port: u16) -> impl Iterator<Item = (Protocol, u16)> {
+    let both = [(Protocol::ESP, 0), (Protocol::AH, 0)];
+    both.into_iter().filter(move |_| is_of_keys(protocol, port))
 }
 
 /// Timers handled in one call of [`Balancer::expire`]: some tens of microseconds.

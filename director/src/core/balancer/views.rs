@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use shared::addr::Addr;
 use shared::time::Time;
 
 use super::{Balancer, ConnectionId};
@@ -24,16 +25,34 @@ impl Balancer {
             .collect()
     }
 
-    /// The names of all services.
-    pub fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
-        self.by_key.keys()
+    /// Whether there are services at this address.
+    pub fn serves_at(&self, address: Addr) -> bool {
+        self.services_at(address).next().is_some()
+    }
+
+    /// The real servers of all services at this address, without sorry servers. One of several services comes
+    /// several times.
+    pub fn servers_behind(&self, address: Addr) -> impl Iterator<Item = &ServerSpec> {
+        let services = self.services_at(address);
+        services.flat_map(|service| self.servers_of(service))
     }
 
     /// The real servers of a service, without its sorry server.
     pub fn servers(&self, key: &ServiceKey) -> impl Iterator<Item = &ServerSpec> {
         let service = self.id_of(key).ok().map(|id| &self.services[id]);
-        let ids = service.into_iter().flat_map(|service| &service.servers);
-        let servers = ids.map(|&id| &self.servers[id]);
+        service
+            .into_iter()
+            .flat_map(|service| self.servers_of(service))
+    }
+
+    fn services_at(&self, address: Addr) -> impl Iterator<Item = &Service> {
+        let all = (address, u16::MIN, u8::MIN)..=(address, u16::MAX, u8::MAX);
+        let services = self.by_destination.range(all);
+        services.map(|(_, &id)| &self.services[id])
+    }
+
+    fn servers_of(&self, service: &Service) -> impl Iterator<Item = &ServerSpec> {
+        let servers = service.servers.iter().map(|&id| &self.servers[id]);
         servers
             .filter(|server| !server.is_sorry())
             .map(Server::spec)

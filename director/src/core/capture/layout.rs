@@ -6,6 +6,7 @@ pub(super) mod ethernet {
     pub(in super::super) const TYPE: usize = 12;
     pub(in super::super) const HEADER: usize = 14;
     pub(in super::super) const TYPE_IPV4: u16 = 0x0800;
+    pub(in super::super) const TYPE_IPV6: u16 = 0x86dd;
 }
 
 /// IPv4 (RFC 791 section 3.1).
@@ -21,7 +22,25 @@ pub(super) mod ipv4 {
     pub(in super::super) const DESTINATION: usize = 16;
 }
 
-/// ICMP (RFC 792).
+/// IPv6 (RFC 8200 section 3), and an extension header's first 8 bytes.
+pub(super) mod ipv6 {
+    pub(in super::super) const HEADER: usize = 40;
+    pub(in super::super) const PAYLOAD_LENGTH: usize = 4;
+    pub(in super::super) const NEXT_HEADER: usize = 6;
+    pub(in super::super) const SOURCE: usize = 8;
+    pub(in super::super) const DESTINATION: usize = 24;
+    /// Of a link-local address: the first 10 bits.
+    pub(in super::super) const LINK_LOCAL: u16 = 0xfe80;
+    pub(in super::super) const LINK_LOCAL_MASK: u16 = 0xffc0;
+
+    pub(in super::super) const EXTENSION: usize = 8;
+    pub(in super::super) const EXTENSION_NEXT: usize = 0;
+    pub(in super::super) const EXTENSION_LENGTH: usize = 1;
+    pub(in super::super) const FRAGMENT: usize = 2;
+    pub(in super::super) const SEGMENTS_LEFT: usize = 3;
+}
+
+/// ICMP (RFC 792), and its errors of IPv6 (RFC 4443).
 pub(super) mod icmp {
     pub(in super::super) const HEADER: usize = 8;
     /// Destination unreachable, source quench, time exceeded: the messages that IPVS follows.

@@ -10,7 +10,14 @@ use shared::sys::bpf::{
     Alu, AssembleError, Assembler, Cond, Helper, Insn, Label, MapIndex, Reg, Size, skb,
 };
 
-use super::layout::{ethernet, icmp, ipv4, key, ports};
+use shared::addr::Family;
+use shared::wire::icmpv6;
+use shared::wire::ipv6::{
+    DESTINATION_OPTIONS, FRAGMENT as FRAGMENT_HEADER, HOP_BY_HOP, MORE, MOST_EXTENSIONS, OFFSET,
+    ROUTING,
+};
+
+use super::layout::{ethernet, icmp, ipv4, ipv6, key, ports};
 use super::questions::{
     CLIENT, FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose,
 };
@@ -75,10 +82,13 @@ pub fn program(taken: Taken, life: Life) -> Result<Vec<Insn>, AssembleError> {
     asm.load(Size::Word, R1, R6, skb::VLAN_PRESENT);
     asm.jump_if(R1, Cond::Ne, 0, leave);
     asm.load(Size::Word, R1, R6, skb::PROTOCOL);
-    // IPv6 will branch off here.
+    let six = asm.label("IPv6");
+    asm.jump_if(R1, Cond::Eq, skb::network(ethernet::TYPE_IPV6), six);
     asm.jump_if(R1, Cond::Ne, skb::network(ethernet::TYPE_IPV4), leave);
     let ends = Ends { take, copy, leave };
     ipv4(&mut asm, ends);
+    asm.bind(six);
+    ipv6(&mut asm, ends);
 
     asm.bind(take);
     if life == Life::Pulse {
@@ -192,28 +202,185 @@ fn ipv4(asm: &mut Assembler, ends: Ends) {
     asm.load(Size::Half, R2, R10, PORTS + ports::DESTINATION as i16);
     asm.store(Size::Half, R10, TO_PORT, R1);
     asm.store(Size::Half, R10, FROM_PORT, R2);
-    ask_ipv4(asm, &ICMP_ERROR, ends);
+    ask(asm, Family::V4, &ICMP_ERROR, ends);
 
     asm.bind(with_ports);
     asm.store(Size::Half, R10, TO_PORT, R1);
     asm.store(Size::Half, R10, FROM_PORT, R2);
-    ask_ipv4(asm, &WITH_PORTS, ends);
+    ask(asm, Family::V4, &WITH_PORTS, ends);
 
     asm.bind(fragment);
     asm.load(Size::Word, TO, R10, IPV4 + ipv4::DESTINATION as i16);
     asm.load(Size::Word, FROM, R10, IPV4 + ipv4::SOURCE as i16);
-    ask_ipv4(asm, &FRAGMENT, ends);
+    ask(asm, Family::V4, &FRAGMENT, ends);
+}
+
+/// The same for IPv6, whose addresses stay on the stack.
+fn ipv6(asm: &mut Assembler, ends: Ends) {
+    let leave = ends.leave;
+    let fragment = asm.label("fragment of IPv6");
+    let icmp_message = asm.label("ICMPv6 message");
+
+    asm.copy_frame(ethernet::HEADER as i32, IPV6, ipv6::HEADER, leave);
+    version_6(asm, IPV6, leave);
+    asm.load(Size::Half, R1, R10, IPV6 + ipv6::PAYLOAD_LENGTH as i16);
+    asm.jump_if(R1, Cond::Eq, 0, leave);
+    asm.load(Size::Byte, R7, R10, IPV6 + ipv6::NEXT_HEADER as i16);
+    asm.mov(R8, (ethernet::HEADER + ipv6::HEADER) as i32);
+    extensions(asm, Cut::Any, fragment, leave);
+    asm.jump_if(R7, Cond::Eq, IPPROTO_ICMPV6, icmp_message);
+
+    asm.copy_frame(R8, PORTS6, ports::LENGTH, leave);
+    asm.load(Size::Half, R1, R10, IPV6 + ipv6::SOURCE as i16);
+    asm.alu(Alu::And, R1, skb::network(ipv6::LINK_LOCAL_MASK));
+    asm.jump_if(R1, Cond::Eq, skb::network(ipv6::LINK_LOCAL), leave);
+    place(asm, Ends6::Outer);
+    ask(asm, Family::V6, &WITH_PORTS, ends);
+
+    asm.bind(icmp_message);
+    asm.copy_frame(R8, ICMP6, icmp::HEADER + ipv6::HEADER, leave);
+    asm.load(Size::Byte, R1, R10, ICMP6);
+    asm.jump_if(R1, Cond::Ge, i32::from(icmpv6::FIRST_INFORMATION), leave);
+    version_6(asm, EMBEDDED6, leave);
+    asm.load(Size::Byte, R7, R10, EMBEDDED6 + ipv6::NEXT_HEADER as i16);
+    asm.alu(Alu::Add, R8, (icmp::HEADER + ipv6::HEADER) as i32);
+    extensions(asm, Cut::Later, leave, leave);
+    asm.copy_frame(R8, PORTS6, ports::LENGTH, leave);
+    place(asm, Ends6::Embedded);
+    ask(asm, Family::V6, &ICMP_ERROR, ends);
+
+    asm.bind(fragment);
+    // There are no ports; nothing asks for them.
+    asm.store(Size::Word, R10, PORTS6, 0);
+    place(asm, Ends6::Outer);
+    ask(asm, Family::V6, &FRAGMENT, ends);
+}
+
+/// To `other` unless the header on the stack at `at` is one of IPv6.
+fn version_6(asm: &mut Assembler, at: i16, other: Label) {
+    asm.load(Size::Byte, R1, R10, at);
+    asm.alu(Alu::Shr, R1, 4);
+    asm.jump_if(R1, Cond::Ne, 6, other);
+}
+
+/// Which fragments are told apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// All.
+    Any,
+    /// Those without ports.
+    Later,
+}
+
+/// Follows extension headers from `R8` on, of which `R7` is the first: then both are those of what they lead
+/// to. To `fragment` where there is one; to `leave` where they lead nowhere.
+fn extensions(asm: &mut Assembler, cut: Cut, fragment: Label, leave: Label) {
+    let end = asm.label("end of the extension headers");
+    // What a fragment header said, if it is of a part.
+    asm.mov(R9, 0);
+    for number in 0..MOST_EXTENSIONS {
+        let (is_one, is_fragment, next) = (
+            asm.label("extension header"),
+            asm.label("fragment header"),
+            asm.label("next extension header"),
+        );
+        asm.jump_if(R7, Cond::Eq, i32::from(DESTINATION_OPTIONS), is_one);
+        asm.jump_if(R7, Cond::Eq, i32::from(ROUTING), is_one);
+        asm.jump_if(R7, Cond::Eq, i32::from(FRAGMENT_HEADER), is_one);
+        asm.jump_if(R7, Cond::Ne, i32::from(HOP_BY_HOP), end);
+        if number > 0 {
+            asm.jump(leave);
+        }
+        asm.bind(is_one);
+        asm.copy_frame(R8, EXTENSION, ipv6::EXTENSION, leave);
+        asm.jump_if(R7, Cond::Eq, i32::from(FRAGMENT_HEADER), is_fragment);
+        let options = asm.label("options");
+        asm.jump_if(R7, Cond::Ne, i32::from(ROUTING), options);
+        asm.load(Size::Byte, R1, R10, EXTENSION + ipv6::SEGMENTS_LEFT as i16);
+        asm.jump_if(R1, Cond::Ne, 0, leave);
+        asm.bind(options);
+        asm.load(
+            Size::Byte,
+            R1,
+            R10,
+            EXTENSION + ipv6::EXTENSION_LENGTH as i16,
+        );
+        asm.alu(Alu::Add, R1, 1);
+        asm.alu(Alu::Shl, R1, 3);
+        asm.alu(Alu::Add, R8, R1);
+        asm.jump(next);
+
+        asm.bind(is_fragment);
+        asm.jump_if(R9, Cond::Ne, 0, leave);
+        asm.alu(Alu::Add, R8, ipv6::EXTENSION as i32);
+        asm.load(Size::Half, R9, R10, EXTENSION + ipv6::FRAGMENT as i16);
+        asm.alu(Alu::And, R9, skb::network(OFFSET | MORE));
+        asm.jump_if(R9, Cond::AnyBit, skb::network(OFFSET), fragment);
+        asm.bind(next);
+        asm.load(Size::Byte, R7, R10, EXTENSION + ipv6::EXTENSION_NEXT as i16);
+    }
+    for kind in [DESTINATION_OPTIONS, ROUTING, FRAGMENT_HEADER, HOP_BY_HOP] {
+        asm.jump_if(R7, Cond::Eq, i32::from(kind), leave);
+    }
+    asm.bind(end);
+    if cut == Cut::Any {
+        asm.jump_if(R9, Cond::Ne, 0, fragment);
+    }
+}
+
+/// Which header says what a frame of IPv6 is to and from.
+#[derive(Clone, Copy)]
+enum Ends6 {
+    Outer,
+    /// The other way round.
+    Embedded,
+}
+
+/// Puts both ends and their ports where the questions look.
+fn place(asm: &mut Assembler, ends: Ends6) {
+    let (header, to, from, to_port, from_port) = match ends {
+        Ends6::Outer => (
+            IPV6,
+            ipv6::DESTINATION,
+            ipv6::SOURCE,
+            ports::DESTINATION,
+            ports::SOURCE,
+        ),
+        Ends6::Embedded => (
+            EMBEDDED6,
+            ipv6::SOURCE,
+            ipv6::DESTINATION,
+            ports::SOURCE,
+            ports::DESTINATION,
+        ),
+    };
+    copy_address(asm, header + to as i16, TO6);
+    copy_address(asm, header + from as i16, FROM6);
+    for (port, at) in [(to_port, TO_PORT), (from_port, FROM_PORT)] {
+        asm.load(Size::Half, R1, R10, PORTS6 + port as i16);
+        asm.store(Size::Half, R10, at, R1);
+    }
+}
+
+/// Copies an IPv6 address on the stack.
+fn copy_address(asm: &mut Assembler, from: i16, to: i16) {
+    for word in (0..16).step_by(4) {
+        asm.load(Size::Word, R3, R10, from + word);
+        asm.store(Size::Word, R10, to + word, R3);
+    }
 }
 
 /// Looks into the map for each question in order, and goes to one of the ends.
-fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
-    // The address in its mapped form: ten zeros, two 0xff, and the four bytes.
-    let address = KEY + key::ADDRESS as i16;
-    asm.store(Size::Word, R10, address, 0);
-    asm.store(Size::Word, R10, address + 4, 0);
-    asm.store(Size::Word, R10, address + 8, 0x0000_ffff_u32.to_be() as i32);
-    for question in questions {
-        look_up_ipv4(asm, question);
+fn ask(asm: &mut Assembler, family: Family, questions: &[Question], ends: Ends) {
+    if family == Family::V4 {
+        // The address in its mapped form: ten zeros, two 0xff, and the four bytes.
+        let address = KEY + key::ADDRESS as i16;
+        asm.store(Size::Word, R10, address, 0);
+        asm.store(Size::Word, R10, address + 4, 0);
+        asm.store(Size::Word, R10, address + 8, 0x0000_ffff_u32.to_be() as i32);
+    }
+    for question in questions.iter().filter(|question| question.is_of(family)) {
+        look_up(asm, family, question);
         match question.found {
             Found::Take => asm.jump_if(R0, Cond::Ne, 0, ends.take),
             Found::Leave => asm.jump_if(R0, Cond::Ne, 0, ends.leave),
@@ -221,7 +388,7 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
             Found::LeaveUnlessClient => {
                 let next = asm.label("next question");
                 asm.jump_if(R0, Cond::Eq, 0, next);
-                look_up_ipv4(asm, &CLIENT);
+                look_up(asm, family, &CLIENT);
                 asm.jump_if(R0, Cond::Ne, 0, ends.take);
                 asm.jump(ends.leave);
                 asm.bind(next);
@@ -229,7 +396,7 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
             Found::TakeIfOwn => {
                 let next = asm.label("next question");
                 asm.jump_if(R0, Cond::Eq, 0, next);
-                look_up_ipv4(asm, &OWN);
+                look_up(asm, family, &OWN);
                 asm.jump_if(R0, Cond::Ne, 0, ends.take);
                 asm.bind(next);
             }
@@ -239,14 +406,27 @@ fn ask_ipv4(asm: &mut Assembler, questions: &[Question], ends: Ends) {
 }
 
 /// Looks into the map for one question, the constant part of whose key is there. R0 is 0 if the key is not.
-fn look_up_ipv4(asm: &mut Assembler, question: &Question) {
-    match question.address {
-        Whose::To => asm.mov(R3, TO),
-        Whose::From => asm.mov(R3, FROM),
-        Whose::Host => asm.load(Size::Word, R3, R10, IPV4 + ipv4::DESTINATION as i16),
-        Whose::Nobody => asm.mov(R3, 0),
+fn look_up(asm: &mut Assembler, family: Family, question: &Question) {
+    match family {
+        Family::V4 => {
+            match question.address {
+                Whose::To => asm.mov(R3, TO),
+                Whose::From => asm.mov(R3, FROM),
+                Whose::Host => asm.load(Size::Word, R3, R10, IPV4 + ipv4::DESTINATION as i16),
+                Whose::Nobody => asm.mov(R3, 0),
+            }
+            asm.store(Size::Word, R10, KEY + key::ADDRESS as i16 + 12, R3);
+        }
+        Family::V6 => {
+            let address = match question.address {
+                Whose::To => TO6,
+                Whose::From => FROM6,
+                // Nothing that has no address is asked about IPv6.
+                Whose::Host | Whose::Nobody => IPV6 + ipv6::DESTINATION as i16,
+            };
+            copy_address(asm, address, KEY + key::ADDRESS as i16);
+        }
     }
-    asm.store(Size::Word, R10, KEY + key::ADDRESS as i16 + 12, R3);
     asm.store(
         Size::Byte,
         R10,
@@ -280,6 +460,14 @@ const EMBEDDED: i16 = ICMP + icmp::HEADER as i16;
 const PORTS: i16 = ICMP - 4;
 const TO_PORT: i16 = PORTS - 2;
 const FROM_PORT: i16 = PORTS - 4;
+// Of IPv6, further down.
+const TO6: i16 = FROM_PORT - 16 - FROM_PORT % 4;
+const FROM6: i16 = TO6 - 16;
+const IPV6: i16 = FROM6 - ipv6::HEADER as i16;
+const ICMP6: i16 = IPV6 - (icmp::HEADER + ipv6::HEADER) as i16;
+const EMBEDDED6: i16 = ICMP6 + icmp::HEADER as i16;
+const PORTS6: i16 = ICMP6 - 4;
+const EXTENSION: i16 = PORTS6 - 12;
 
 const KEYS: MapIndex = MapIndex(0);
 const PULSE: MapIndex = MapIndex(1);
@@ -288,6 +476,7 @@ const PULSE: MapIndex = MapIndex(1);
 const PACKET_OTHERHOST: i32 = 3;
 
 const IPPROTO_ICMP: i32 = 1;
+const IPPROTO_ICMPV6: i32 = 58;
 
 #[cfg(test)]
 mod tests {

@@ -90,7 +90,7 @@ impl CaptureSet {
             let users = self.users.entry(key).or_insert(0);
             *users += 1;
             if *users == 1 {
-                let routes = self.routes();
+                let routes = self.routes(key);
                 self.changes
                     .extend(in_map(key, routes).map(CaptureChange::Insert));
                 if let Some(route) = in_routing(key, routes) {
@@ -117,7 +117,7 @@ impl CaptureSet {
                 }
                 self.clients -= u32::from(matches!(key, CaptureKey::Client { .. }));
                 self.users.remove(&key);
-                let routes = self.routes();
+                let routes = self.routes(key);
                 self.changes
                     .extend(in_map(key, routes).map(CaptureChange::Remove));
                 if let Some(route) = in_routing(key, routes) {
@@ -129,7 +129,7 @@ impl CaptureSet {
 
     /// One more user of a mark.
     pub fn acquire_mark(&mut self, mark: u32, family: Family) {
-        let first = !self.routes();
+        let first = self.marks.is_empty();
         let key = RouteKey::Mark { mark, family };
         *self.marks.entry(key).or_insert(0) += 1;
         if first {
@@ -149,7 +149,7 @@ impl CaptureSet {
             self.marks.remove(&key);
         }
         self.unroute(key);
-        if !self.routes() {
+        if self.marks.is_empty() {
             self.change_ways(false);
         }
     }
@@ -204,7 +204,7 @@ impl CaptureSet {
 
     /// Whether the kernel's map holds `key`.
     pub fn contains(&self, key: CaptureKey) -> bool {
-        let routes = self.routes();
+        let routes = self.routes(key);
         let of = |key| self.users.contains_key(&key);
         match key {
             CaptureKey::Service { .. } | CaptureKey::ServiceFragments { .. } => !routes && of(key),
@@ -237,14 +237,15 @@ impl CaptureSet {
         std::mem::take(&mut self.routes)
     }
 
-    /// Whether the host routes packets here.
-    fn routes(&self) -> bool {
-        !self.marks.is_empty()
+    /// Whether the host routes packets of a key's family here.
+    fn routes(&self, key: CaptureKey) -> bool {
+        !self.marks.is_empty() && is_routed(key)
     }
 
     /// Everything goes to the director the one way or the other from now on.
     fn change_ways(&mut self, routes: bool) {
-        let keys: Vec<CaptureKey> = self.users.keys().copied().collect();
+        let keys = self.users.keys().copied().filter(|&key| is_routed(key));
+        let keys: Vec<CaptureKey> = keys.collect();
         let own = [CaptureKey::Marks];
         let mut changes = [Vec::new(), Vec::new()];
         for &key in &keys {
@@ -292,6 +293,11 @@ impl CaptureSet {
     }
 }
 
+/// Only what is of IPv4: marks of IPv6 are not there yet.
+fn is_routed(key: CaptureKey) -> bool {
+    key.address().family() == Family::V4
+}
+
 /// What stands in the map for a key.
 fn in_map(key: CaptureKey, routes: bool) -> impl Iterator<Item = CaptureKey> {
     let keys = match key {
@@ -318,6 +324,7 @@ fn in_routing(key: CaptureKey, routes: bool) -> Option<RouteKey> {
 
 fn question(key: CaptureKey) -> Option<RouteKey> {
     match key {
+        _ if !is_routed(key) => None,
         CaptureKey::Service {
             protocol,
             address,
@@ -333,6 +340,7 @@ fn question(key: CaptureKey) -> Option<RouteKey> {
 
 fn answer(key: CaptureKey) -> Option<RouteKey> {
     match key {
+        _ if !is_routed(key) => None,
         CaptureKey::Reply {
             protocol,
             address,

@@ -1,8 +1,10 @@
 //! Whether the capture takes a frame, as a pure function.
 
 use shared::addr::{Addr, Protocol};
+use shared::wire::icmpv6;
+use shared::wire::ipv6::Packet;
 
-use super::layout::{ethernet, icmp, ipv4, ports};
+use super::layout::{ethernet, icmp, ipv4, ipv6, ports};
 use super::questions::{
     CLIENT, FRAGMENT, Found, ICMP_ERROR, OWN, Question, Transport, WITH_PORTS, Whose,
 };
@@ -11,7 +13,7 @@ use super::{CaptureKey, CaptureSet, Class};
 /// Whether the capture takes `frame`, which begins with its Ethernet header and was received by a
 /// port with the address `port_mac`. `false`: it goes to the host.
 ///
-/// Only IPv4 to that very MAC is taken. A tagged frame belongs to its VLAN device. An ICMP error
+/// Only IPv4 and IPv6 to that very MAC is taken. A tagged frame belongs to its VLAN device. An ICMP error
 /// is taken when it is not about a later fragment.
 pub fn takes(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> bool {
     treat(frame, port_mac, set) == Treatment::Take
@@ -30,16 +32,21 @@ pub enum Treatment {
 
 /// What the capture does with `frame`. See [`takes`].
 pub fn treat(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> Treatment {
-    if bytes(frame, ethernet::DESTINATION) != Some(port_mac)
-        || half(frame, ethernet::TYPE) != Some(ethernet::TYPE_IPV4)
-    {
+    if bytes(frame, ethernet::DESTINATION) != Some(port_mac) {
         return Treatment::Leave;
     }
-    let Some((subject, questions)) = frame.get(ethernet::HEADER..).and_then(ipv4_subject) else {
+    let packet = frame.get(ethernet::HEADER..);
+    let asked = match half(frame, ethernet::TYPE) {
+        Some(ethernet::TYPE_IPV4) => packet.and_then(ipv4_subject),
+        Some(ethernet::TYPE_IPV6) => packet.and_then(ipv6_subject),
+        _ => None,
+    };
+    let Some((subject, questions)) = asked else {
         return Treatment::Leave;
     };
     let answers = questions
         .iter()
+        .filter(|question| question.is_of(subject.host.family()))
         .filter(|question| set.contains(subject.key(question)));
     let decided = answers
         .map(|question| question.found)
@@ -153,6 +160,70 @@ fn icmp_subject(message: &[u8], host: Addr) -> Option<Subject> {
     })
 }
 
+/// What an IPv6 packet is asked about. `None`: nothing, it is the host's. So are jumbograms, what is still to be
+/// routed by its header, and what has more extension headers than anybody needs.
+fn ipv6_subject(packet: &[u8]) -> Option<(Subject, &'static [Question])> {
+    let header = Packet::new_lenient(packet).ok()?;
+    if header.payload_length() == 0 {
+        return None;
+    }
+    let (source, destination) = (
+        Addr::from_bytes(header.source()),
+        Addr::from_bytes(header.destination()),
+    );
+    let chain = header.chain().ok()?;
+    if chain.piece.is_some() {
+        let subject = Subject {
+            protocol: Protocol(chain.protocol),
+            to: (destination, 0),
+            from: (source, 0),
+            host: destination,
+        };
+        return Some((subject, &FRAGMENT));
+    }
+    let payload = packet.get(chain.at..)?;
+    if chain.protocol == Protocol::ICMPV6.0 {
+        let subject = icmpv6_subject(payload, destination)?;
+        return Some((subject, &ICMP_ERROR));
+    }
+    // A router does not forward what is from such an address.
+    let first = half(&header.source(), 0)?;
+    if first & ipv6::LINK_LOCAL_MASK == ipv6::LINK_LOCAL {
+        return None;
+    }
+    let subject = Subject {
+        protocol: Protocol(chain.protocol),
+        to: (destination, half(payload, ports::DESTINATION)?),
+        from: (source, half(payload, ports::SOURCE)?),
+        host: destination,
+    };
+    Some((subject, &WITH_PORTS))
+}
+
+/// What an ICMPv6 error is asked about.
+fn icmpv6_subject(message: &[u8], host: Addr) -> Option<Subject> {
+    if !icmpv6::is_error(message) {
+        return None;
+    }
+    let embedded = message.get(icmp::HEADER..)?;
+    let header = Packet::new_lenient(embedded).ok()?;
+    let chain = header.chain().ok()?;
+    if chain.piece.is_some_and(|piece| piece.offset != 0) {
+        return None;
+    }
+    let payload = embedded.get(chain.at..)?;
+    let destination_port = half(payload, ports::DESTINATION)?;
+    Some(Subject {
+        protocol: Protocol(chain.protocol),
+        to: (
+            Addr::from_bytes(header.source()),
+            half(payload, ports::SOURCE)?,
+        ),
+        from: (Addr::from_bytes(header.destination()), destination_port),
+        host,
+    })
+}
+
 struct Ipv4 {
     length: usize,
     fragment: u16,
@@ -184,6 +255,8 @@ fn bytes<const N: usize>(from: &[u8], at: usize) -> Option<[u8; N]> {
     from.get(at..)?.first_chunk().copied()
 }
 
+#[cfg(test)]
+mod ipv6_tests;
 #[cfg(test)]
 mod tests {
     use super::*;

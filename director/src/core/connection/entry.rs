@@ -48,7 +48,6 @@ pub struct Connection {
     protocol: Protocol,
     forward: ForwardMethod,
     server: ServerId,
-    state: State,
     /// Of a [`LocalEnd`], whose two parts fit into what would be left empty here.
     local_place: u8,
     local_port: u16,
@@ -66,6 +65,7 @@ pub struct Connection {
     /// Of a template: whether one of its connections was ever established.
     assured: bool,
     followed: bool,
+    state: State,
     pub(in crate::core) timer: Link,
 }
 

@@ -1,12 +1,14 @@
 //! Fragments: the others follow the first one of their datagram, which alone has the ports.
 
-use shared::wire::ipv4::Packet;
+use shared::addr::Protocol;
 
 use super::{Arrival, Director, Headers, Way};
 use crate::core::balancer::Class;
 use crate::core::fragments::{Fate, Fragments, Part};
 use crate::core::frame::Frame;
+use crate::core::ip::Ip;
 use crate::core::net::Mac;
+use crate::core::operation::ForwardMethod;
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 
@@ -18,10 +20,10 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+        let Some(ip) = Ip::read(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
-        let Some(part) = Part::of(&packet) else {
+        let Some(part) = Part::of(&ip, frame.packet()) else {
             return Verdict::Drop(Reason::MalformedFragment);
         };
         if !part.is_first() {
@@ -35,22 +37,27 @@ impl Director {
                 Verdict::Drop(Reason::FragmentsFull)
             };
         }
-        let ends = (packet.source(), packet.destination());
-        let (verdict, way) = match Headers::read(&packet) {
+        let (verdict, way) = match Headers::of(&ip, frame.packet()) {
+            // Of IPv6 the fragments of all protocols come here.
+            _ if !ip.protocol.has_ports() => (Verdict::Local, Fate::Host),
             Some(headers) => {
                 let class = self.classify(arrival, &headers);
                 let way = match class {
                     Class::Once(id) => Fate::Alone(headers.flow, self.balancer.sending(id)),
                     _ => Fate::Follow(headers.flow),
                 };
-                let verdict = self.carry_out(arrival, class, &headers, frame, outbox);
+                let verdict = if self.would_spoil(class, headers.flow.protocol) {
+                    Verdict::Drop(Reason::SctpFragment)
+                } else {
+                    self.carry_out(arrival, class, &headers, frame, outbox)
+                };
                 (verdict, way)
             }
             None => (Verdict::Drop(Reason::MalformedTransport), Fate::Host),
         };
         // One for the host may be of a connection all the same, whose other end is there.
-        let rewritten = Packet::new_lenient(frame.packet())
-            .is_ok_and(|packet| (packet.source(), packet.destination()) != ends);
+        let rewritten = Ip::read(frame.packet())
+            .is_some_and(|now| (now.source, now.destination) != (ip.source, ip.destination));
         let fate = match verdict {
             Verdict::Drop(reason) => Fate::Drop(reason),
             Verdict::Forward(_) | Verdict::Encapsulate(..) | Verdict::Consumed => way,
@@ -88,6 +95,22 @@ impl Director {
         verdict
     }
 
+    /// Whether a fragment's way changes what a checksum covers that no part of the packet can be corrected
+    /// by: SCTP's is one of the whole, with the ports and without addresses.
+    fn would_spoil(&self, class: Class, protocol: Protocol) -> bool {
+        let (Class::Request(id) | Class::Reply(id), Protocol::SCTP) = (class, protocol) else {
+            return false;
+        };
+        let connection = self.balancer.connection(id);
+        match connection.forward() {
+            ForwardMethod::Nat => {
+                connection.virtual_endpoint().port != connection.destination().port
+            }
+            ForwardMethod::FullNat => true,
+            _ => false,
+        }
+    }
+
     fn fragments_of(&mut self, way: Way) -> &mut Fragments {
         match way {
             Way::Wire | Way::Own => &mut self.fragments,
@@ -113,10 +136,10 @@ impl Director {
             Fate::Follow(flow) => (flow, None),
             Fate::Alone(flow, sending) => (flow, Some(sending)),
         };
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+        let Some(ip) = Ip::read(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
-        let headers = Headers::of_fragment(&packet, flow);
+        let headers = Headers::of_fragment(&ip, flow);
         if let Some(sending) = sending {
             return match self.balancer.send_again(arrival.now, &flow, sending) {
                 Some(id) => self.forward_once(arrival, id, &headers, frame, outbox),

@@ -1,12 +1,14 @@
 //! What a packet's headers say, read once.
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::wire::ipv4::Packet;
 use shared::wire::vnet::VnetHeader;
 use shared::wire::{ethernet, transport};
 
 use crate::core::balancer::Segment;
 use crate::core::frame::Frame;
+use crate::core::ip::{Ip, family_of};
+use crate::core::protocol::sctp::Chunks;
 use crate::core::protocol::tcp::TcpFlags;
 
 /// The headers of a packet, read once.
@@ -15,12 +17,13 @@ pub(in crate::core) struct Headers {
     pub(in crate::core) flow: FlowKey,
     /// None of a later fragment: the first one has moved the connection's state already.
     pub(in crate::core) segment: Option<Segment>,
-    /// Bytes of the IP header.
+    /// Bytes in front of the transport header: the IP header, of IPv6 with its extensions.
     pub(in crate::core) ip_header: usize,
     /// Bytes of the IP packet.
     pub(in crate::core) total: u16,
     pub(in crate::core) ttl: u8,
     pub(in crate::core) dont_fragment: bool,
+    pub(in crate::core) family: Family,
 }
 
 impl Headers {
@@ -28,28 +31,41 @@ impl Headers {
     /// transport header is not whole.
     #[inline(always)]
     pub(super) fn read(packet: &Packet<&[u8]>) -> Option<Headers> {
-        let payload = packet.payload();
-        let segment = match Protocol(packet.protocol()) {
-            Protocol::TCP => {
-                Segment::tcp(TcpFlags::from_bits_retain(transport::tcp_flags(payload)?))
-            }
-            _ if packet.is_fragment() => {
-                payload.get(..transport::UDP_HEADER)?;
-                Segment::UDP
-            }
-            _ => transport::udp_is_whole(payload).then_some(Segment::UDP)?,
-        };
+        let (protocol, payload) = (Protocol(packet.protocol()), packet.payload());
+        let segment = segment(protocol, payload, packet.is_fragment())?;
         let flow = Headers::flow(packet)?;
         Some(Headers {
+            flow,
             segment: Some(segment),
-            ..Headers::of_fragment(packet, flow)
+            ip_header: packet.header_length(),
+            total: packet.total_length(),
+            ttl: packet.ttl(),
+            dont_fragment: packet.dont_fragment(),
+            family: Family::V4,
+        })
+    }
+
+    /// The same of either family, of a packet whose IP headers were read.
+    pub(super) fn of(ip: &Ip, packet: &[u8]) -> Option<Headers> {
+        let payload = ip.payload(packet);
+        let segment = segment(ip.protocol, payload, ip.piece.is_some())?;
+        let flow = flow_of(ip, payload)?;
+        Some(Headers {
+            segment: Some(segment),
+            ..Headers::of_fragment(ip, flow)
         })
     }
 
     /// The flow of a whole packet or a first fragment, as far as can be told without a check.
     pub(super) fn peek(ethernet: &[u8]) -> Option<FlowKey> {
-        let packet = Packet::new_lenient(ethernet.get(ethernet::LENGTH..)?).ok()?;
-        Headers::flow(&packet)
+        let bytes = ethernet.get(ethernet::LENGTH..)?;
+        match family_of(bytes)? {
+            Family::V4 => Headers::flow(&Packet::new_lenient(bytes).ok()?),
+            Family::V6 => {
+                let ip = Ip::read(bytes)?;
+                flow_of(&ip, ip.payload(bytes))
+            }
+        }
     }
 
     #[inline(always)]
@@ -66,14 +82,15 @@ impl Headers {
 
     /// Of a packet whose ports are known from elsewhere.
     #[inline]
-    pub(super) fn of_fragment(packet: &Packet<&[u8]>, flow: FlowKey) -> Headers {
+    pub(super) fn of_fragment(ip: &Ip, flow: FlowKey) -> Headers {
         Headers {
             flow,
             segment: None,
-            ip_header: packet.header_length(),
-            total: packet.total_length(),
-            ttl: packet.ttl(),
-            dont_fragment: packet.dont_fragment(),
+            ip_header: ip.header,
+            total: u16::try_from(ip.total).unwrap_or(u16::MAX),
+            ttl: ip.ttl,
+            dont_fragment: ip.dont_fragment,
+            family: ip.family(),
         }
     }
 
@@ -92,4 +109,33 @@ impl Headers {
         };
         usize::from(self.total).min(self.ip_header + transport + usize::from(vnet.gso_size))
     }
+}
+
+/// What a packet's payload does to its connection. None if the transport header is not whole.
+#[inline(always)]
+fn segment(protocol: Protocol, payload: &[u8], is_fragment: bool) -> Option<Segment> {
+    match protocol {
+        Protocol::TCP => {
+            let flags = transport::tcp_flags(payload)?;
+            Some(Segment::tcp(TcpFlags::from_bits_retain(flags)))
+        }
+        Protocol::SCTP => Some(Segment::sctp(Chunks::of(payload)?)),
+        _ if is_fragment => {
+            payload.get(..transport::UDP_HEADER)?;
+            Some(Segment::UDP)
+        }
+        _ => transport::udp_is_whole(payload).then_some(Segment::UDP),
+    }
+}
+
+/// The flow of a packet whose IP headers were read.
+fn flow_of(ip: &Ip, payload: &[u8]) -> Option<FlowKey> {
+    let (source_port, destination_port) = transport::ports(payload)?;
+    Some(FlowKey {
+        protocol: ip.protocol,
+        source: ip.source,
+        source_port,
+        destination: ip.destination,
+        destination_port,
+    })
 }

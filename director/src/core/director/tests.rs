@@ -3,14 +3,18 @@
 mod connections;
 mod errors;
 mod fragments;
+mod ftp;
 mod fullnat;
 mod garbage;
+mod ipsec;
+mod ipv6;
 mod kernel_tunnels;
 pub(crate) mod laboratory;
 mod own_packets;
 mod proxy_protocol;
 mod resets;
 mod routed;
+mod sctp;
 mod segment_size;
 mod tunnel_records;
 pub(crate) mod tunnels;

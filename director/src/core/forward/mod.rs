@@ -1,6 +1,7 @@
 //! The way out: next hop, time to live, size, rewriting, Ethernet header (`ip_vs_xmit.c`).
 
 mod cut;
+mod ftp;
 mod full_nat;
 mod kernel;
 mod nat;
@@ -9,6 +10,7 @@ mod outer;
 mod paths;
 mod proxy_protocol;
 mod reset;
+mod sctp;
 mod segment_size;
 mod segments;
 pub mod sequence;
@@ -17,20 +19,22 @@ mod tunnel;
 use full_nat::Rewritten;
 pub(super) use outer::{encapsulation, outer_protocol};
 pub(super) use paths::Tunnels;
+pub(super) use sctp::finish;
 
-use shared::addr::Addr;
+use shared::addr::{Addr, Family, Protocol};
 use shared::wire::icmpv4::Error;
-use shared::wire::ipv4::Edit;
 use shared::wire::transport::Port;
 
 use super::balancer::{ConnectionId, Direction};
 use super::director::{Arrival, Director, Headers, MIN_MTU};
 use super::frame::{self, Frame};
+use super::ip::{self, Ends, Passed, family_of, min_mtu};
 use super::net::{CachedHop, Hop, Mac, Route};
 use super::operation::ForwardMethod;
 use super::protocol::tcp::TcpFlags;
 use super::reason::Reason;
 use super::server::ServerId;
+use super::service::FTP;
 use super::verdict::{Outbox, Outgoing, Verdict};
 
 impl Director {
@@ -81,7 +85,7 @@ impl Director {
             return Verdict::Drop(Reason::TtlExceeded);
         }
         let vnet = frame.vnet();
-        let mtu = hop.mtu.max(MIN_MTU);
+        let mtu = hop.mtu.max(min_mtu(headers.family));
         let too_big = headers.largest(vnet, frame) > mtu as usize;
         if too_big && (headers.dont_fragment || vnet.is_gso()) {
             // A request passes the host's IP layer before its size is looked at, so an error quotes it
@@ -124,6 +128,16 @@ impl Director {
             }
             _ => return Verdict::Drop(Reason::NoMethod),
         }
+        if method == ForwardMethod::Nat
+            && virtual_end.port == FTP
+            && headers.flow.protocol == Protocol::TCP
+        {
+            let going = (id, direction);
+            let outcome = self.control_of_ftp(arrival.now, going, headers, &hop, frame, outbox);
+            if outcome == Rewritten::Replaced {
+                return Verdict::Consumed;
+            }
+        }
         if followed && direction == Direction::Reply {
             self.follow_position(id, direction, headers, frame);
         }
@@ -152,8 +166,10 @@ impl Director {
             Direction::Request => destination.address,
             Direction::Reply => connection.client().address,
         };
-        // The host routes here what it sends from addresses of its interfaces, and nothing else.
-        if receiver.ip().is_loopback() || !self.network.is_local(receiver) {
+        // The host routes here what it sends from addresses of its interfaces, and nothing else; of IPv6 not
+        // yet.
+        let routed = headers.family == Family::V4 && self.network.is_local(receiver);
+        if receiver.ip().is_loopback() || !routed {
             return Verdict::Drop(Reason::LocalServer);
         }
         let vnet = frame.vnet();
@@ -309,9 +325,8 @@ impl Director {
 /// One router less to go.
 #[inline]
 pub(super) fn decrement_ttl(frame: &mut Frame<'_>) {
-    if let Some(mut edit) = Edit::new(frame.packet_mut()) {
-        edit.decrement_ttl();
-        edit.finish();
+    if let Some(family) = family_of(frame.packet()) {
+        ip::edit(frame.packet_mut(), family, Ends::default(), Passed::On);
     }
 }
 

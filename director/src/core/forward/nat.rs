@@ -4,12 +4,13 @@
 use shared::addr::Protocol;
 use shared::wire::checksum::{self, Change};
 use shared::wire::ethernet;
-use shared::wire::ipv4::{Edit, Packet};
+use shared::wire::sctp;
 use shared::wire::transport::{self, Port};
 use shared::wire::vnet::VnetHeader;
 
 use super::{Frame, Headers};
 use crate::core::connection::Endpoint;
+use crate::core::ip::{self, Ends, Ip, Passed};
 
 /// The state of a packet's transport checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,19 +58,29 @@ pub(super) fn rewrite(
     let Some((header, segment)) = frame.packet_mut().split_at_mut_checked(headers.ip_header) else {
         return;
     };
-    let Some(mut edit) = Edit::new(header) else {
+    let ends = match which {
+        Port::Source => Ends {
+            source: Some(new.address),
+            ..Ends::default()
+        },
+        Port::Destination => Ends {
+            destination: Some(new.address),
+            ..Ends::default()
+        },
+    };
+    let Some(change) = ip::edit(header, headers.family, ends, Passed::On) else {
         return;
     };
-    let address = new.address.to_v4_bytes();
-    let change = match which {
-        Port::Source => edit.set_source(address),
-        Port::Destination => edit.set_destination(address),
-    };
-    edit.decrement_ttl();
-    edit.finish();
-    // A later fragment has no ports, and its checksum is in the first one.
-    if headers.segment.is_none() {
+    // A later fragment has no ports, and its checksum is in the first one. IPsec has neither.
+    if headers.segment.is_none() || headers.flow.protocol.is_ipsec() {
         return;
+    }
+    if headers.flow.protocol == Protocol::SCTP {
+        let (source, destination) = match which {
+            Port::Source => (Some(new.port), None),
+            Port::Destination => (None, Some(new.port)),
+        };
+        return sctp::set_ports(segment, source, destination);
     }
     let port = transport::set_port(segment, which, new.port);
     correct(header, segment, headers, vnet, sum, (change, port));
@@ -87,16 +98,18 @@ pub(super) fn rewrite_both(
     let Some((header, segment)) = frame.packet_mut().split_at_mut_checked(headers.ip_header) else {
         return;
     };
-    let Some(mut edit) = Edit::new(header) else {
+    let ends = Ends {
+        source: Some(source.address),
+        destination: Some(destination.address),
+    };
+    let Some(addresses) = ip::edit(header, headers.family, ends, Passed::On) else {
         return;
     };
-    let addresses = edit
-        .set_source(source.address.to_v4_bytes())
-        .and(edit.set_destination(destination.address.to_v4_bytes()));
-    edit.decrement_ttl();
-    edit.finish();
     if headers.segment.is_none() {
         return;
+    }
+    if headers.flow.protocol == Protocol::SCTP {
+        return sctp::set_ports(segment, Some(source.port), Some(destination.port));
     }
     let ports = transport::set_port(segment, Port::Source, source.port).and(transport::set_port(
         segment,
@@ -114,8 +127,13 @@ pub(super) fn amend(
     pseudo: Change,
     change: Change,
 ) {
-    let partial = Sum::of(vnet, headers) == Sum::Partial;
+    let partial = is_partial(headers, vnet);
     update(segment, transport::TCP_CHECKSUM, partial, pseudo, change);
+}
+
+/// Whether the transport checksum is still to be completed.
+pub(super) fn is_partial(headers: &Headers, vnet: VnetHeader) -> bool {
+    Sum::of(vnet, headers) == Sum::Partial
 }
 
 /// The transport checksum after a change of addresses and ports.
@@ -146,18 +164,17 @@ fn correct(
 /// A datagram without a checksum gets one, as from the kernel's IPVS.
 #[cold]
 fn sum_up(header: &[u8], segment: &mut [u8]) {
-    let Ok(packet) = Packet::new_lenient(header) else {
+    let Some(ip) = Ip::read(header) else {
         return;
     };
     let length = transport::field(segment, UDP_LENGTH).unwrap_or(0);
     let Some(datagram) = segment
         .get_mut(..usize::from(length))
-        .filter(|_| !packet.is_fragment())
+        .filter(|_| ip.piece.is_none())
     else {
         return;
     };
-    let (source, destination) = (packet.source(), packet.destination());
-    let pseudo = checksum::pseudo_v4(source, destination, Protocol::UDP.0, length);
+    let pseudo = ip::pseudo(ip.source, ip.destination, Protocol::UDP, length);
     let sum = !checksum::fold(checksum::sum(datagram, pseudo));
     transport::set_field(datagram, transport::UDP_CHECKSUM, sum);
     zero_is_ones(datagram);

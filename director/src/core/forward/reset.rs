@@ -1,6 +1,6 @@
 //! TCP resets of our own: for connections whose real server was removed.
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{FlowKey, Protocol};
 use shared::time::Time;
 use shared::wire::checksum;
 use shared::wire::ipv4;
@@ -10,6 +10,7 @@ use crate::core::balancer::{ConnectionId, Direction, Position, Progress, Reset};
 use crate::core::connection::Endpoint;
 use crate::core::director::{Arrival, Director, Headers};
 use crate::core::frame::Frame;
+use crate::core::ip::{self, Own};
 use crate::core::operation::ForwardMethod;
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::verdict::Outbox;
@@ -107,7 +108,7 @@ impl Director {
         }
     }
 
-    /// Answers a TCP segment to a local address where no connection has its port: a real server's, whose
+    /// Answers a TCP segment, or an SCTP packet, to a local address where no connection has its port: a real server's, whose
     /// connection has ended here. Else it would keep its end until it has sent in vain for long.
     #[cold]
     pub(in crate::core) fn answer_as_a_stranger(
@@ -118,6 +119,9 @@ impl Director {
         outbox: &mut Outbox,
     ) {
         let flow = &headers.flow;
+        if flow.protocol == Protocol::SCTP {
+            return self.abort_sender(arrival, headers, frame, outbox);
+        }
         let speaker = Endpoint {
             address: flow.destination,
             port: flow.destination_port,
@@ -178,11 +182,7 @@ impl Director {
 
     fn bare(&mut self, bare: &Bare) -> Vec<u8> {
         self.identification = self.identification.wrapping_add(1);
-        let address = |address: Addr| address.to_v4_bytes();
-        let (source, destination) = (
-            address(bare.source.address),
-            address(bare.destination.address),
-        );
+        let (source, destination) = (bare.source.address, bare.destination.address);
         let mut segment = [0; transport::TCP_HEADER];
         transport::set_field(&mut segment, 0, bare.source.port);
         transport::set_field(&mut segment, 2, bare.destination.port);
@@ -191,17 +191,16 @@ impl Director {
         segment[12] = (transport::TCP_HEADER as u8 / 4) << 4;
         segment[13] = bare.flags.bits();
         let length = segment.len() as u16;
-        let pseudo = checksum::pseudo_v4(source, destination, Protocol::TCP.0, length);
+        let pseudo = ip::pseudo(source, destination, Protocol::TCP, length);
         let sum = !checksum::fold(checksum::sum(&segment, pseudo));
         transport::set_field(&mut segment, transport::TCP_CHECKSUM, sum);
-        let header = ipv4::Header {
+        let header = Own {
+            source,
+            destination,
+            protocol: Protocol::TCP,
             tos: 0,
             identification: self.identification,
             fragment: ipv4::DF,
-            ttl: OWN_TTL,
-            protocol: Protocol::TCP.0,
-            source,
-            destination,
         };
         [&header.to_bytes(segment.len())[..], &segment].concat()
     }
@@ -246,5 +245,3 @@ fn number(headers: &Headers, frame: &Frame<'_>, at: usize) -> Option<u32> {
 // Where they are.
 const SEQUENCE: usize = 4;
 const ACKNOWLEDGED: usize = 8;
-
-const OWN_TTL: u8 = 64;

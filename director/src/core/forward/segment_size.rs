@@ -2,12 +2,11 @@
 //! service asks for it: as iptables' TCPMSS does, for ways on which nobody says what is too big.
 
 use shared::wire::checksum::Change;
-use shared::wire::ipv4;
 use shared::wire::transport;
 
 use super::{Director, Frame, Headers, nat, options};
 use crate::core::balancer::{ConnectionId, Direction};
-use crate::core::director::MIN_MTU;
+use crate::core::ip::{header_bytes, min_mtu};
 use crate::core::net::Hop;
 use crate::core::operation::SegmentSize;
 
@@ -44,7 +43,8 @@ impl Director {
             Direction::Reply => self.hop_to_server(server, destination.address),
         };
         let mtu = back.map_or(hop.mtu, |back| back.mtu.min(hop.mtu));
-        let headers = (ipv4::MIN_HEADER + transport::TCP_HEADER) as u32;
-        u16::try_from(mtu.max(MIN_MTU) - headers).unwrap_or(u16::MAX)
+        let family = client.address.family();
+        let headers = (header_bytes(family) + transport::TCP_HEADER) as u32;
+        u16::try_from(mtu.max(min_mtu(family)) - headers).unwrap_or(u16::MAX)
     }
 }

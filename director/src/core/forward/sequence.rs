@@ -160,16 +160,7 @@ pub(super) fn reply(segment: &mut [u8], shift: &mut Shift, flags: TcpFlags) -> C
     if !flags.contains(TcpFlags::ACK) {
         return Change::default();
     }
-    let to_client = |number| shift.to_client(number);
-    let mut change = options::renumber(segment, ACKNOWLEDGED, to_client);
-    for (kind, at, length) in options(segment) {
-        if kind == SACK {
-            let edges = (at + 2..at + length).step_by(4);
-            for edge in edges.filter(|edge| edge + 4 <= at + length) {
-                change = change.and(options::renumber(segment, edge, to_client));
-            }
-        }
-    }
+    let change = acknowledge(segment, |number| shift.to_client(number));
     let got = shift.behind_first(acknowledged.wrapping_sub(shift.by));
     if shift.handshake != Handshake::Over && got <= 0 {
         shift.header_sent = false;
@@ -188,6 +179,21 @@ pub(super) fn reply(segment: &mut [u8], shift: &mut Shift, flags: TcpFlags) -> C
     if shift.handshake == Handshake::Answered && got >= least {
         shift.handshake = Handshake::Over;
         shift.header_sent = true;
+    }
+    change
+}
+
+/// What a segment acknowledges, as the other side has numbered it. What changed of the bytes that a checksum
+/// covers.
+pub(super) fn acknowledge(segment: &mut [u8], other: impl Fn(u32) -> u32) -> Change {
+    let mut change = options::renumber(segment, ACKNOWLEDGED, &other);
+    for (kind, at, length) in options(segment) {
+        if kind == SACK {
+            let edges = (at + 2..at + length).step_by(4);
+            for edge in edges.filter(|edge| edge + 4 <= at + length) {
+                change = change.and(options::renumber(segment, edge, &other));
+            }
+        }
     }
     change
 }
@@ -235,7 +241,7 @@ fn make_room(segment: &mut [u8], shift: Shift) -> Change {
     }
 }
 
-const SEQUENCE: usize = 4;
+pub(super) const SEQUENCE: usize = 4;
 const ACKNOWLEDGED: usize = 8;
 const WINDOW: usize = 14;
 const SACK: u8 = 5;

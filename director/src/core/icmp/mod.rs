@@ -6,21 +6,24 @@ mod tunnel;
 
 pub use limit::{Limiter, Limits};
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use std::net::IpAddr;
+
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::time::Time;
-use shared::wire::checksum;
 use shared::wire::icmpv4::{self, Error};
-use shared::wire::ipv4::{self, Packet};
 use shared::wire::transport::{self, Port};
+use shared::wire::{checksum, icmpv6, ipv6};
 
 use super::balancer::{ConnectionId, Direction};
 use super::connection::Endpoint;
-use super::director::{Arrival, Director, MIN_MTU};
+use super::director::{Arrival, Director};
 use super::forward::sequence::{self, Shift};
 use super::forward::{decrement_ttl, nowhere};
 use super::frame::{self, Frame};
+use super::ip::{self, Ends, Ip, Own, Passed, header_bytes, min_mtu};
 use super::net::{Mac, PortId};
 use super::operation::ForwardMethod;
+use super::protocol::ipsec::key_exchange;
 use super::reason::Reason;
 use super::verdict::{Outbox, Outgoing, Verdict};
 
@@ -33,20 +36,19 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+        let Some(ip) = Ip::read(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
-        let message = packet.payload();
-        let (ttl, total, dont_fragment) =
-            (packet.ttl(), packet.total_length(), packet.dont_fragment());
-        let receiver = Addr::from_v4_bytes(packet.destination());
-        if !icmpv4::is_error(message) {
+        let message = ip.payload(frame.packet());
+        let receiver = ip.destination;
+        if !is_error(ip.family(), message) {
             return Verdict::Local;
         }
         if let Some(verdict) = self.icmp_about_tunnel(now, frame, outbox) {
             return verdict;
         }
-        let Some(quoted) = message.get(icmpv4::HEADER..).and_then(quoted_flow) else {
+        let quoted = message.get(HEADER..).and_then(quoted_flow);
+        let Some(quoted) = quoted.filter(|flow| flow.source.family() == ip.family()) else {
             return Verdict::Local;
         };
         // The quoted packet went the other way.
@@ -73,16 +75,16 @@ impl Director {
             (Direction::Reply, Some((client, _))) => client.address,
             _ => receiver,
         };
-        if method.is_nat() && !checksum::verifies(message) {
+        if method.is_nat() && !verifies(&ip, message) {
             return Verdict::Drop(Reason::IcmpChecksum);
         }
         // Counted where packets are, see `forward`. Nobody is told of a failure: it is an error
         // itself.
-        let bytes = u32::from(total);
+        let bytes = ip.total as u32;
         if direction == Direction::Request {
             self.balancer.count_related(id, direction, bytes);
         }
-        if ttl <= 1 {
+        if ip.ttl <= 1 {
             return Verdict::Drop(Reason::TtlExceeded);
         }
         let hop = match self.hop(id, direction, receiver) {
@@ -92,8 +94,8 @@ impl Director {
         if method == ForwardMethod::Tunnel {
             return self.error_by_tunnel(now, id, hop, frame, outbox);
         }
-        let too_big = bytes > hop.mtu.max(MIN_MTU);
-        if too_big && dont_fragment {
+        let too_big = bytes > hop.mtu.max(min_mtu(ip.family()));
+        if too_big && ip.dont_fragment {
             return Verdict::Drop(Reason::TooBig);
         }
         if direction == Direction::Reply {
@@ -147,14 +149,14 @@ impl Director {
         quoted: &[u8],
         outbox: &mut Outbox,
     ) -> u32 {
-        let Ok(packet) = Packet::new_lenient(quoted) else {
+        let Some(ip) = Ip::read(quoted) else {
             return 0;
         };
-        let to = Addr::from_v4_bytes(packet.source());
-        let (Some(speaker), false) = (speaker, is_nobody(packet.source())) else {
+        let (family, to) = (ip.family(), ip.source);
+        let (Some(speaker), false) = (speaker, is_nobody(to)) else {
             return 0;
         };
-        if packet.fragment_offset() != 0 || !self.limiter.allows(now, to, error) {
+        if ip.is_later_fragment() || !self.limiter.allows(now, to, error) {
             return 0;
         }
         let hop = self.own_hop(to, seen);
@@ -162,18 +164,29 @@ impl Director {
         if hop.is_none() && !own {
             return 0;
         }
-        let mtu = hop.map_or(MOST_BYTES, |hop| hop.mtu.max(MIN_MTU) as usize);
-        let most = MOST_BYTES.min(mtu) - HEADERS;
-        let message = error.message(&quoted[..quoted.len().min(most)]);
+        let (protocol, tos, most_bytes) = match family {
+            Family::V4 => (
+                Protocol::ICMP,
+                ip.tos & TOS_BITS | INTERNETWORK_CONTROL,
+                MOST_BYTES,
+            ),
+            Family::V6 => (Protocol::ICMPV6, 0, MOST_BYTES_V6),
+        };
+        let mtu = hop.map_or(most_bytes, |hop| hop.mtu.max(min_mtu(family)) as usize);
+        let most = most_bytes.min(mtu) - header_bytes(family) - HEADER;
+        let quoted = &quoted[..quoted.len().min(most)];
+        let message = match family {
+            Family::V4 => error.message(quoted),
+            Family::V6 => icmpv6::message(error, speaker.to_bytes(), to.to_bytes(), quoted),
+        };
         self.identification = self.identification.wrapping_add(1);
-        let header = ipv4::Header {
-            tos: packet.tos() & TOS_BITS | INTERNETWORK_CONTROL,
+        let header = Own {
+            source: speaker,
+            destination: to,
+            protocol,
+            tos,
             identification: self.identification,
             fragment: 0,
-            ttl: OWN_TTL,
-            protocol: Protocol::ICMP.0,
-            source: speaker.to_v4_bytes(),
-            destination: packet.source(),
         };
         let header = header.to_bytes(message.len());
         match hop {
@@ -218,19 +231,41 @@ impl Director {
     }
 }
 
+/// Whether a message is one of the errors that are followed.
+fn is_error(family: Family, message: &[u8]) -> bool {
+    match family {
+        Family::V4 => icmpv4::is_error(message),
+        Family::V6 => icmpv6::is_error(message),
+    }
+}
+
+/// Whether a message, which a packet with this header carries, is as it was sent.
+fn verifies(ip: &Ip, message: &[u8]) -> bool {
+    match ip.family() {
+        Family::V4 => checksum::verifies(message),
+        Family::V6 => {
+            let (source, destination) = (ip.source.to_bytes(), ip.destination.to_bytes());
+            icmpv6::verifies(message, source, destination)
+        }
+    }
+}
+
 /// The flow of a packet that an ICMP error quotes; none if it cannot be told.
 fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
-    let packet = Packet::new_lenient(bytes).ok()?;
-    let protocol = Protocol(packet.protocol());
-    if packet.fragment_offset() != 0 || !matches!(protocol, Protocol::TCP | Protocol::UDP) {
+    let ip = Ip::read(bytes)?;
+    if ip.protocol.is_ipsec() {
+        return Some(key_exchange((ip.source, ip.destination)));
+    }
+    if ip.is_later_fragment() || !ip.protocol.has_ports() {
         return None;
     }
-    let (source_port, destination_port) = transport::ports(packet.rest())?;
+    // Whatever the length says: some senders leave it in another byte order.
+    let (source_port, destination_port) = transport::ports(bytes.get(ip.header..)?)?;
     Some(FlowKey {
-        protocol,
-        source: Addr::from_v4_bytes(packet.source()),
+        protocol: ip.protocol,
+        source: ip.source,
         source_port,
-        destination: Addr::from_v4_bytes(packet.destination()),
+        destination: ip.destination,
         destination_port,
     })
 }
@@ -245,67 +280,72 @@ fn translate(
     end: Endpoint,
     other: Option<(Endpoint, Shift)>,
 ) {
-    let address = end.address.to_v4_bytes();
-    let Ok(mut packet) = Packet::new_lenient(frame.packet_mut()) else {
+    let Some(ip) = Ip::read(frame.packet()) else {
         return;
     };
-    match direction {
-        Direction::Request => packet.set_destination(address),
-        Direction::Reply => packet.set_source(address),
-    }
-    if let Some((other, _)) = other {
-        let address = other.address.to_v4_bytes();
-        match direction {
-            Direction::Request => packet.set_source(address),
-            Direction::Reply => packet.set_destination(address),
-        }
-    }
-    let message = packet.payload_mut();
-    if let Some(quoted) = message.get_mut(icmpv4::HEADER..)
-        && let Ok(mut quoted) = Packet::new_lenient(quoted)
+    let family = ip.family();
+    let (address, other_address) = (Some(end.address), other.map(|(other, _)| other.address));
+    let (outer, inner) = match direction {
+        Direction::Request => (ends(other_address, address), ends(address, other_address)),
+        Direction::Reply => (ends(address, other_address), ends(other_address, address)),
+    };
+    let packet = frame.packet_mut();
+    ip::edit(packet, family, outer, Passed::Not);
+    let end_of_packet = packet.len().min(ip.total);
+    let Some(message) = packet.get_mut(ip.header..end_of_packet) else {
+        return;
+    };
+    if let Some(quoted) = message.get_mut(HEADER..)
+        && let Some(quoted_ip) = Ip::read(quoted)
     {
-        let port = match direction {
-            Direction::Request => {
-                quoted.set_source(address);
-                Port::Source
-            }
-            Direction::Reply => {
-                quoted.set_destination(address);
-                Port::Destination
-            }
+        ip::edit(quoted, family, inner, Passed::Not);
+        let rest = quoted.get_mut(quoted_ip.header..).unwrap_or_default();
+        let (near, far) = match direction {
+            Direction::Request => (Port::Source, Port::Destination),
+            Direction::Reply => (Port::Destination, Port::Source),
         };
-        transport::set_port(quoted.rest_mut(), port, end.port);
+        if quoted_ip.protocol.has_ports() {
+            transport::set_port(rest, near, end.port);
+        }
         if let Some((other, shift)) = other {
-            let address = other.address.to_v4_bytes();
-            let port = match port {
-                Port::Source => {
-                    quoted.set_destination(address);
-                    Port::Destination
-                }
-                Port::Destination => {
-                    quoted.set_source(address);
-                    Port::Source
-                }
-            };
-            transport::set_port(quoted.rest_mut(), port, other.port);
+            transport::set_port(rest, far, other.port);
             // The client knows its segment by the number that it gave it.
-            sequence::unshift(quoted.rest_mut(), shift);
+            sequence::unshift(rest, shift);
         }
     }
-    icmpv4::recompute(message);
+    match family {
+        Family::V4 => icmpv4::recompute(message),
+        Family::V6 => {
+            let source = outer.source.unwrap_or(ip.source).to_bytes();
+            let destination = outer.destination.unwrap_or(ip.destination).to_bytes();
+            icmpv6::recompute(message, source, destination);
+        }
+    }
+}
+
+const fn ends(source: Option<Addr>, destination: Option<Addr>) -> Ends {
+    Ends {
+        source,
+        destination,
+    }
 }
 
 /// Addresses that an error is never sent to: nobody would be told, or everybody.
-fn is_nobody(address: [u8; 4]) -> bool {
-    address[0] == 0 || address[0] == 127 || address[0] >= 224
+fn is_nobody(address: Addr) -> bool {
+    match address.ip() {
+        IpAddr::V4(v4) => matches!(v4.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(_) => !address.is_unicast() || address.ip().is_loopback(),
+    }
 }
 
+/// Of an error's header, behind which the packet is quoted, with both families.
+const HEADER: usize = icmpv4::HEADER;
+const _: () = assert!(HEADER == icmpv6::HEADER);
 /// Of an error (RFC 1812 section 4.3.2.3), on a link that takes so much.
 const MOST_BYTES: usize = 576;
-/// Of an error, in front of what it quotes.
-const HEADERS: usize = ipv4::MIN_HEADER + icmpv4::HEADER;
+/// Of an error of IPv6 (RFC 4443 section 2.4).
+const MOST_BYTES_V6: usize = ipv6::MIN_MTU as usize;
 /// Precedence of errors (RFC 1812 section 4.3.2.5).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
 /// What an error takes over of the type of service.
 const TOS_BITS: u8 = 0x1e;
-const OWN_TTL: u8 = 64;

@@ -330,6 +330,14 @@ impl Network {
         self.addresses.keys().copied()
     }
 
+    /// The addresses of an interface, with their networks.
+    pub fn addresses_of(&self, ifindex: u32) -> impl Iterator<Item = Prefix> + '_ {
+        self.addresses.iter().flat_map(move |(address, holders)| {
+            let here = holders.iter().filter(move |(at, _)| *at == ifindex);
+            here.map(|(_, length)| Prefix::new(*address, *length))
+        })
+    }
+
     /// The address that the host speaks with when it answers `towards` through `port`, if it is known: one
     /// of that port, of the same network if there is one, else any of the host's that is not loopback.
     pub fn source_for(&self, port: Option<PortId>, towards: Addr) -> Option<Addr> {

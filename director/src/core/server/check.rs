@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use shared::addr::Addr;
+use shared::addr::{Addr, Family};
 
-use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
+use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, ServiceKey, Tunnel};
 
 /// What the kernel checks of a server before it looks whether there is one.
 pub fn check_numbers(spec: &ServerSpec) -> Result<(), OperationError> {
@@ -47,16 +47,19 @@ pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
     )))
 }
 
-/// What this director can not yet do for a server.
-pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
+/// What this director can not yet do for a server of a service.
+pub fn check_known(service: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
     let what = match (spec.forward, spec.key.address) {
         (ForwardMethod::Tunnel, IpAddr::V6(_)) => "a tunnel to an IPv6 real server",
+        (ForwardMethod::Tunnel, IpAddr::V4(_)) if service.family() == Family::V6 => {
+            "a tunnel of an IPv6 service"
+        }
+        (ForwardMethod::FullNat, IpAddr::V6(_)) => "FULLNAT to an IPv6 real server",
         (ForwardMethod::Bypass, _) => "a bypass by hand",
-        (method, IpAddr::V4(address)) if method.is_nat() && address.is_loopback() => {
+        (method, address) if method.is_nat() && address.is_loopback() => {
             "NAT to the director itself"
         }
-        (_, IpAddr::V6(_)) => "an IPv6 real server",
-        (_, IpAddr::V4(_)) => return Ok(()),
+        _ => return Ok(()),
     };
     Err(OperationError::NotYet(format!("{what} ({})", spec.key)))
 }

@@ -131,6 +131,11 @@ impl Server {
         self.settle_drain(now);
     }
 
+    /// Whether this judge has said just that before.
+    pub(in crate::core) fn has_judgement(&self, judge: Judge, judgement: &Judgement) -> bool {
+        self.fitness.is_some() && self.judgements.of(judge) == judgement
+    }
+
     /// Whether it is fit, if that is another thing than what was said before.
     pub(in crate::core) fn set_judgement(
         &mut self,

@@ -19,14 +19,27 @@ const ADDRESSES: [[u8; 4]; 6] = [
 const PORTS: [u16; 5] = [80, 5300, 8080, 0, 81];
 const FRAMES: usize = 100_000;
 
+/// The same of IPv6.
+fn long(address: [u8; 4]) -> [u8; 16] {
+    let mut long = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    long[12..].copy_from_slice(&address);
+    long
+}
+
 fn set() -> CaptureSet {
-    let [vip, other_vip, rip, host, ..] = ADDRESSES.map(Addr::from_v4_bytes);
+    let mut set = CaptureSet::default();
+    fill(&mut set, ADDRESSES.map(Addr::from_v4_bytes));
+    fill(&mut set, ADDRESSES.map(long).map(Addr::from_bytes));
+    set
+}
+
+fn fill(set: &mut CaptureSet, addresses: [Addr; 6]) {
+    let [vip, other_vip, rip, host, ..] = addresses;
     let service = |protocol, address, port| CaptureKey::Service {
         protocol,
         address,
         port,
     };
-    let mut set = CaptureSet::default();
     for key in [
         service(Protocol::TCP, vip, 80),
         service(Protocol::UDP, vip, 5300),
@@ -67,7 +80,6 @@ fn set() -> CaptureSet {
     ] {
         set.acquire(key);
     }
-    set
 }
 
 #[test]
@@ -174,13 +186,20 @@ fn frame(random: &mut Random) -> Vec<u8> {
         PORT_MAC.to_vec()
     };
     frame.extend([2, 0, 0, 0, 0, 9]);
+    let of_v6 = random.one_in(2);
     let kind = if random.one_in(16) {
-        random.of(&[0x86dd, 0x8100, 0x0806, 0x0008, 0x88a8])
+        random.of(&[0x86dd, 0x0800, 0x8100, 0x0806, 0x0008, 0x88a8])
+    } else if of_v6 {
+        0x86dd
     } else {
         0x0800_u16
     };
     frame.extend(kind.to_be_bytes());
-    frame.extend(packet(random, true));
+    if of_v6 {
+        frame.extend(packet_v6(random, true));
+    } else {
+        frame.extend(packet(random, true));
+    }
     if random.one_in(8) {
         frame.truncate(ETHERNET + random.below(frame.len() - ETHERNET));
     }
@@ -233,6 +252,58 @@ fn packet(random: &mut Random, outer: bool) -> Vec<u8> {
         packet.extend(random.of(&PORTS).to_be_bytes());
         packet.extend(vec![0; random.below(20)]);
     }
+    packet
+}
+
+/// The same of IPv6, perhaps with extension headers.
+fn packet_v6(random: &mut Random, outer: bool) -> Vec<u8> {
+    let icmp = random.one_in(if outer { 3 } else { 16 });
+    let mut next = if icmp {
+        58
+    } else {
+        random.of(&[6, 6, 6, 17, 17, 132, 47, 4])
+    };
+    let mut rest = Vec::new();
+    if icmp && outer {
+        rest.push(random.of(&[1, 2, 3, 4, 127, 128, 135]));
+        rest.extend([0; 7]);
+        rest.extend(packet_v6(random, false));
+    } else {
+        rest.extend(random.of(&PORTS).to_be_bytes());
+        rest.extend(random.of(&PORTS).to_be_bytes());
+        rest.extend(vec![0; random.below(20)]);
+    }
+    let extensions = if random.one_in(2) { random.below(7) } else { 0 };
+    for number in 0..extensions {
+        let first = number + 1 == extensions;
+        let kind = if first && random.one_in(2) {
+            0
+        } else {
+            random.of(&[60, 60, 43, 44, 44, 0])
+        };
+        let units = if kind == 44 { 1 } else { 1 + random.below(3) };
+        let mut header = vec![next, units as u8 - 1, 0, 0, 0, 0, 0, 0];
+        match kind {
+            // All, a part or nothing of a packet.
+            44 => header[2..4].copy_from_slice(&random.of(&[0_u16, 0, 1, 8, 9, 6]).to_be_bytes()),
+            43 => header[3] = u8::from(random.one_in(4)),
+            _ => {}
+        }
+        header.resize(units * 8, 0);
+        rest.splice(0..0, header);
+        next = kind;
+    }
+    let version = if random.one_in(32) { 0x45 } else { 0x60 };
+    let length = if random.one_in(32) { 0 } else { rest.len() };
+    let mut packet = vec![version, 0, 0, 0, 0, length as u8, next, 64];
+    let link_local = random.one_in(16);
+    let mut source = long(random.of(&ADDRESSES));
+    if link_local {
+        source[..2].copy_from_slice(&[0xfe, 0x80 | random.below(64) as u8]);
+    }
+    packet.extend(source);
+    packet.extend(long(random.of(&ADDRESSES)));
+    packet.extend(rest);
     packet
 }
 

@@ -375,6 +375,9 @@ impl Running {
             self.secure(trust)?;
         }
         if self.stage == Stage::Handshake && self.wire.is_secured() {
+            if self.wire.verify()? {
+                return Ok(Step::Again);
+            }
             self.stage = Stage::Talking;
             let turn = self.talk.open();
             if let Some(outcome) = self.take(turn) {
@@ -412,7 +415,7 @@ impl Running {
         let client = client.ok_or_else(|| Failure::Tls("its authorities are gone".to_owned()))?;
         let url = &http.urls[self.round % http.urls.len()];
         let name = server_name(http, url, self.probe.to.ip())?;
-        self.wire.secure(client, name)
+        self.wire.secure(&client, name)
     }
 }
 

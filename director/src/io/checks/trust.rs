@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -37,11 +37,22 @@ pub enum TrustError {
     /// The library refuses.
     #[error("TLS: {0}")]
     Tls(#[from] Error),
+    /// It refuses the authorities.
+    #[error("TLS: {0}")]
+    Authorities(#[from] VerifierBuilderError),
 }
 
 /// How TLS is spoken by checks, for each way to trust that a configuration has.
 #[derive(Debug, Clone, Default)]
-pub struct TrustStore(BTreeMap<Trust, Arc<ClientConfig>>);
+pub struct TrustStore(BTreeMap<Trust, Arc<Client>>);
+
+/// One of these ways.
+#[derive(Debug)]
+pub(super) struct Client {
+    config: ClientConfig,
+    /// Who says whether a certificate is good; nobody where each one will do.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+}
 
 impl TrustStore {
     /// Reads the certificates of all authorities that a configuration names.
@@ -65,30 +76,56 @@ impl TrustStore {
     }
 
     /// How TLS is spoken.
-    pub(super) fn of(&self, trust: &Trust) -> Option<Arc<ClientConfig>> {
+    pub(super) fn of(&self, trust: &Trust) -> Option<Arc<Client>> {
         self.0.get(trust).cloned()
     }
 }
 
-fn client(trust: &Trust) -> Result<ClientConfig, TrustError> {
-    let provider = Arc::new(ring::default_provider());
+impl Client {
+    /// For one connection, and what is left to be verified of it, if anything is.
+    pub(super) fn begin(&self) -> (Arc<ClientConfig>, Option<Arc<Later>>) {
+        let mut config = self.config.clone();
+        let later = self.verifier.as_ref().map(|verifier| {
+            Arc::new(Later {
+                verifier: Arc::clone(verifier),
+                shown: Mutex::default(),
+            })
+        });
+        if let Some(later) = &later {
+            let verifier = Arc::clone(later);
+            config.dangerous().set_certificate_verifier(verifier);
+        }
+        (Arc::new(config), later)
+    }
+}
+
+fn client(trust: &Trust) -> Result<Client, TrustError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions()?;
-    let mut client = match trust {
-        Trust::Anybody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth(),
-        Trust::Host => builder
-            .with_root_certificates(roots_of_host()?)
-            .with_no_client_auth(),
-        Trust::File(file) => builder
-            .with_root_certificates(roots_of_file(file)?)
-            .with_no_client_auth(),
+    let builder = builder.with_safe_default_protocol_versions()?.dangerous();
+    let roots = match trust {
+        Trust::Anybody => None,
+        Trust::Host => Some(roots_of_host()?),
+        Trust::File(file) => Some(roots_of_file(file)?),
     };
+    let verifier = match roots {
+        Some(roots) => {
+            let provider = Arc::clone(&provider);
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+            Some(verifier.build()?)
+        }
+        None => None,
+    };
+    let asked: Arc<dyn ServerCertVerifier> = match &verifier {
+        Some(verifier) => Arc::clone(verifier) as _,
+        None => Arc::new(Anybody(provider)),
+    };
+    let mut config = builder
+        .with_custom_certificate_verifier(asked)
+        .with_no_client_auth();
     // Each check is to see the certificate that is there now.
-    client.resumption = Resumption::disabled();
-    Ok(client)
+    config.resumption = Resumption::disabled();
+    Ok(Client { config, verifier })
 }
 
 fn roots_of_file(file: &PathBuf) -> Result<RootCertStore, TrustError> {
@@ -119,6 +156,91 @@ fn roots_of_host() -> Result<RootCertStore, TrustError> {
         return Err(TrustError::Host { what });
     }
     Ok(roots)
+}
+
+/// Leaves a server's chain of certificates for later, but not that the server has its key: all signatures at once
+/// would take too long for one turn of the loop. Nothing is said to the server before.
+#[derive(Debug)]
+pub(super) struct Later {
+    verifier: Arc<WebPkiServerVerifier>,
+    shown: Mutex<Option<Shown>>,
+}
+
+/// What a server has shown.
+#[derive(Debug)]
+struct Shown {
+    certificate: CertificateDer<'static>,
+    between: Vec<CertificateDer<'static>>,
+    name: ServerName<'static>,
+    status: Vec<u8>,
+    at: UnixTime,
+}
+
+impl Later {
+    /// Verifies what the server has shown.
+    ///
+    /// # Errors
+    /// It is not good, or nothing.
+    pub(super) fn verify(&self) -> Result<(), Error> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = shown.as_ref().ok_or(Error::NoCertificatesPresented)?;
+        let Shown {
+            certificate,
+            between,
+            name,
+            status,
+            at,
+        } = shown;
+        self.verifier
+            .verify_server_cert(certificate, between, name, status, *at)?;
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for Later {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        status: &[u8],
+        at: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let between = between.iter().map(|other| other.clone().into_owned());
+        let shown = Shown {
+            certificate: certificate.clone().into_owned(),
+            between: between.collect(),
+            name: name.to_owned(),
+            status: status.to_vec(),
+            at,
+        };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Any certificate will do, as in keepalived, also one that is too old or too broken to be read; so there is no

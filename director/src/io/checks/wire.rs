@@ -9,9 +9,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
+use rustls::{CertificateError, ClientConnection, Error};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::trust::{Client, Later};
 use crate::health::checks::{Failure, Http, Kind, Probe, Url};
 
 /// See the [module](self).
@@ -19,6 +20,8 @@ use crate::health::checks::{Failure, Http, Kind, Probe, Url};
 pub(super) struct Wire {
     socket: Socket,
     tls: Option<Box<ClientConnection>>,
+    /// The server's certificates, while they are not verified.
+    later: Option<Arc<Later>>,
 }
 
 /// Why there is no connection.
@@ -63,7 +66,11 @@ impl Wire {
         let both = Interest::READABLE | Interest::WRITABLE;
         let registered = registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both);
         registered.map_err(OpenError::Here)?;
-        Ok(Wire { socket, tls: None })
+        Ok(Wire {
+            socket,
+            tls: None,
+            later: None,
+        })
     }
 
     /// Whether there is a connection.
@@ -91,10 +98,12 @@ impl Wire {
     /// The library refuses.
     pub(super) fn secure(
         &mut self,
-        client: Arc<ClientConfig>,
+        client: &Client,
         name: ServerName<'static>,
     ) -> Result<(), Failure> {
-        let connection = ClientConnection::new(client, name);
+        let (config, later) = client.begin();
+        self.later = later;
+        let connection = ClientConnection::new(config, name);
         let connection = connection.map_err(|error| tls_failure(&error))?;
         self.tls = Some(Box::new(connection));
         Ok(())
@@ -105,6 +114,19 @@ impl Wire {
         self.tls
             .as_ref()
             .is_none_or(|connection| !connection.is_handshaking())
+    }
+
+    /// Verifies the certificates of a server with which all else is agreed, which takes a while. Whether that was
+    /// still to be done.
+    ///
+    /// # Errors
+    /// They are not good.
+    pub(super) fn verify(&mut self) -> Result<bool, Failure> {
+        let Some(later) = self.later.take() else {
+            return Ok(false);
+        };
+        later.verify().map_err(|error| tls_failure(&error))?;
+        Ok(true)
     }
 
     /// Sends as much as goes, and takes that from `bytes`.

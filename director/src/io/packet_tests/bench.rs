@@ -45,7 +45,12 @@ impl Port {
         let ifindex = ifindex(interface);
         let options = RingOptions {
             slots,
-            ..RingOptions::new(1500, TAKEN_QUEUE, COPIED_QUEUE)
+            ..RingOptions::new(
+                shared::wire::ethernet::IPV4,
+                1500,
+                TAKEN_QUEUE,
+                COPIED_QUEUE,
+            )
         };
         let ring = PacketRing::open(ifindex, &options).unwrap();
         let mut capture = Capture::load(CaptureKind::Auto).unwrap();

@@ -15,7 +15,7 @@ use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 use shared::wire::ipv4::Packet;
 use shared::wire::vnet::VnetHeader;
-use shared::wire::{checksum, ethernet, icmpv4, transport, vnet};
+use shared::wire::{checksum, ethernet, icmpv4, sctp, transport, vnet};
 
 use super::frames::Arriving;
 
@@ -51,12 +51,31 @@ pub(super) fn verdict(director: &Director, before: &Before, verdict: Verdict, wi
         Verdict::Forward(port) => forwarded(director, before, port, wire),
         Verdict::Encapsulate(..) => panic!("nobody said that the kernel could"),
         Verdict::Local => assert!(
-            before.wire.starts_with(wire) || is_for_the_host(director, wire),
+            as_it_was(&before.wire).starts_with(&as_it_was(wire))
+                || is_for_the_host(director, wire),
             "the host gets it changed"
         ),
         Verdict::Drop(_) => assert!(drops(director) > before.drops, "dropped and not counted"),
         Verdict::Consumed => {}
     }
+}
+
+/// A frame but for what the director works out of every one, forwarded or not: SCTP's checksum.
+fn as_it_was(wire: &[u8]) -> Vec<u8> {
+    let mut wire = wire.to_vec();
+    let vnet = wire.first_chunk().map(|vnet| VnetHeader::from_bytes(*vnet));
+    let packet = wire.get(frame::HEADERS..).map(Packet::new_lenient);
+    if let (Some(vnet), Some(Ok(packet))) = (vnet, packet)
+        && packet.protocol() == Protocol::SCTP.0
+        && (!vnet.is_partial() || is_own(vnet, &packet))
+    {
+        let at = frame::HEADERS + packet.header_length() + sctp::CHECKSUM;
+        wire[..vnet::LENGTH].fill(0);
+        if let Some(field) = wire.get_mut(at..at + 4) {
+            field.fill(0);
+        }
+    }
+    wire
 }
 
 /// It was rewritten for a real server or a client on the director itself.
@@ -84,6 +103,7 @@ fn out_of_tunnel(director: &Director, before: &Before, wire: &[u8]) -> Option<Ve
     let vnet = VnetHeader::from_bytes(*wire.first_chunk()?);
     let old = VnetHeader::from_bytes(*before.wire.first_chunk()?);
     let mut expected = VnetHeader::default();
+    let old = left_after(old, &arrived);
     if old.is_partial() {
         expected.flags = vnet::NEEDS_CSUM;
         expected.csum_start = old.csum_start.wrapping_add(20);
@@ -100,7 +120,7 @@ fn forwarded(director: &Director, before: &Before, port: PortId, wire: &[u8]) {
     let (old_vnet, old) = packet(&before.wire);
     let inside = out_of_tunnel(director, before, wire);
     let (new_vnet, new) = packet(inside.as_deref().unwrap_or(wire));
-    assert_eq!(new_vnet, old_vnet);
+    assert_eq!(new_vnet, left_after(old_vnet, &old));
     let link = director.network.port(port).expect("a port that is there");
     assert!(link.up, "a port that is up");
     leaves_by(director, port, wire, link.mtu);
@@ -128,6 +148,9 @@ fn forwarded(director: &Director, before: &Before, port: PortId, wire: &[u8]) {
     let data = |packet: &Packet<&[u8]>| -> Vec<u8> {
         let mut segment = packet.payload().to_vec();
         transport::set_field(&mut segment, at, 0);
+        if packet.protocol() == Protocol::SCTP.0 {
+            transport::set_field(&mut segment, at + 2, 0);
+        }
         segment.split_off(4)
     };
     assert_eq!(data(&new), data(&old), "data");
@@ -150,6 +173,8 @@ fn goes_where_its_connection_goes(director: &Director, old: &Packet<&[u8]>, new:
             let vip = connection.virtual_endpoint();
             (expected.source, expected.source_port) = (vip.address, vip.port);
         }
+        // Its checksum may have been worked out.
+        _ if old.protocol() == Protocol::SCTP.0 => {}
         _ => assert_eq!(new.payload(), old.payload(), "nothing is rewritten"),
     }
     assert_eq!(seen, expected);
@@ -223,8 +248,25 @@ fn flow(packet: &Packet<&[u8]>) -> FlowKey {
 fn checksum_at(protocol: u8) -> usize {
     match Protocol(protocol) {
         Protocol::TCP => transport::TCP_CHECKSUM,
+        Protocol::SCTP => sctp::CHECKSUM,
         _ => transport::UDP_CHECKSUM,
     }
+}
+
+/// What is still to be done to a packet when the director has seen it: SCTP's checksum is worked out.
+fn left_after(vnet: VnetHeader, packet: &Packet<&[u8]>) -> VnetHeader {
+    if packet.protocol() == Protocol::SCTP.0 && !packet.is_fragment() && is_own(vnet, packet) {
+        VnetHeader::default()
+    } else {
+        vnet
+    }
+}
+
+/// Whether the checksum that is still to be completed is that of the packet itself.
+fn is_own(vnet: VnetHeader, packet: &Packet<&[u8]>) -> bool {
+    let start = ethernet::LENGTH + packet.header_length();
+    let at = checksum_at(packet.protocol());
+    vnet.is_partial() && (vnet.csum_start, vnet.csum_offset) == (start as u16, at as u16)
 }
 
 /// Whether a receiver takes what is in it, after a card has completed what is left to it. Of a
@@ -237,6 +279,9 @@ fn sound_transport(vnet: VnetHeader, packet: &Packet<&[u8]>) -> bool {
     let protocol = Protocol(packet.protocol());
     if protocol == Protocol::ICMP {
         return icmpv4::is_error(segment) && checksum::verifies(segment);
+    }
+    if protocol == Protocol::SCTP {
+        return sctp::verifies(segment) || is_own(vnet, packet);
     }
     let covered = match (protocol, transport::field(segment, 4)) {
         (Protocol::UDP, Some(length)) => usize::from(length),
@@ -252,12 +297,8 @@ fn sound_transport(vnet: VnetHeader, packet: &Packet<&[u8]>) -> bool {
         protocol.0,
         covered as u16,
     );
-    let start = ethernet::LENGTH + packet.header_length();
-    let own = (vnet.csum_start, vnet.csum_offset) == (start as u16, at as u16);
     match transport::field(segment, at) {
-        Some(field) if vnet.is_partial() && own => {
-            field % 0xffff == checksum::fold(pseudo) % 0xffff
-        }
+        Some(field) if is_own(vnet, packet) => field % 0xffff == checksum::fold(pseudo) % 0xffff,
         Some(0) if protocol == Protocol::UDP => true,
         Some(_) => checksum::fold(checksum::sum(segment, pseudo)) == 0xffff,
         None => false,

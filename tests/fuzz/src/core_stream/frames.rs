@@ -71,15 +71,11 @@ fn noise(script: &mut Script<'_>) -> (Side, VnetHeader, Vec<u8>) {
 fn new_flow(script: &mut Script<'_>) -> Sketch {
     let ends = script.byte();
     let pick = |shift: u8| usize::from(ends >> shift & 3);
-    let protocol = if ends & 0x40 == 0 {
-        Protocol::TCP
-    } else {
-        Protocol::UDP
-    };
-    let port = match (protocol, ends >> 7) {
-        (Protocol::TCP, 0) => 80,
-        (_, 0) => 53,
-        _ => 443,
+    let (protocol, port) = match ends >> 6 {
+        0 => (Protocol::TCP, 80),
+        1 => (Protocol::UDP, 53),
+        2 => (Protocol::TCP, 443),
+        _ => (Protocol::SCTP, 443),
     };
     let vips = [VIPS[0], VIPS[1], VIPS[2], SERVERS[0]];
     sketch(

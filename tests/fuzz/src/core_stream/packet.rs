@@ -4,13 +4,14 @@ use shared::addr::Protocol;
 use shared::wire::checksum;
 use shared::wire::icmpv4;
 use shared::wire::ipv4;
+use shared::wire::sctp::{self, chunk};
 use shared::wire::transport;
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
 
 /// An address and a port.
 pub(super) type End = ([u8; 4], u16);
 
-/// A TCP or UDP packet to be built.
+/// A TCP, UDP or SCTP packet to be built.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sketch {
     pub(super) protocol: Protocol,
@@ -40,6 +41,9 @@ pub(super) enum Sum {
 impl Sketch {
     /// The packet, and what is still to be done to it.
     pub(super) fn build(&self) -> (VnetHeader, Vec<u8>) {
+        if self.protocol == Protocol::SCTP {
+            return self.build_sctp();
+        }
         let mut segment = self.transport_header();
         let header_bytes = segment.len();
         segment.extend((0..self.payload).map(|at| at as u8));
@@ -71,6 +75,34 @@ impl Sketch {
             }
         };
         transport::set_field(&mut segment, at, field);
+        (vnet, [ip, segment].concat())
+    }
+
+    /// One chunk, whose type the TCP flags say.
+    fn build_sctp(&self) -> (VnetHeader, Vec<u8>) {
+        let kind = match self.tcp_flags {
+            SYN => chunk::INIT,
+            flags => flags & 0x0f,
+        };
+        let mut segment = self.source.1.to_be_bytes().to_vec();
+        segment.extend(self.destination.1.to_be_bytes());
+        segment.extend([1, 2, 3, 4, 0, 0, 0, 0, kind, 0]);
+        segment.extend((4 + self.payload as u16).to_be_bytes());
+        segment.extend((0..self.payload).map(|at| at as u8));
+        let ip = self.ip_header(self.protocol, segment.len());
+        let mut vnet = VnetHeader::default();
+        match self.sum {
+            Sum::Complete => sctp::sum_up(&mut segment),
+            Sum::Absent => {}
+            Sum::Wrong => segment[sctp::CHECKSUM] ^= 1,
+            Sum::Partial(gso_size) => {
+                vnet.flags = NEEDS_CSUM;
+                vnet.csum_start = (ETHERNET + ip.len()) as u16;
+                vnet.csum_offset = sctp::CHECKSUM as u16;
+                vnet.gso_size = gso_size;
+                vnet.gso_type = u8::from(gso_size != 0);
+            }
+        }
         (vnet, [ip, segment].concat())
     }
 
@@ -148,5 +180,8 @@ pub(super) fn fix_header_checksum(packet: &mut [u8]) {
         transport::set_field(header, 10, sum);
     }
 }
+
+/// The TCP flag that asks for a connection.
+const SYN: u8 = 2;
 
 const ETHERNET: usize = shared::wire::ethernet::LENGTH;

@@ -63,7 +63,11 @@ pub(super) fn begin(director: &mut Director, choice: u8, now: Time) {
         2 => ForwardMethod::Direct,
         _ => return,
     };
-    for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
+    for (protocol, port, inner) in [
+        (Protocol::TCP, 80, 8080),
+        (Protocol::UDP, 53, 5353),
+        (Protocol::SCTP, 443, 3868),
+    ] {
         let key = ServiceKey::new(protocol, VIPS[0], port);
         let inner = if method == ForwardMethod::Nat {
             inner

@@ -126,19 +126,19 @@ fn what_is_not_there_yet_is_named() {
             mark: 7,
             family: Family::V6
         }),
-        "an IPv6 service (FWM 7 IPv6) is not there yet"
+        "an IPv6 service by mark (FWM 7 IPv6) is not there yet"
+    );
+    let link_local = |s: &mut ServiceSpec| {
+        let address = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        s.key = ServiceKey::new(Protocol::TCP, address, 80);
+    };
+    assert_eq!(
+        service(link_local),
+        "a service at a link-local address (TCP [fe80::1]:80) is not there yet"
     );
     assert_eq!(
-        service(|s| s.key = ServiceKey::new(Protocol::TCP, std::net::Ipv6Addr::LOCALHOST, 80)),
-        "an IPv6 service (TCP [::1]:80) is not there yet"
-    );
-    assert_eq!(
-        service(|s| s.key = ServiceKey::new(Protocol::SCTP, [10, 0, 0, 1], 80)),
-        "an SCTP service (SCTP 10.0.0.1:80) is not there yet"
-    );
-    assert_eq!(
-        service(|s| s.key = ServiceKey::new(Protocol(50), [10, 0, 0, 1], 80)),
-        "service protocol 50 10.0.0.1:80 is of protocol 50, not of TCP, UDP or SCTP"
+        service(|s| s.key = ServiceKey::new(Protocol(99), [10, 0, 0, 1], 80)),
+        "service protocol 99 10.0.0.1:80 is of protocol 99, not of TCP, UDP or SCTP"
     );
     assert_eq!(
         service(|s| s.persistence_engine = Some("sip".to_owned())),

@@ -32,7 +32,7 @@ fn lab(servers: usize, guard: Guard) -> Laboratory {
 
 fn guarded(lab: &mut Laboratory, guard: Guard) {
     let guards = [(tcp_service(WEB), guard)].into();
-    lab.balancer.guard(lab.now, guards);
+    lab.balancer.set_guards(lab.now, guards);
 }
 
 fn with_sorry(quorum: u32, hysteresis: u32) -> Guard {
@@ -186,7 +186,7 @@ fn what_the_administrator_does_counts_for_the_quorum() {
     lab.ipvsadm(&format!("-d -t {WEB} -r {}", SERVERS[2]));
     assert_eq!(lab.balancer.take_changes(), [lost(0, 1)]);
     // A service that is guarded no longer is as it was.
-    lab.balancer.guard(lab.now, BTreeMap::new());
+    lab.balancer.set_guards(lab.now, BTreeMap::new());
     assert_eq!(listed(&lab).len(), 2);
     guarded(&mut lab, with_sorry(1, 0));
     assert_eq!(listed(&lab).len(), 3);
@@ -196,6 +196,40 @@ fn what_the_administrator_does_counts_for_the_quorum() {
     guarded(&mut lab, other);
     assert_eq!(goes_to(&mut lab, 1000..1002), only(SERVERS[3]));
     lab.ipvsadm(&format!("-D -t {WEB}"));
+}
+
+#[test]
+fn a_sorry_server_may_become_a_real_one() {
+    let mut lab = lab(1, with_sorry(1, 0));
+    judge(&mut lab, SERVERS[0], Health::Down);
+    let client = "10.0.0.10:1000";
+    lab.tcp("S", client, WEB);
+    lab.balancer.take_changes();
+    lab.ipvsadm(&format!("-a -t {WEB} -r {SORRY} -m -w 3"));
+    assert_eq!(lab.balancer.take_changes(), [gained(3, 1)]);
+    let servers = [
+        (SORRY.to_owned(), 3, false),
+        (SERVERS[0].to_owned(), 0, false),
+    ];
+    assert_eq!(listed(&lab), servers);
+    assert!(matches!(lab.tcp("A", client, WEB), Class::Request(_)));
+    let again = operation(&format!("-a -t {WEB} -r {SORRY} -m"));
+    lab.apply(&again).unwrap_err();
+    // If it fails, nobody says sorry.
+    judge(&mut lab, SORRY, Health::Down);
+    assert_eq!(listed(&lab).len(), 2);
+}
+
+#[test]
+fn a_service_that_comes_back_is_guarded_as_before() {
+    let mut lab = lab(1, with_sorry(1, 0));
+    lab.ipvsadm(&format!("-D -t {WEB}"));
+    lab.ipvsadm(&format!("-A -t {WEB} -s rr"));
+    lab.ipvsadm(&format!("-a -t {WEB} -r {} -m", SERVERS[1]));
+    lab.balancer.guard_new(lab.now);
+    assert_eq!(lab.balancer.take_changes(), []);
+    judge(&mut lab, SERVERS[1], Health::Down);
+    assert_eq!(goes_to(&mut lab, 1000..1002), only(SORRY));
 }
 
 #[test]
@@ -352,6 +386,22 @@ fn connections_of_a_failed_server_end_if_the_service_says_how() {
         judge(&mut lab, SERVERS[0], Health::Up);
         assert!(lab.balancer.take_resets().is_empty());
     }
+}
+
+#[test]
+fn a_service_may_say_so_when_its_server_is_down_already() {
+    let mut lab = lab(1, Guard::default());
+    let client = "10.0.0.10:1000";
+    lab.tcp("S", client, WEB);
+    lab.tcp("SA", SERVERS[0], client);
+    judge(&mut lab, SERVERS[0], Health::Down);
+    lab.secs(1);
+    assert!(lab.balancer.take_resets().is_empty());
+    let mut spec = ServiceSpec::new(tcp_service(WEB), "rr");
+    spec.beyond.server_gone = Some(ServerGone::Reset);
+    lab.apply(&Operation::EditService(spec)).unwrap();
+    lab.secs(1);
+    assert_eq!(lab.balancer.take_resets().len(), 1);
 }
 
 #[test]

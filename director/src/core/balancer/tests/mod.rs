@@ -10,7 +10,7 @@ mod persistence;
 mod picks;
 mod states;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use shared::addr::{Addr, Family, Protocol};
@@ -119,7 +119,7 @@ impl Laboratory {
     }
 }
 
-fn endpoint(text: &str) -> SocketAddrV4 {
+fn endpoint(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
 
@@ -127,9 +127,9 @@ fn flow(protocol: Protocol, from: &str, to: &str) -> FlowKey {
     let (from, to) = (endpoint(from), endpoint(to));
     FlowKey {
         protocol,
-        source: Addr::v4(*from.ip()),
+        source: from.ip().into(),
         source_port: from.port(),
-        destination: Addr::v4(*to.ip()),
+        destination: to.ip().into(),
         destination_port: to.port(),
     }
 }
@@ -154,14 +154,14 @@ fn server_key(text: &str) -> ServerKey {
     let text = &with_port(text);
     let at = endpoint(text);
     ServerKey {
-        address: (*at.ip()).into(),
+        address: at.ip(),
         port: at.port(),
     }
 }
 
 fn tcp_service(text: &str) -> ServiceKey {
     let at = endpoint(text);
-    ServiceKey::new(Protocol::TCP, *at.ip(), at.port())
+    ServiceKey::new(Protocol::TCP, at.ip(), at.port())
 }
 
 fn mark_service(mark: &str) -> ServiceKey {
@@ -194,7 +194,7 @@ fn operation(command: &str) -> Operation {
             None => (Protocol::UDP, after("-u").expect(command)),
         };
         let at = endpoint(text);
-        ServiceKey::new(protocol, *at.ip(), at.port())
+        ServiceKey::new(protocol, at.ip(), at.port())
     };
     let server = || {
         let forward = if words.contains(&"-m") {
@@ -209,7 +209,7 @@ fn operation(command: &str) -> Operation {
         ServerSpec {
             upper_threshold: number("-x", 0),
             lower_threshold: number("-y", 0),
-            ..ServerSpec::new(*at.ip(), at.port(), forward, weight)
+            ..ServerSpec::new(at.ip(), at.port(), forward, weight)
         }
     };
     let spec = || {
@@ -224,9 +224,13 @@ fn operation(command: &str) -> Operation {
         }
         spec.persistence = after("-p").map(|timeout| Persistence {
             timeout_secs: timeout.parse().unwrap(),
-            netmask: Netmask::V4(
-                after("-M").map_or(u32::MAX, |mask| mask.parse::<Ipv4Addr>().unwrap().to_bits()),
-            ),
+            netmask: match service().family() {
+                Family::V4 => Netmask::V4(
+                    after("-M")
+                        .map_or(u32::MAX, |mask| mask.parse::<Ipv4Addr>().unwrap().to_bits()),
+                ),
+                Family::V6 => Netmask::V6(number("-M", 128) as u8),
+            },
         });
         spec
     };

@@ -31,7 +31,7 @@ fn clients_return_to_their_servers_as_the_kernels() {
         service: String::new(),
         compared: 0,
     };
-    // IPv6 is not there yet.
+    // Which has a test of its own.
     let mut skipping = false;
     let mut lines = transcript.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
@@ -55,6 +55,32 @@ fn clients_return_to_their_servers_as_the_kernels() {
         replay.step(&words, &at);
     }
     assert_eq!(replay.compared, 439);
+}
+
+/// As the kernel's did, in the part of the transcript that is about IPv6.
+#[test]
+fn clients_of_ipv6_return_by_their_prefix() {
+    let mut lab = Laboratory::new();
+    lab.ipvsadm("-A -t [fd00::100]:80 -s rr -p 60 -M 126");
+    for server in 11..=13 {
+        lab.ipvsadm(&format!("-a -t [fd00::100]:80 -r [fd00:1::{server}]:80 -m"));
+    }
+    let went = (21..=28).map(|client| {
+        let from = format!("[fd00::{client}]:5000");
+        lab.tcp("S", &from, "[fd00::100]:80");
+        lab.went.unwrap().address.to_string()
+    });
+    let went: Vec<String> = went.collect();
+    let [one, two, three] = ["fd00:1::11", "fd00:1::12", "fd00:1::13"];
+    assert_eq!(went, [three, three, three, two, two, two, two, one]);
+    let mut templates: Vec<String> = lab
+        .connections()
+        .iter()
+        .filter(|connection| connection.client_port == 0)
+        .map(|template| template.client.to_string())
+        .collect();
+    templates.sort();
+    assert_eq!(templates, ["fd00::20", "fd00::24", "fd00::28"]);
 }
 
 /// Data connections go where the control connection is, and their ports are taken from the wire as long as
@@ -237,7 +263,7 @@ impl Replay {
                 active,
                 inactive,
             ] if server.contains('.') => {
-                let service = match self.service.parse::<SocketAddrV4>() {
+                let service = match self.service.parse::<SocketAddr>() {
                     Ok(_) => tcp_service(&self.service),
                     Err(_) => mark_service(&self.service),
                 };

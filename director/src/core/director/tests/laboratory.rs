@@ -283,9 +283,20 @@ pub(crate) fn send(
     vnet: VnetHeader,
     packet: &[u8],
 ) -> Outcome {
+    send_at(director, NOW, port, (source, destination), vnet, packet)
+}
+
+pub(crate) fn send_at(
+    director: &mut Director,
+    now: Time,
+    port: PortId,
+    (source, destination): (Mac, Mac),
+    vnet: VnetHeader,
+    packet: &[u8],
+) -> Outcome {
     let bytes = frame::compose(destination, source, vnet, &[packet]);
     arrive(bytes, |frame, outbox| {
-        director.handle_frame(NOW, port, frame, outbox)
+        director.handle_frame(now, port, frame, outbox)
     })
 }
 

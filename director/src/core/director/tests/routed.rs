@@ -188,12 +188,12 @@ fn the_director_marks_packets_by_its_own_rules() {
         .unwrap();
     // The host need not route marked packets here any more.
     let routes = director.balancer.captures().take_routes();
-    assert!(
-        routes
-            .iter()
-            .all(|change| matches!(change, RouteChange::Remove(_))),
-        "{routes:?}"
-    );
+    // One for what services alone do not take may be asked for and given back at once.
+    let stays = |(at, change): (usize, &RouteChange)| match change {
+        RouteChange::Insert(key) => !routes[at..].contains(&RouteChange::Remove(*key)),
+        RouteChange::Remove(_) => false,
+    };
+    assert!(!routes.iter().enumerate().any(stays), "{routes:?}");
     let far = tcp((FAR_CLIENT, 40001), (VIP, 80), SYN).packet();
     assert_eq!(
         read(&from_client(&mut director, &far).packet),

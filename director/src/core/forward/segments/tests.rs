@@ -21,6 +21,7 @@ fn headers(protocol: Protocol) -> Headers {
         total: 0,
         ttl: 64,
         dont_fragment: true,
+        family: shared::addr::Family::V4,
     }
 }
 

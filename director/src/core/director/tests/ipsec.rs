@@ -1,0 +1,167 @@
+//! AH and ESP go where the conversation about their keys goes.
+
+use shared::addr::{Addr, Protocol};
+use shared::wire::icmpv4::Error;
+use shared::wire::ipv4::{self, Packet};
+
+use super::errors::about;
+use super::laboratory::*;
+use crate::core::capture::CaptureKey;
+use crate::core::director::Director;
+use crate::core::operation::{ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec};
+use crate::core::reason::Reason;
+use crate::core::verdict::Verdict;
+
+fn key() -> ServiceKey {
+    ServiceKey::new(Protocol::UDP, std::net::Ipv4Addr::from(VIP), 500)
+}
+
+fn lab(method: ForwardMethod) -> Director {
+    let mut director = director(method);
+    let server = ServerSpec::new(std::net::Ipv4Addr::from(SERVER), 500, method, 1);
+    for operation in [
+        Operation::AddService(ServiceSpec::new(key(), "rr")),
+        Operation::AddServer(key(), server),
+    ] {
+        director.apply(NOW, &operation).unwrap();
+    }
+    director
+}
+
+fn speak_of_keys(director: &mut Director) {
+    let out = from_client(director, &udp((CLIENT, 500), (VIP, 500)).packet());
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+}
+
+fn sealed(protocol: Protocol, from: [u8; 4], to: [u8; 4], fragment: u16) -> Vec<u8> {
+    let header = ipv4::Header {
+        tos: 0,
+        identification: 5,
+        fragment,
+        ttl: 64,
+        protocol: protocol.0,
+        source: from,
+        destination: to,
+    };
+    [&header.to_bytes(64)[..], &[0x5a; 64]].concat()
+}
+
+#[test]
+fn by_nat_the_addresses_change_and_nothing_else() {
+    for protocol in [Protocol::ESP, Protocol::AH] {
+        let mut director = lab(ForwardMethod::Nat);
+        let first = sealed(protocol, CLIENT, VIP, ipv4::DF);
+        assert_eq!(from_client(&mut director, &first).verdict, Verdict::Local);
+        speak_of_keys(&mut director);
+        // Each part of one is as good as a whole.
+        for fragment in [ipv4::DF, ipv4::MF, 8] {
+            let out = from_client(&mut director, &sealed(protocol, CLIENT, VIP, fragment));
+            assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+            let packet = Packet::new_checked(&out.packet[..]).unwrap();
+            assert_eq!((packet.source(), packet.destination()), (CLIENT, SERVER));
+            assert_eq!(packet.payload(), [0x5a; 64]);
+        }
+        let back = from_server(&mut director, &sealed(protocol, SERVER, CLIENT, 0));
+        assert_eq!(back.verdict, Verdict::Forward(OUTSIDE));
+        let packet = Packet::new_checked(&back.packet[..]).unwrap();
+        assert_eq!((packet.source(), packet.destination()), (VIP, CLIENT));
+        assert_eq!(packet.payload(), [0x5a; 64]);
+        // Of another client nothing is known.
+        let other = sealed(protocol, FAR_CLIENT, VIP, ipv4::DF);
+        assert_eq!(from_client(&mut director, &other).verdict, Verdict::Local);
+        let services = director.balancer.services();
+        let ours = services.iter().find(|s| s.spec.key == key()).unwrap();
+        assert_eq!((ours.stats.connections, ours.stats.in_packets), (1, 4));
+    }
+}
+
+#[test]
+fn by_direct_routing_and_tunnel() {
+    let esp = sealed(Protocol::ESP, CLIENT, VIP, 0);
+    let mut direct = lab(ForwardMethod::Direct);
+    speak_of_keys(&mut direct);
+    let out = from_client(&mut direct, &esp);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    assert_eq!(out.packet[20..], esp[20..]);
+    assert_eq!(out.packet[12..20], esp[12..20]);
+    let mut tunnel = lab(ForwardMethod::Tunnel);
+    speak_of_keys(&mut tunnel);
+    let out = from_client(&mut tunnel, &esp);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    assert_eq!(out.packet[20 + 12..], esp[12..]);
+}
+
+#[test]
+fn by_full_nat_it_is_the_hosts() {
+    let mut director = lab(ForwardMethod::FullNat);
+    speak_of_keys(&mut director);
+    let esp = sealed(Protocol::ESP, CLIENT, VIP, 0);
+    assert_eq!(from_client(&mut director, &esp).verdict, Verdict::Local);
+}
+
+#[test]
+fn its_server_is_gone() {
+    let mut director = lab(ForwardMethod::Nat);
+    speak_of_keys(&mut director);
+    let server = ServerSpec::new(std::net::Ipv4Addr::from(SERVER), 500, ForwardMethod::Nat, 1);
+    let operation = Operation::DeleteServer(key(), server.key);
+    director.apply(NOW, &operation).unwrap();
+    let out = from_client(&mut director, &sealed(Protocol::ESP, CLIENT, VIP, 0));
+    assert_eq!(out.verdict, Verdict::Drop(Reason::ServerRemoved));
+}
+
+#[test]
+fn errors_about_it_keep_what_stands_where_others_have_ports() {
+    let mut director = lab(ForwardMethod::Nat);
+    speak_of_keys(&mut director);
+    let out = from_client(&mut director, &sealed(Protocol::ESP, CLIENT, VIP, ipv4::DF));
+    let error = Error::FragmentationNeeded { mtu: 1400 };
+    let out = from_server(
+        &mut director,
+        &about(&out.packet, error, [10, 1, 0, 9], CLIENT),
+    );
+    assert_eq!(out.verdict, Verdict::Forward(OUTSIDE));
+    let quoted = Packet::new_lenient(&out.packet[28..]).unwrap();
+    assert_eq!((quoted.source(), quoted.destination()), (CLIENT, VIP));
+    assert_eq!(quoted.rest(), [0x5a; 64]);
+}
+
+#[test]
+fn it_is_taken_while_there_is_somebody_to_speak_of_keys_with() {
+    let mut director = director(ForwardMethod::Nat);
+    let keys = [Protocol::ESP, Protocol::AH].map(|protocol| {
+        [
+            CaptureKey::Service {
+                protocol,
+                address: Addr::from_v4_bytes(VIP),
+                port: 0,
+            },
+            CaptureKey::Reply {
+                protocol,
+                address: Addr::from_v4_bytes(SERVER),
+                port: 0,
+            },
+        ]
+    });
+    let held = |director: &mut Director| {
+        let captures = director.balancer.captures();
+        keys.as_flattened()
+            .iter()
+            .map(|key| captures.contains(*key))
+            .collect::<Vec<_>>()
+    };
+    let before = director.capture_keys();
+    assert_eq!(held(&mut director), [false; 4]);
+    let server = ServerSpec::new(std::net::Ipv4Addr::from(SERVER), 500, ForwardMethod::Nat, 1);
+    for operation in [
+        Operation::AddService(ServiceSpec::new(key(), "rr")),
+        Operation::AddServer(key(), server),
+    ] {
+        director.apply(NOW, &operation).unwrap();
+    }
+    assert_eq!(held(&mut director), [true; 4]);
+    director
+        .apply(NOW, &Operation::DeleteService(key()))
+        .unwrap();
+    assert_eq!(director.capture_keys(), before);
+}

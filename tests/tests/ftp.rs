@@ -1,0 +1,266 @@
+//! FTP by NAT: vsftpd behind, curl in front, data both ways in all four forms.
+
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::Transfers;
+use laboratory::host::Host;
+use laboratory::ipv6::{beside, like};
+use laboratory::process::{Process, scratch};
+use laboratory::programs::{Director, rsagent};
+use laboratory::topology::{OneLan, Routed};
+use laboratory::wait::{SOON, wait_for};
+
+/// A server with a file that clients may get, and a folder for what they put.
+struct Vsftpd {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Vsftpd {
+    fn start(host: &Host, vip: IpAddr, bytes: &[u8]) -> Vsftpd {
+        let folder = scratch("ftp");
+        for part in ["files/put", "empty"] {
+            fs::create_dir_all(folder.join(part)).unwrap();
+        }
+        // Anonymous users have a user of their own.
+        let anybody = Permissions::from_mode(0o777);
+        fs::set_permissions(folder.join("files/put"), anybody).unwrap();
+        fs::write(folder.join("files/bytes"), bytes).unwrap();
+        fs::write(folder.join("files/name"), host.name()).unwrap();
+        let configuration = format!(
+            "{listen}=YES\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\n\
+             write_enable=YES\nanon_upload_enable=YES\nanon_umask=022\nno_anon_password=YES\n\
+             anon_root={files}\nsecure_chroot_dir={empty}\nconnect_from_port_20=YES\n\
+             seccomp_sandbox=NO\nisolate_network=NO\nxferlog_enable=NO\n",
+            listen = if vip.is_ipv4() {
+                "listen"
+            } else {
+                "listen=NO\nlisten_ipv6"
+            },
+            files = folder.join("files").display(),
+            empty = folder.join("empty").display(),
+        );
+        let file = folder.join("vsftpd.conf");
+        fs::write(&file, configuration).unwrap();
+        let mut command = Command::new("vsftpd");
+        command.arg(&file);
+        let process = host.spawn(command);
+        let listens = wait_for(SOON, || {
+            host.run(|| std::net::TcpStream::connect(("localhost", 21)).is_ok())
+        });
+        assert!(listens, "vsftpd does not listen:\n{}", process.printed());
+        Vsftpd { process, folder }
+    }
+}
+
+impl Drop for Vsftpd {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+struct Lab {
+    vip: IpAddr,
+    client: Host,
+    servers: Vec<Vsftpd>,
+    director: Director,
+    director_host: Host,
+    hosts: Vec<Host>,
+    _switch: Host,
+}
+
+/// Two servers behind one service with these options, by NAT.
+fn lab(options: &str, bytes: &[u8]) -> Lab {
+    let addresses = [0, 1].map(|number| Routed::server(number).into());
+    lab_of(
+        Routed::new(2).into_hosts(),
+        Routed::VIP.into(),
+        ("-m", addresses),
+        (options, bytes),
+    )
+}
+
+/// The same of IPv6.
+fn lab_of_ipv6(bytes: &[u8]) -> Lab {
+    let addresses = [0, 1].map(|number| like(Routed::server(number)).into());
+    let net = Routed::new(2);
+    beside([&net.client, &net.director].into_iter().chain(&net.servers));
+    let vip = like(Routed::VIP).into();
+    lab_of(net.into_hosts(), vip, ("-m", addresses), ("", bytes))
+}
+
+/// The same by direct routing.
+fn direct(options: &str, bytes: &[u8]) -> Lab {
+    let addresses = [0, 1].map(|number| OneLan::server(number).into());
+    let lab = lab_of(
+        OneLan::new(2).into_hosts(),
+        OneLan::VIP.into(),
+        ("-g", addresses),
+        (options, bytes),
+    );
+    for host in &lab.hosts {
+        let (code, printed) = rsagent(host, &format!("start --vip {}", lab.vip));
+        assert_eq!(code, 0, "{printed}");
+    }
+    lab
+}
+
+fn lab_of(
+    (client, director_host, hosts, switch): (Host, Host, Vec<Host>, Host),
+    vip: IpAddr,
+    (method, addresses): (&str, [IpAddr; 2]),
+    (options, bytes): (&str, &[u8]),
+) -> Lab {
+    let servers = hosts.iter().map(|host| Vsftpd::start(host, vip, bytes));
+    let servers = servers.collect();
+    let director = Director::start(&director_host);
+    let service = SocketAddr::new(vip, 21);
+    director.admin(&format!("-A -t {service} -s rr {options}"));
+    for server in addresses {
+        let server = SocketAddr::new(server, 21);
+        director.admin(&format!("-a -t {service} -r {server} {method}"));
+    }
+    Lab {
+        vip,
+        client,
+        servers,
+        director,
+        director_host,
+        hosts,
+        _switch: switch,
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            let _ = rsagent(host, "stop");
+        }
+    }
+}
+
+fn curl(lab: &Lab, arguments: &[&str]) -> Vec<u8> {
+    let always = ["-sS", "-m", "60", "--disable-epsv", "--disable-eprt"];
+    // An option that is given again counts.
+    let output = lab.client.output("curl", &[&always, arguments].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let status = lab.director.admin("status");
+    assert!(
+        output.status.success(),
+        "curl {arguments:?}: {errors}\n{status}"
+    );
+    output.stdout
+}
+
+/// The ways in which a client and a server agree on data connections.
+const FORMS: [(&str, &[&str]); 4] = [
+    ("PASV", &[]),
+    ("EPSV", &["--epsv"]),
+    ("PORT", &["--ftp-port", "-"]),
+    ("EPRT", &["--ftp-port", "-", "--eprt"]),
+];
+
+#[test]
+fn fifty_megabytes_go_each_way_in_each_form() {
+    let file = Transfers::of(50);
+    let bytes = fs::read(file.path()).unwrap();
+    let lab = lab("", &bytes);
+    for (form, options) in FORMS {
+        let got = scratch("got");
+        let (from, to) = (file.path().display().to_string(), got.display().to_string());
+        let both = [
+            options,
+            &[
+                "-o",
+                &to,
+                "ftp://10.0.0.100/bytes",
+                "--next",
+                "-sS",
+                "-m",
+                "60",
+            ],
+            &["--disable-epsv", "--disable-eprt"],
+            options,
+            &["-T", &from],
+        ]
+        .concat();
+        let put = format!("ftp://10.0.0.100/put/{form}");
+        curl(&lab, &[&both[..], &[&put]].concat());
+        assert!(fs::read(&got).unwrap() == bytes, "{form}");
+        fs::remove_file(&got).unwrap();
+        let put = |server: &Vsftpd| fs::read(server.folder.join("files/put").join(form)).ok();
+        let arrived: Vec<Vec<u8>> = lab.servers.iter().filter_map(put).collect();
+        assert_eq!(arrived.len(), 1, "{form}");
+        assert!(arrived[0] == bytes, "{form}");
+    }
+    assert_tidy(&lab);
+}
+
+/// Each control connection is another server's, and its data connections go there.
+#[test]
+fn data_goes_where_its_control_connection_goes() {
+    for options in ["", "-p 60"] {
+        let lab = lab(options, b"");
+        let url = format!("ftp://{}/name", lab.vip);
+        for (form, extra) in FORMS {
+            let names: Vec<String> = (0..4)
+                .map(|_| {
+                    let arguments = [extra, &[&url]].concat();
+                    String::from_utf8(curl(&lab, &arguments)).unwrap()
+                })
+                .collect();
+            let expected = if options.is_empty() { 2 } else { 1 };
+            let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+            assert_eq!(distinct.len(), expected, "{form} {names:?}");
+        }
+        assert_tidy(&lab);
+    }
+}
+
+/// There are no other forms for it.
+#[test]
+fn ipv6_has_the_extended_forms() {
+    let file = Transfers::of(5);
+    let bytes = fs::read(file.path()).unwrap();
+    let lab = lab_of_ipv6(&bytes);
+    let url = format!("ftp://[{}]/bytes", lab.vip);
+    for (form, extra) in &FORMS[..] {
+        for _ in 0..2 {
+            let arguments = [*extra, &["--epsv", "--eprt", &url]].concat();
+            assert!(curl(&lab, &arguments) == bytes, "{form}");
+        }
+    }
+    assert_tidy(&lab);
+}
+
+/// By direct routing the director sees nothing of what servers say: persistence leads data where its control
+/// connection goes.
+#[test]
+fn with_persistence_direct_routing_does_as_well() {
+    let lab = direct("-p 60", b"some bytes");
+    let url = format!("ftp://{}/bytes", lab.vip);
+    for (form, extra) in FORMS {
+        let arguments = [extra, &[&url]].concat();
+        assert_eq!(curl(&lab, &arguments), b"some bytes", "{form}");
+    }
+    assert_tidy(&lab);
+}
+
+/// Nothing was dropped, nobody was refused, and no process has ended.
+fn assert_tidy(lab: &Lab) {
+    let status = lab.director.admin("status");
+    assert!(status.contains("dropped packets\n  none"), "{status}");
+    assert_eq!(lab.director_host.counter("Tcp", "OutRsts"), 0);
+    for server in &lab.servers {
+        let alive = Path::new(&format!("/proc/{}", server.process.id())).exists();
+        assert!(alive, "{}", server.process.printed());
+    }
+}
