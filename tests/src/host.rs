@@ -10,6 +10,7 @@ use shared::host::sysctl::Sysctl;
 use shared::sys::namespace::Namespace;
 
 use crate::process::Process;
+use crate::wait::end_of_tests;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl Host {
     /// # Panics
     /// Without root.
     pub fn new(name: &str) -> Host {
+        end_of_tests();
         let namespace = Namespace::new().expect("a network namespace needs root");
         let host = Host {
             name: name.to_owned(),

@@ -1,7 +1,7 @@
 //! A director with a configuration of its own, and servers that fail in their own ways.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -131,6 +131,9 @@ pub fn one_service<'a>(servers: impl IntoIterator<Item = (u16, &'a str)>) -> Str
 pub const HASTY: &str = "interval = \"300ms\", timeout = \"500ms\", retry = 1, \
                          delay_before_retry = \"100ms\", warmup = \"0s\"";
 
+/// How long a fake server looks at a connection before it looks whether it is to end.
+const GLANCE: Duration = Duration::from_millis(20);
+
 /// A server that takes connections and then does as it likes.
 pub struct Fake {
     stop: Arc<AtomicBool>,
@@ -149,6 +152,8 @@ impl Fake {
                     match listener.accept() {
                         Ok((stream, _)) => {
                             stream.set_nonblocking(false).unwrap();
+                            stream.set_read_timeout(Some(GLANCE)).unwrap();
+                            stream.set_write_timeout(Some(SOON)).unwrap();
                             scope.spawn(|| behaves(stream, &stopped));
                         }
                         Err(_) => sleep(Duration::from_millis(5)),
@@ -179,8 +184,16 @@ pub fn hangs(stream: TcpStream, stopped: &AtomicBool) {
 }
 
 /// Goes when it has been spoken to.
-pub fn closes(mut stream: TcpStream, _: &AtomicBool) {
-    let _ = stream.read(&mut [0; 1024]);
+pub fn closes(mut stream: TcpStream, stopped: &AtomicBool) {
+    hears(&mut stream, stopped);
+}
+
+/// Waits until it is spoken to or left. The end of a connection may never arrive when hosts vanish.
+fn hears(stream: &mut TcpStream, stopped: &AtomicBool) {
+    let later = |error: &Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    while !stopped.load(Ordering::Relaxed)
+        && stream.read(&mut [0; 1024]).is_err_and(|error| later(&error))
+    {}
 }
 
 /// Says one letter after another.
@@ -203,13 +216,13 @@ pub fn talks(mut stream: TcpStream, stopped: &AtomicBool) {
 }
 
 /// Goes in the middle of what it has promised.
-pub fn breaks(mut stream: TcpStream, _: &AtomicBool) {
-    let _ = stream.read(&mut [0; 1024]);
+pub fn breaks(mut stream: TcpStream, stopped: &AtomicBool) {
+    hears(&mut stream, stopped);
     let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nbut");
 }
 
 /// Says what is wrong in any protocol.
-pub fn babbles(mut stream: TcpStream, _: &AtomicBool) {
+pub fn babbles(mut stream: TcpStream, stopped: &AtomicBool) {
     let _ = stream.write_all(b"599 what?\r\n");
-    let _ = stream.read(&mut [0; 1024]);
+    hears(&mut stream, stopped);
 }
