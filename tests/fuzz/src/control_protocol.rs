@@ -130,7 +130,7 @@ impl Backend for Director {
                 destination: address.into(),
                 destination_port: port,
             };
-            self.0.classify(NOW, &flow, Segment::UDP, 0);
+            self.0.classify(NOW, &flow, Segment::Udp, 0);
         }
         Ok(())
     }

@@ -192,7 +192,9 @@ pub fn closes(mut stream: TcpStream, stopped: &AtomicBool) {
 fn hears(stream: &mut TcpStream, stopped: &AtomicBool) {
     let later = |error: &Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
     while !stopped.load(Ordering::Relaxed)
-        && stream.read(&mut [0; 1024]).is_err_and(|error| later(&error))
+        && stream
+            .read(&mut [0; 1024])
+            .is_err_and(|error| later(&error))
     {}
 }
 

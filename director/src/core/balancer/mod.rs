@@ -204,7 +204,7 @@ impl Balancer {
 
     /// The connection of a packet and which way the packet goes. Changes nothing: for the packets
     /// embedded in ICMP errors.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, flow: &FlowKey) -> Option<(ConnectionId, Direction)> {
         self.connections.find(flow)
     }
@@ -236,13 +236,14 @@ impl Balancer {
             (Direction::Request, _) => Seen::InputOnly,
         };
         let before = connection.state();
-        let after = before.after(segment, seen, self.secure);
+        let timeouts = service.timeouts.as_deref();
+        let timeouts = timeouts.unwrap_or(&self.settings.timeouts);
+        let (after, timeout_secs) = before.after(segment, seen, self.secure, timeouts);
         connection.set_state(after);
         connection.last_seen = now;
         let requests = u32::from(direction == Direction::Request);
         connection.packets = connection.packets.wrapping_add(requests);
-        let timeouts = service.timeouts.as_deref();
-        connection.timeout_secs = timeouts.unwrap_or(&self.settings.timeouts).secs(after);
+        connection.timeout_secs = timeout_secs;
         let assures = connection.is_controlled() && after.assures(before, direction);
         let deadline = connection.deadline();
         if Wheel::is_late(&connection.timer, deadline) {
@@ -292,13 +293,13 @@ impl Balancer {
     }
 
     /// A connection that was just found.
-    #[inline]
+    #[inline(always)]
     pub fn connection(&self, id: ConnectionId) -> &Connection {
         self.connections.get(id).expect(IN_TABLE)
     }
 
     /// A connection that was just found, to remember the next hop towards its client.
-    #[inline]
+    #[inline(always)]
     pub fn connection_mut(&mut self, id: ConnectionId) -> &mut Connection {
         self.connections.get_mut(id).expect(IN_TABLE)
     }

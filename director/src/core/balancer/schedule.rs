@@ -236,10 +236,10 @@ impl Balancer {
         if followed {
             connection.follow();
         }
-        let deadline = connection.deadline();
+        let (deadline, half_open) = (connection.deadline(), is_half_open(connection.state()));
         let id = self.connections.insert(connection);
         self.wheel.set(self.connections.slab_mut(), id.0, deadline);
-        if is_half_open(self.connection(id).state()) {
+        if half_open {
             self.enter_half_open(id);
         }
         if followed {

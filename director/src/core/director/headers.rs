@@ -7,7 +7,7 @@ use shared::wire::{ethernet, transport};
 
 use crate::core::balancer::Segment;
 use crate::core::frame::Frame;
-use crate::core::ip::{Ip, family_of};
+use crate::core::ip::Ip;
 use crate::core::protocol::sctp::Chunks;
 use crate::core::protocol::tcp::TcpFlags;
 
@@ -57,11 +57,12 @@ impl Headers {
     }
 
     /// The flow of a whole packet or a first fragment, as far as can be told without a check.
+    #[inline(always)]
     pub(super) fn peek(ethernet: &[u8]) -> Option<FlowKey> {
         let bytes = ethernet.get(ethernet::LENGTH..)?;
-        match family_of(bytes)? {
-            Family::V4 => Headers::flow(&Packet::new_lenient(bytes).ok()?),
-            Family::V6 => {
+        match Packet::new_lenient(bytes) {
+            Ok(packet) => Headers::flow(&packet),
+            Err(_) => {
                 let ip = Ip::read(bytes)?;
                 flow_of(&ip, ip.payload(bytes))
             }
@@ -94,6 +95,12 @@ impl Headers {
         }
     }
 
+    /// Of a TCP segment.
+    #[inline]
+    pub(in crate::core) fn tcp_flags(&self) -> Option<TcpFlags> {
+        self.segment.and_then(Segment::tcp)
+    }
+
     /// Bytes of the largest packet that the frame is or will be cut into.
     #[inline]
     pub(in crate::core) fn largest(&self, vnet: VnetHeader, frame: &Frame<'_>) -> usize {
@@ -117,18 +124,19 @@ fn segment(protocol: Protocol, payload: &[u8], is_fragment: bool) -> Option<Segm
     match protocol {
         Protocol::TCP => {
             let flags = transport::tcp_flags(payload)?;
-            Some(Segment::tcp(TcpFlags::from_bits_retain(flags)))
+            Some(Segment::Tcp(TcpFlags::from_bits_retain(flags)))
         }
-        Protocol::SCTP => Some(Segment::sctp(Chunks::of(payload)?)),
+        Protocol::SCTP => Some(Segment::Sctp(Chunks::of(payload)?)),
         _ if is_fragment => {
             payload.get(..transport::UDP_HEADER)?;
-            Some(Segment::UDP)
+            Some(Segment::Udp)
         }
-        _ => transport::udp_is_whole(payload).then_some(Segment::UDP),
+        _ => transport::udp_is_whole(payload).then_some(Segment::Udp),
     }
 }
 
 /// The flow of a packet whose IP headers were read.
+#[inline(never)]
 fn flow_of(ip: &Ip, payload: &[u8]) -> Option<FlowKey> {
     let (source_port, destination_port) = transport::ports(payload)?;
     Some(FlowKey {

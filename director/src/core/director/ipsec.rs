@@ -41,11 +41,11 @@ impl Director {
         };
         let headers = Headers {
             // Counts as one of the conversation, which lives on by it.
-            segment: Some(Segment::UDP),
+            segment: Some(Segment::Udp),
             ..Headers::of_fragment(&ip, flow)
         };
         let (now, mark) = (arrival.now, arrival.mark);
-        let class = self.balancer.classify(now, &keys, Segment::UDP, mark);
+        let class = self.balancer.classify(now, &keys, Segment::Udp, mark);
         self.carry_out(arrival, class, &headers, frame, outbox)
     }
 }

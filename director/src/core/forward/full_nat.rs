@@ -44,7 +44,7 @@ impl Director {
             Direction::Reply => (virtual_end, client),
         };
         nat::rewrite_both(frame, frame.vnet(), headers, source, destination);
-        let Some(flags) = headers.segment.and_then(|segment| segment.tcp) else {
+        let Some(flags) = headers.tcp_flags() else {
             return Rewritten::InPlace;
         };
         let names = self.renumber(now, (id, direction), headers, flags, frame);

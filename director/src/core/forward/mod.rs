@@ -85,15 +85,16 @@ impl Director {
             return Verdict::Drop(Reason::TtlExceeded);
         }
         let vnet = frame.vnet();
-        let mtu = hop.mtu.max(min_mtu(headers.family));
-        let too_big = headers.largest(vnet, frame) > mtu as usize;
+        let largest = headers.largest(vnet, frame);
+        let least = min_mtu(headers.family);
+        let too_big = largest > hop.mtu as usize && largest > least as usize;
         if too_big && (headers.dont_fragment || vnet.is_gso()) {
             // A request passes the host's IP layer before its size is looked at, so an error quotes it
             // with one router less; a reply does not (`ip_forward`).
             if direction == Direction::Request {
                 decrement_ttl(frame);
             }
-            let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+            let mtu = u16::try_from(hop.mtu.max(least)).unwrap_or(u16::MAX);
             let error = Error::FragmentationNeeded { mtu };
             self.complain_on_the_way(arrival, going, error, frame, outbox);
             return Verdict::Drop(Reason::TooBig);
@@ -128,8 +129,8 @@ impl Director {
             }
             _ => return Verdict::Drop(Reason::NoMethod),
         }
-        if method == ForwardMethod::Nat
-            && virtual_end.port == FTP
+        if virtual_end.port == FTP
+            && method == ForwardMethod::Nat
             && headers.flow.protocol == Protocol::TCP
         {
             let going = (id, direction);
@@ -345,7 +346,7 @@ pub(super) fn nowhere(method: ForwardMethod, reason: Reason) -> Verdict {
 
 #[inline(always)]
 fn is_syn(headers: &Headers) -> bool {
-    let flags = headers.segment.and_then(|segment| segment.tcp);
+    let flags = headers.tcp_flags();
     flags.is_some_and(|flags| flags.contains(TcpFlags::SYN))
 }
 

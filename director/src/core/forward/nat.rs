@@ -71,19 +71,25 @@ pub(super) fn rewrite(
     let Some(change) = ip::edit(header, headers.family, ends, Passed::On) else {
         return;
     };
-    // A later fragment has no ports, and its checksum is in the first one. IPsec has neither.
-    if headers.segment.is_none() || headers.flow.protocol.is_ipsec() {
+    // A later fragment has no ports, and its checksum is in the first one.
+    if headers.segment.is_none() {
         return;
     }
-    if headers.flow.protocol == Protocol::SCTP {
-        let (source, destination) = match which {
-            Port::Source => (Some(new.port), None),
-            Port::Destination => (None, Some(new.port)),
-        };
-        return sctp::set_ports(segment, source, destination);
+    match headers.flow.protocol {
+        Protocol::TCP | Protocol::UDP => {
+            let port = transport::set_port(segment, which, new.port);
+            correct(header, segment, headers, vnet, sum, (change, port));
+        }
+        Protocol::SCTP => {
+            let (source, destination) = match which {
+                Port::Source => (Some(new.port), None),
+                Port::Destination => (None, Some(new.port)),
+            };
+            sctp::set_ports(segment, source, destination);
+        }
+        // IPsec has neither ports nor a checksum of its own.
+        _ => {}
     }
-    let port = transport::set_port(segment, which, new.port);
-    correct(header, segment, headers, vnet, sum, (change, port));
 }
 
 /// Both ends of the packet become new ones (FULLNAT), and there is one router less to go.
@@ -111,12 +117,16 @@ pub(super) fn rewrite_both(
     if headers.flow.protocol == Protocol::SCTP {
         return sctp::set_ports(segment, Some(source.port), Some(destination.port));
     }
-    let ports = transport::set_port(segment, Port::Source, source.port).and(transport::set_port(
+    let port = transport::set_port(segment, Port::Source, source.port);
+    let other = transport::set_port(segment, Port::Destination, destination.port);
+    correct(
+        header,
         segment,
-        Port::Destination,
-        destination.port,
-    ));
-    correct(header, segment, headers, vnet, sum, (addresses, ports));
+        headers,
+        vnet,
+        sum,
+        (addresses, port.and(other)),
+    );
 }
 
 /// The checksum of a TCP segment after a change of its pseudo header and of itself.

@@ -76,7 +76,7 @@ impl Director {
 
 /// Whether a segment has more than an acknowledgment.
 fn brings_something(headers: &Headers, frame: &Frame<'_>) -> bool {
-    let flags = headers.segment.and_then(|segment| segment.tcp);
+    let flags = headers.tcp_flags();
     data(headers, frame).is_some_and(|data| !data.is_empty())
         || flags.is_some_and(|flags| flags.contains(TcpFlags::FIN))
 }

@@ -141,7 +141,7 @@ impl Director {
         frame: &Frame<'_>,
         outbox: &mut Outbox,
     ) {
-        let flags = headers.segment.and_then(|segment| segment.tcp);
+        let flags = headers.tcp_flags();
         let Some(progress) = progress(headers, frame) else {
             return;
         };
@@ -216,7 +216,7 @@ fn as_the_server_knows(reset: &Reset) -> Endpoint {
 
 /// What a whole TCP segment says about sequence numbers.
 fn progress(headers: &Headers, frame: &Frame<'_>) -> Option<Progress> {
-    let flags = headers.segment?.tcp?;
+    let flags = headers.tcp_flags()?;
     let segment = frame.packet().get(headers.ip_header..)?;
     let header = usize::from(segment.get(12)? >> 4) * 4;
     let data = usize::from(headers.total).checked_sub(headers.ip_header + header)?;

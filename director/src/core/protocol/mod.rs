@@ -14,64 +14,53 @@ use super::operation::TimeoutChange;
 
 /// What the state machines need to know of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// The flags of a TCP segment; none of another protocol.
-    pub tcp: Option<TcpFlags>,
-    /// The chunks of an SCTP packet; none of another protocol.
-    pub sctp: Option<Chunks>,
+pub enum Segment {
+    /// The flags of a TCP segment.
+    Tcp(TcpFlags),
+    /// A UDP datagram, of which there is nothing to know.
+    Udp,
+    /// The chunks of an SCTP packet.
+    Sctp(Chunks),
 }
 
 impl Segment {
-    /// A TCP segment.
-    pub const fn tcp(flags: TcpFlags) -> Segment {
-        Segment {
-            tcp: Some(flags),
-            sctp: None,
+    /// The flags of a TCP segment.
+    #[inline]
+    pub const fn tcp(self) -> Option<TcpFlags> {
+        match self {
+            Segment::Tcp(flags) => Some(flags),
+            Segment::Udp | Segment::Sctp(_) => None,
         }
     }
-
-    /// An SCTP packet.
-    pub const fn sctp(chunks: Chunks) -> Segment {
-        Segment {
-            tcp: None,
-            sctp: Some(chunks),
-        }
-    }
-
-    /// A UDP datagram.
-    pub const UDP: Segment = Segment {
-        tcp: None,
-        sctp: None,
-    };
 
     /// Whether it opens a connection: any TCP segment with SYN, whatever else is set, and SCTP's INIT.
+    #[inline]
     pub fn opens(self) -> bool {
         match self {
-            Segment {
-                tcp: Some(flags), ..
-            } => flags.contains(TcpFlags::SYN),
-            Segment {
-                sctp: Some(chunks), ..
-            } => chunks.opens(),
-            _ => false,
+            Segment::Tcp(flags) => flags.contains(TcpFlags::SYN),
+            Segment::Sctp(chunks) => chunks.opens(),
+            Segment::Udp => false,
         }
     }
 
     /// Whether it ends a connection without an answer: RST and ABORT.
     pub fn aborts(self) -> bool {
-        self.tcp.is_some_and(|flags| flags.contains(TcpFlags::RST))
-            || self.sctp.is_some_and(Chunks::aborts)
+        match self {
+            Segment::Tcp(flags) => flags.contains(TcpFlags::RST),
+            Segment::Sctp(chunks) => chunks.aborts(),
+            Segment::Udp => false,
+        }
     }
 
     /// Whether it may be scheduled when it belongs to no connection (`tcp_conn_schedule`,
     /// `sctp_conn_schedule`). A SYN+ACK may: it opens the data connection of active FTP.
     pub fn may_be_scheduled(self, sloppy: Sloppy) -> bool {
-        match self {
-            _ if self.aborts() => false,
-            Segment { tcp: Some(_), .. } => sloppy.tcp || self.opens(),
-            Segment { sctp: Some(_), .. } => sloppy.sctp || self.opens(),
-            _ => true,
-        }
+        let in_the_middle = match self {
+            Segment::Tcp(_) => sloppy.tcp,
+            Segment::Sctp(_) => sloppy.sctp,
+            Segment::Udp => true,
+        };
+        !self.aborts() && (in_the_middle || self.opens())
     }
 }
 
@@ -105,19 +94,27 @@ impl State {
         }
     }
 
-    /// The state after a packet, of which the director sees what `seen` says. `secure`: with the tables of
-    /// `secure_tcp`.
-    pub fn after(self, segment: Segment, seen: Seen, secure: bool) -> State {
-        match self {
-            State::Tcp(state) => {
-                let flags = segment.tcp.unwrap_or(TcpFlags::empty());
-                State::Tcp(state.after(flags, seen, secure))
+    /// The state after a packet, of which the director sees what `seen` says, and how many seconds the
+    /// connection may be idle in it. `secure`: with the tables of `secure_tcp`.
+    #[inline(always)]
+    pub fn after(
+        self,
+        segment: Segment,
+        seen: Seen,
+        secure: bool,
+        timeouts: &Timeouts,
+    ) -> (State, u32) {
+        match (self, segment) {
+            (State::Tcp(state), Segment::Tcp(flags)) => {
+                let state = state.after(flags, seen, secure);
+                (State::Tcp(state), timeouts.tcp.secs(state))
             }
-            State::Udp => State::Udp,
-            State::Sctp(state) => match segment.sctp {
-                Some(chunks) => State::Sctp(state.after(chunks, seen)),
-                None => self,
-            },
+            (State::Sctp(state), Segment::Sctp(chunks)) => {
+                let state = state.after(chunks, seen);
+                (State::Sctp(state), state.timeout_secs())
+            }
+            // A packet is of its connection's protocol.
+            _ => (self, timeouts.secs(self)),
         }
     }
 
@@ -163,6 +160,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// Seconds that a connection in this state may be idle.
+    #[inline]
     pub fn secs(&self, state: State) -> u32 {
         match state {
             State::Tcp(state) => self.tcp.secs(state),

@@ -41,6 +41,7 @@ pub enum SctpState {
 
 impl SctpState {
     /// The state after a packet with these chunks.
+    #[inline(never)]
     pub fn after(self, chunks: Chunks, seen: Seen) -> SctpState {
         let table = match seen {
             Seen::Input => &INPUT,

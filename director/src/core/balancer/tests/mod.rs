@@ -104,7 +104,7 @@ impl Laboratory {
     }
 
     fn udp(&mut self, from: &str, to: &str) -> Class {
-        self.packet(&flow(Protocol::UDP, from, to), Segment::UDP, 29)
+        self.packet(&flow(Protocol::UDP, from, to), Segment::Udp, 29)
     }
 
     fn connections(&self) -> Vec<ConnectionView> {
@@ -135,7 +135,7 @@ fn flow(protocol: Protocol, from: &str, to: &str) -> FlowKey {
 }
 
 fn segment(flags: &str) -> Segment {
-    Segment::tcp(
+    Segment::Tcp(
         flags
             .chars()
             .map(|flag| match flag {

@@ -16,7 +16,7 @@ fn headers(protocol: Protocol) -> Headers {
             destination: Addr::from_v4_bytes(TO),
             destination_port: 80,
         },
-        segment: Some(Segment::UDP),
+        segment: Some(Segment::Udp),
         ip_header: 20,
         total: 0,
         ttl: 64,
