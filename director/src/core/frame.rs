@@ -110,6 +110,12 @@ impl<'a> Frame<'a> {
         true
     }
 
+    /// The packet is of another family than the one that came.
+    pub fn set_family(&mut self, family: Family) {
+        let at = self.start + vnet::LENGTH + ETHERTYPE;
+        self.buffer[at..at + 2].copy_from_slice(&ethertype_of(family).to_be_bytes());
+    }
+
     /// Cuts off what an Ethernet card put behind a short packet.
     #[inline]
     pub fn trim(&mut self, packet_bytes: usize) {
@@ -123,32 +129,38 @@ pub fn compose(destination: Mac, source: Mac, vnet: VnetHeader, packet: &[&[u8]]
     let bytes = packet.iter().map(|piece| piece.len()).sum::<usize>();
     let mut frame = Vec::with_capacity(HEADERS + bytes);
     let first = packet.iter().find(|piece| !piece.is_empty());
-    let ethertype = match first.and_then(|piece| family_of(piece)) {
-        Some(Family::V6) => ethernet::IPV6,
-        _ => ethernet::IPV4,
-    };
-    frame.extend(headers_of(destination, source, ethertype, vnet));
+    let family = first.and_then(|piece| family_of(piece));
+    let family = family.unwrap_or(Family::V4);
+    frame.extend(headers(destination, source, family, vnet));
     for piece in packet {
         frame.extend(*piece);
     }
     frame
 }
 
-/// What is in front of an IPv4 packet.
-pub fn headers(destination: Mac, source: Mac, vnet: VnetHeader) -> [u8; HEADERS] {
-    headers_of(destination, source, ethernet::IPV4, vnet)
-}
-
-fn headers_of(destination: Mac, source: Mac, ethertype: u16, vnet: VnetHeader) -> [u8; HEADERS] {
+/// What is in front of a packet of this family.
+pub fn headers(
+    destination: Mac,
+    source: Mac,
+    family: Family,
+    vnet: VnetHeader,
+) -> [u8; HEADERS] {
     let header = Header {
         destination: destination.0,
         source: source.0,
-        ethertype,
+        ethertype: ethertype_of(family),
     };
     let mut bytes = [0; HEADERS];
     bytes[..vnet::LENGTH].copy_from_slice(&vnet.to_bytes());
     bytes[vnet::LENGTH..].copy_from_slice(&header.to_bytes());
     bytes
+}
+
+const fn ethertype_of(family: Family) -> u16 {
+    match family {
+        Family::V4 => ethernet::IPV4,
+        Family::V6 => ethernet::IPV6,
+    }
 }
 
 /// A frame as the TUN device takes it: the virtio header counts from the packet on.
@@ -162,6 +174,9 @@ pub fn without_ethernet(wire_bytes: &[u8], into: &mut Vec<u8>) {
         into.extend(packet);
     }
 }
+
+/// In an Ethernet header.
+const ETHERTYPE: usize = 12;
 
 /// Bytes in front of the packet.
 pub const HEADERS: usize = vnet::LENGTH + ethernet::LENGTH;

@@ -201,7 +201,7 @@ pub fn pseudo(source: Addr, destination: Addr, protocol: Protocol, length: u16) 
     }
 }
 
-/// A header without options or extensions of a packet of our own, in front of so many bytes.
+/// A header without options or extensions of a packet of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Own {
     /// Source address.
@@ -212,43 +212,54 @@ pub struct Own {
     pub protocol: Protocol,
     /// Type of service, or traffic class.
     pub tos: u8,
-    /// Tells fragments apart.
+    /// How many routers may pass it on.
+    pub ttl: u8,
+    /// Tells fragments apart; IPv4 only.
     pub identification: u16,
-    /// Flags as they stand in a header of IPv4.
+    /// Flags as they stand in the header; IPv4 only.
     pub fragment: u16,
 }
 
 impl Own {
-    /// Its bytes.
+    /// Its bytes in front of so many.
     pub fn to_bytes(self, payload: usize) -> Vec<u8> {
+        let mut bytes = vec![0; header_bytes(self.source.family())];
+        self.write(&mut bytes, payload);
+        bytes
+    }
+
+    /// The same into bytes that are as many as [`header_bytes`] says.
+    #[inline]
+    pub fn write(self, into: &mut [u8], payload: usize) {
         match self.source.family() {
             Family::V4 => {
                 let header = ipv4::Header {
                     tos: self.tos,
                     identification: self.identification,
                     fragment: self.fragment,
-                    ttl: OWN_TTL,
+                    ttl: self.ttl,
                     protocol: self.protocol.0,
                     source: self.source.to_v4_bytes(),
                     destination: self.destination.to_v4_bytes(),
                 };
-                header.to_bytes(payload).to_vec()
+                into.copy_from_slice(&header.to_bytes(payload));
             }
             Family::V6 => {
                 let header = ipv6::Header {
                     traffic_class: self.tos,
                     next_header: self.protocol.0,
-                    hop_limit: OWN_TTL,
+                    hop_limit: self.ttl,
                     source: self.source.to_bytes(),
                     destination: self.destination.to_bytes(),
                 };
-                header.to_bytes(payload).to_vec()
+                into.copy_from_slice(&header.to_bytes(payload));
             }
         }
     }
 }
 
-const OWN_TTL: u8 = 64;
+/// The time to live of a packet that begins here.
+pub const OWN_TTL: u8 = 64;
 
 /// Bytes of a header without options or extensions.
 pub const fn header_bytes(family: Family) -> usize {

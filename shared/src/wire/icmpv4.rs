@@ -5,6 +5,8 @@ use super::transport::{field, set_field};
 
 /// Destination unreachable.
 pub const UNREACHABLE: u8 = 3;
+/// Code of [`UNREACHABLE`]: nobody knows the way to the host, or it does not answer.
+pub const HOST_UNREACHABLE: u8 = 1;
 /// Code of [`UNREACHABLE`]: nobody serves the port.
 pub const PORT_UNREACHABLE: u8 = 3;
 /// Code of [`UNREACHABLE`]: too big, and not to be fragmented (RFC 1191).

@@ -6,6 +6,8 @@ use super::transport::{field, set_field};
 
 /// Destination unreachable.
 pub const UNREACHABLE: u8 = 1;
+/// Code of [`UNREACHABLE`]: nobody knows the way to the host, or it does not answer.
+pub const ADDRESS_UNREACHABLE: u8 = 3;
 /// Code of [`UNREACHABLE`]: nobody serves the port.
 pub const PORT_UNREACHABLE: u8 = 4;
 /// Packet too big.

@@ -171,7 +171,7 @@ impl Balancer {
             return Err(OperationError::ServerExists(*key, spec.key));
         }
         server::check_address(spec)?;
-        server::check_known(key, spec)?;
+        server::check_known(spec)?;
         self.check_full_nat(service_id, spec)?;
         if stands_in {
             // The administrator has not added that one.
@@ -209,7 +209,7 @@ impl Balancer {
         let Some(position) = self.position_of(service_id, &spec.key) else {
             return Err(OperationError::NoSuchServer(*key, spec.key));
         };
-        server::check_known(key, spec)?;
+        server::check_known(spec)?;
         self.check_full_nat(service_id, spec)?;
         let id = self.services[service_id].servers[position];
         self.servers[id].restate(spec.clone());

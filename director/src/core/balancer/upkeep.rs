@@ -182,7 +182,7 @@ impl Balancer {
             held.for_each(|key| self.captures.release(key));
         }
         let wants = server.wants_tunnel_key().then(|| {
-            let (protocol, port) = outer_protocol(server.spec().tunnel);
+            let (protocol, port) = outer_protocol(server.spec().tunnel, service.spec.key.family());
             CaptureKey::Tunnel {
                 protocol,
                 address,

@@ -18,3 +18,4 @@ mod sctp;
 mod segment_size;
 mod tunnel_records;
 pub(crate) mod tunnels;
+mod tunnels_v6;

@@ -3,6 +3,7 @@
 
 use shared::wire::checksum;
 use shared::wire::ipv4::{self, Packet};
+use shared::wire::ipv6;
 use shared::wire::transport;
 
 use super::Frame;
@@ -60,6 +61,28 @@ pub(super) fn pieces(bytes: &[u8], mtu: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The same of a packet of our own over IPv6, which has no extension headers (RFC 8200 section 4.5).
+pub(super) fn pieces_v6(bytes: &[u8], mtu: usize, identification: u32) -> Vec<Vec<u8>> {
+    let Some((header, payload)) = bytes.split_at_checked(ipv6::HEADER) else {
+        return Vec::new();
+    };
+    let step = (mtu.saturating_sub(ipv6::HEADER + FRAGMENT_HEADER) / 8 * 8).max(8);
+    let count = payload.len().div_ceil(step);
+    let piece = |(at, chunk): (usize, &[u8])| {
+        let mut piece = header.to_vec();
+        let next = std::mem::replace(&mut piece[NEXT_HEADER], ipv6::FRAGMENT);
+        transport::set_field(&mut piece, 4, (FRAGMENT_HEADER + chunk.len()) as u16);
+        let more = if at + 1 < count { ipv6::MORE } else { 0 };
+        let offset = (at * step) as u16 & ipv6::OFFSET;
+        piece.extend([next, 0]);
+        piece.extend((offset | more).to_be_bytes());
+        piece.extend(identification.to_be_bytes());
+        piece.extend(chunk);
+        piece
+    };
+    payload.chunks(step).enumerate().map(piece).collect()
+}
+
 /// The header of all pieces but the first: options without the copied flag become no-operations
 /// (as `ip_options_fragment` does).
 fn later_header(header: &[u8]) -> Vec<u8> {
@@ -82,6 +105,9 @@ fn later_header(header: &[u8]) -> Vec<u8> {
     later
 }
 
+const FRAGMENT_HEADER: usize = 8;
+/// In a header of IPv6.
+const NEXT_HEADER: usize = 6;
 const COPIED: u8 = 0x80;
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;

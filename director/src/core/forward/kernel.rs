@@ -1,5 +1,6 @@
 //! Which frames go into their tunnel whole: the kernel writes the outer header and cuts them.
 
+use shared::addr::Family;
 use shared::wire::ipv4;
 use shared::wire::vnet::VnetHeader;
 
@@ -39,8 +40,10 @@ impl Director {
     ) -> Option<Label> {
         let overhead = way.outer.overhead(false);
         let fits = frame.packet().len() + overhead <= usize::from(u16::MAX);
+        // The program knows no other headers.
+        let known = way.outer.family() == Family::V4;
         // A frame that waits for its neighbour would wait without its label.
-        if !fits || !segments::are_of_tcp(frame.vnet()) || way.hop.destination.is_none() {
+        if !known || !fits || !segments::are_of_tcp_v4(frame.vnet()) || way.hop.destination.is_none() {
             return None;
         }
         let (tunnel, port) = (way.outer.tunnel, way.hop.port);

@@ -1,11 +1,12 @@
-//! What a tunnel puts in front of a packet: IPv4 in IPv4 (RFC 2003), in GUE, in GRE
-//! (`ip_vs_tunnel_xmit`). Bytes only: which tunnel and between whom is decided elsewhere.
+//! What a tunnel puts in front of a packet: IP in IP (RFC 2003, RFC 2473), in GUE, in GRE, each family in
+//! either (`ip_vs_tunnel_xmit`, `ip_vs_tunnel_xmit_v6`). Bytes only: which tunnel and between whom is decided
+//! elsewhere.
 
-use shared::addr::{FlowKey, Protocol};
-use shared::wire::ipv4::{self, Packet};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::wire::vnet::VnetHeader;
-use shared::wire::{checksum, ethernet, gre, gue, transport};
+use shared::wire::{checksum, ethernet, gre, gue, ipv4, transport};
 
+use crate::core::ip::{self, Ip, Own, family_of, header_bytes};
 use crate::core::operation::{Tunnel, TunnelChecksum};
 
 /// The outer headers of the packets to one real server.
@@ -13,9 +14,9 @@ use crate::core::operation::{Tunnel, TunnelChecksum};
 pub(super) struct Outer {
     pub(super) tunnel: Tunnel,
     /// The director.
-    pub(super) source: [u8; 4],
-    /// The real server.
-    pub(super) destination: [u8; 4],
+    pub(super) source: Addr,
+    /// The real server, of the same family.
+    pub(super) destination: Addr,
     /// GUE: the UDP source port, by which receivers and links tell flows apart.
     pub(super) flow_port: u16,
 }
@@ -31,7 +32,7 @@ impl Outer {
     /// Bytes that come in front of a packet. `partial`: whether the packet's own checksum is still to
     /// be completed.
     pub(super) fn overhead(&self, partial: bool) -> usize {
-        ipv4::MIN_HEADER
+        self.ip_header()
             + match self.tunnel {
                 Tunnel::Ipip => 0,
                 Tunnel::Gue { checksum, .. } if partial && checksum == TunnelChecksum::Remote => {
@@ -45,30 +46,39 @@ impl Outer {
             }
     }
 
+    /// Of the outer header.
+    pub(super) fn family(&self) -> Family {
+        self.source.family()
+    }
+
+    fn ip_header(&self) -> usize {
+        header_bytes(self.family())
+    }
+
     /// Writes the outer headers at the beginning of `packet`, whose first
     /// [`overhead`](Self::overhead) bytes are free and whose others are the inner packet. `vnet` says
     /// what is still to be done to the inner packet, and offsets in it count from an Ethernet header in
     /// front of that. Returns what is still to be done to the whole.
     ///
-    /// The packet is one segment. It must have been checked as an IPv4 packet.
+    /// The packet is one segment. It must have been checked as an IP packet.
     pub(super) fn write(&self, packet: &mut [u8], vnet: VnetHeader, label: Label) -> VnetHeader {
         let overhead = self.overhead(vnet.is_partial());
         let Some((outer, inner)) = packet.split_at_mut_checked(overhead) else {
             return VnetHeader::default();
         };
-        let (tos, ttl) = match Packet::new_lenient(&inner[..]) {
-            Ok(inner) => (inner.tos(), inner.ttl()),
-            Err(_) => return VnetHeader::default(),
+        let Some(carried) = Ip::read(inner) else {
+            return VnetHeader::default();
         };
-        let (header, encapsulation) = outer.split_at_mut(ipv4::MIN_HEADER);
+        let (header, encapsulation) = outer.split_at_mut(self.ip_header());
         let mut left = VnetHeader::default();
         if vnet.is_partial() {
             left.flags = shared::wire::vnet::NEEDS_CSUM;
             left.csum_start = vnet.csum_start.wrapping_add(overhead as u16);
             left.csum_offset = vnet.csum_offset;
         }
+        let family = carried.family();
         let protocol = match self.tunnel {
-            Tunnel::Ipip => IPIP,
+            Tunnel::Ipip => in_ip(family),
             Tunnel::Gue { port, checksum } => {
                 if checksum == TunnelChecksum::Remote && vnet.is_partial() {
                     left = VnetHeader::default();
@@ -81,17 +91,16 @@ impl Outer {
                 GRE
             }
         };
-        let outer = ipv4::Header {
-            tos: outer_tos(tos),
-            identification: label.identification,
-            fragment: if label.dont_fragment { ipv4::DF } else { 0 },
-            ttl,
-            protocol: protocol.0,
+        let outer = Own {
             source: self.source,
             destination: self.destination,
+            protocol,
+            tos: outer_tos(carried.tos),
+            ttl: carried.ttl,
+            identification: label.identification,
+            fragment: if label.dont_fragment { ipv4::DF } else { 0 },
         };
-        let behind = encapsulation.len() + inner.len();
-        header.copy_from_slice(&outer.to_bytes(behind));
+        outer.write(header, encapsulation.len() + inner.len());
         left
     }
 
@@ -106,12 +115,13 @@ impl Outer {
         let length = (encapsulation.len() + inner.len()) as u16;
         let (udp, gue) = encapsulation.split_at_mut(transport::UDP_HEADER);
         let remote = checksum == TunnelChecksum::Remote && vnet.is_partial();
+        let carried = in_ip(family_of(inner).unwrap_or(Family::V4)).0;
         if remote {
             let (start, field) = summed(vnet);
             let (start, field) = (start as u16, field as u16);
-            gue.copy_from_slice(&gue::header_with_remote_checksum(IPIP.0, start, field));
+            gue.copy_from_slice(&gue::header_with_remote_checksum(carried, start, field));
         } else {
-            gue.copy_from_slice(&gue::header(IPIP.0));
+            gue.copy_from_slice(&gue::header(carried));
         }
         transport::set_field(udp, 0, self.flow_port);
         transport::set_field(udp, 2, port);
@@ -120,7 +130,7 @@ impl Outer {
         if checksum == TunnelChecksum::None {
             return;
         }
-        let pseudo = checksum::pseudo_v4(self.source, self.destination, Protocol::UDP.0, length);
+        let pseudo = ip::pseudo(self.source, self.destination, Protocol::UDP, length);
         let inner_sum = if remote {
             checksum::sum(inner, 0)
         } else {
@@ -136,11 +146,15 @@ impl Outer {
 }
 
 fn write_gre(encapsulation: &mut [u8], inner: &[u8], checksum: TunnelChecksum, vnet: VnetHeader) {
+    let carried = match family_of(inner) {
+        Some(Family::V6) => ethernet::IPV6,
+        _ => ethernet::IPV4,
+    };
     if checksum == TunnelChecksum::None {
-        encapsulation.copy_from_slice(&gre::header(ethernet::IPV4));
+        encapsulation.copy_from_slice(&gre::header(carried));
         return;
     }
-    encapsulation.copy_from_slice(&gre::header_with_checksum(ethernet::IPV4));
+    encapsulation.copy_from_slice(&gre::header_with_checksum(carried));
     let sum = checksum::sum(encapsulation, 0) + final_sum(inner, vnet);
     transport::set_field(encapsulation, gre::CHECKSUM_AT, !checksum::fold(sum));
 }
@@ -185,34 +199,44 @@ pub(super) fn flow_port(flow: &FlowKey) -> u16 {
 }
 
 /// What an encapsulated packet, quoted in an error, was addressed to besides the real server (the GUE
-/// port, else 0), and the bytes of its encapsulation behind the outer IP header; none unless it carries
-/// IPv4.
+/// port, else 0), and the bytes of its encapsulation behind the outer IP header; none unless it carries IP.
 pub(in crate::core) fn encapsulation(protocol: Protocol, bytes: &[u8]) -> Option<(u16, usize)> {
     match protocol {
-        IPIP => Some((0, 0)),
+        IPIP | IPV6 => Some((0, 0)),
         GRE => {
             let (carried, length) = gre::parse(bytes)?;
-            (carried == ethernet::IPV4).then_some((0, length))
+            matches!(carried, ethernet::IPV4 | ethernet::IPV6).then_some((0, length))
         }
         Protocol::UDP => {
             let (_, port) = transport::ports(bytes)?;
             let (carried, length) = gue::parse(bytes.get(transport::UDP_HEADER..)?)?;
-            (carried == IPIP.0).then_some((port, transport::UDP_HEADER + length))
+            let is_ip = matches!(Protocol(carried), IPIP | IPV6);
+            is_ip.then_some((port, transport::UDP_HEADER + length))
         }
         _ => None,
     }
 }
 
-/// The protocol of a tunnel's outer header, and the port that tells it from others; 0 where there is none.
-pub(in crate::core) fn outer_protocol(tunnel: Tunnel) -> (Protocol, u16) {
+/// The number of a family inside of an IP header.
+const fn in_ip(family: Family) -> Protocol {
+    match family {
+        Family::V4 => IPIP,
+        Family::V6 => IPV6,
+    }
+}
+
+/// The protocol of a tunnel's outer header, in which packets of this family travel, and the port that tells
+/// it from others; 0 where there is none.
+pub(in crate::core) fn outer_protocol(tunnel: Tunnel, inside: Family) -> (Protocol, u16) {
     match tunnel {
-        Tunnel::Ipip => (IPIP, 0),
+        Tunnel::Ipip => (in_ip(inside), 0),
         Tunnel::Gre { .. } => (GRE, 0),
         Tunnel::Gue { port, .. } => (Protocol::UDP, port),
     }
 }
 
 const IPIP: Protocol = Protocol(4);
+const IPV6: Protocol = Protocol(41);
 const GRE: Protocol = Protocol(47);
 const UDP_LENGTH: usize = 4;
 const ECN: u8 = 3;

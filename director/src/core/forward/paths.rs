@@ -8,6 +8,7 @@ use shared::time::Time;
 
 use crate::core::arena::Id;
 use crate::core::egress::{Header, Request};
+use crate::core::ip::min_mtu;
 use crate::core::net::{Hop, Network, PortId};
 use crate::core::operation::Tunnel;
 use crate::core::server::ServerId;
@@ -28,7 +29,7 @@ pub(in crate::core) struct Tunnels {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path {
     to: Addr,
-    pub(super) source: [u8; 4],
+    pub(super) source: Addr,
     learned: Option<Learned>,
     generation: u32,
     revision: u32,
@@ -71,7 +72,7 @@ impl Tunnels {
         }
         let path = Path {
             to,
-            source: network.source_towards(hop.port, to)?.to_v4_bytes(),
+            source: network.source_towards(hop.port, to)?,
             learned: self.learned.get(&to).copied(),
             generation,
             revision,
@@ -85,11 +86,12 @@ impl Tunnels {
     }
 
     /// A router says that packets to a real server must not have more than `mtu` bytes. Anybody may say
-    /// so; hence nothing below the kernel's `net.ipv4.route.min_pmtu` is believed.
+    /// so; hence nothing below the kernel's `net.ipv4.route.min_pmtu` is believed, and nothing below what
+    /// every link of IPv6 takes.
     pub(in crate::core) fn learn(&mut self, now: Time, to: Addr, mtu: u32) {
         self.learned.retain(|_, learned| now < learned.until);
         let learned = Learned {
-            mtu: mtu.max(LEAST_LEARNED),
+            mtu: mtu.max(LEAST_LEARNED).max(min_mtu(to.family())),
             until: now + LEARNED_FOR,
         };
         let former = self.learned.get(&to);

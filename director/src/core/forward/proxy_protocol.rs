@@ -7,6 +7,7 @@
 //! first byte, in the same numbers and with the same bytes; so whoever loses it gets it again with that byte.
 //! Data in a SYN would come before it and are left out: the client sends them again.
 
+use shared::addr::Family;
 use shared::wire::checksum::{self, Change};
 use shared::wire::ipv4;
 use shared::wire::transport;
@@ -62,7 +63,7 @@ impl Director {
     ) {
         match hop.destination {
             Some(destination) => outbox.train_mut().push(hop.port, |bytes| {
-                bytes.extend_from_slice(&frame::headers(destination, hop.source, vnet));
+                bytes.extend_from_slice(&frame::headers(destination, hop.source, Family::V4, vnet));
                 bytes.extend_from_slice(packet);
             }),
             None => self.post(

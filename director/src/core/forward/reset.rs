@@ -10,7 +10,7 @@ use crate::core::balancer::{ConnectionId, Direction, Position, Progress, Reset};
 use crate::core::connection::Endpoint;
 use crate::core::director::{Arrival, Director, Headers};
 use crate::core::frame::Frame;
-use crate::core::ip::{self, Own};
+use crate::core::ip::{self, OWN_TTL, Own};
 use crate::core::operation::ForwardMethod;
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::verdict::Outbox;
@@ -199,6 +199,7 @@ impl Director {
             destination,
             protocol: Protocol::TCP,
             tos: 0,
+            ttl: OWN_TTL,
             identification: self.identification,
             fragment: ipv4::DF,
         };

@@ -7,7 +7,7 @@ use shared::wire::sctp::{self, ChunkTypes, chunk};
 
 use super::Frame;
 use crate::core::director::{Arrival, Director, Headers};
-use crate::core::ip::{Ip, Own};
+use crate::core::ip::{Ip, OWN_TTL, Own};
 use crate::core::verdict::Outbox;
 
 /// Completes the checksum that the sender has left to its network card. The kernel knows by a mark on its
@@ -66,6 +66,7 @@ impl Director {
             destination: flow.source,
             protocol: flow.protocol,
             tos: 0,
+            ttl: OWN_TTL,
             identification: self.identification,
             fragment: ipv4::DF,
         };

@@ -1,16 +1,18 @@
 //! Frames of many segments, cut into them: where nobody behind the director can
 //! (`tcp_gso_segment`, `__udp_gso_segment`, `inet_gso_segment`).
 
-use shared::addr::Protocol;
+use shared::addr::{Addr, Family, Protocol};
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
-use shared::wire::{checksum, ethernet, ipv4, transport};
+use shared::wire::{checksum, ethernet, ipv6, transport};
 
 use super::Headers;
+use crate::core::ip::{self, family_of};
 
 /// A packet that is to be cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segments<'a> {
     protocol: Protocol,
+    ends: (Addr, Addr),
     ip: &'a [u8],
     transport: &'a [u8],
     payload: &'a [u8],
@@ -29,7 +31,7 @@ impl<'a> Segments<'a> {
     ) -> Option<Segments<'a>> {
         let (ip, segment) = packet.split_at_checked(headers.ip_header)?;
         let (header, checksum_at) = match (headers.flow.protocol, vnet.gso_type & !ECN) {
-            (Protocol::TCP, TCP_V4) => {
+            (Protocol::TCP, TCP_V4 | TCP_V6) => {
                 let words = usize::from(*segment.get(DATA_OFFSET)? >> 4);
                 (words * 4, transport::TCP_CHECKSUM)
             }
@@ -43,6 +45,7 @@ impl<'a> Segments<'a> {
         let (transport, payload) = segment.split_at_checked(header)?;
         let segments = Segments {
             protocol: headers.flow.protocol,
+            ends: (headers.flow.source, headers.flow.destination),
             ip,
             transport,
             payload,
@@ -85,16 +88,7 @@ impl<'a> Segments<'a> {
         into.extend_from_slice(self.transport);
         into.extend_from_slice(payload);
         let (ip, segment) = into[at..].split_at_mut(self.ip.len());
-        let identification = transport::field(ip, IDENTIFICATION).unwrap_or(0);
-        transport::set_field(ip, TOTAL_LENGTH, (ip.len() + behind_ip) as u16);
-        transport::set_field(
-            ip,
-            IDENTIFICATION,
-            identification.wrapping_add(number as u16),
-        );
-        transport::set_field(ip, HEADER_CHECKSUM, 0);
-        let sum = checksum::checksum(ip);
-        transport::set_field(ip, HEADER_CHECKSUM, sum);
+        set_length(ip, behind_ip, number as u16);
         if self.protocol == Protocol::TCP {
             let sequence =
                 transport::field(segment, SEQUENCE).zip(transport::field(segment, SEQUENCE + 2));
@@ -111,26 +105,34 @@ impl<'a> Segments<'a> {
         } else {
             transport::set_field(segment, UDP_LENGTH, behind_ip as u16);
         }
-        let pseudo = match (
-            self.ip[SOURCE..].first_chunk(),
-            self.ip[DESTINATION..].first_chunk(),
-        ) {
-            (Some(&source), Some(&destination)) => {
-                checksum::pseudo_v4(source, destination, self.protocol.0, behind_ip as u16)
-            }
-            _ => 0,
-        };
+        let (source, destination) = self.ends;
+        let pseudo = ip::pseudo(source, destination, self.protocol, behind_ip as u16);
         transport::set_field(segment, self.checksum_at, checksum::fold(pseudo));
     }
 }
 
+/// Makes the header of a packet that of one of its segments, in front of so many bytes.
+fn set_length(ip: &mut [u8], behind: usize, number: u16) {
+    if family_of(ip) == Some(Family::V6) {
+        let length = ip.len() - ipv6::HEADER + behind;
+        return transport::set_field(ip, PAYLOAD_LENGTH, length as u16);
+    }
+    let identification = transport::field(ip, IDENTIFICATION).unwrap_or(0);
+    transport::set_field(ip, TOTAL_LENGTH, (ip.len() + behind) as u16);
+    transport::set_field(ip, IDENTIFICATION, identification.wrapping_add(number));
+    transport::set_field(ip, HEADER_CHECKSUM, 0);
+    let sum = checksum::checksum(ip);
+    transport::set_field(ip, HEADER_CHECKSUM, sum);
+}
+
 /// Whether a frame's segments are those of TCP over IPv4.
-pub(super) fn are_of_tcp(vnet: VnetHeader) -> bool {
+pub(super) fn are_of_tcp_v4(vnet: VnetHeader) -> bool {
     vnet.gso_type & !ECN == TCP_V4
 }
 
 // virtio 1.2 section 5.1.6.2
 const TCP_V4: u8 = 1;
+const TCP_V6: u8 = 4;
 const UDP_L4: u8 = 5;
 const ECN: u8 = 0x80;
 
@@ -140,8 +142,8 @@ const MOST_SEGMENTS: usize = 2048;
 const TOTAL_LENGTH: usize = 2;
 const IDENTIFICATION: usize = 4;
 const HEADER_CHECKSUM: usize = 10;
-const SOURCE: usize = 12;
-const DESTINATION: usize = ipv4::MIN_HEADER - 4;
+/// In a header of IPv6.
+const PAYLOAD_LENGTH: usize = 4;
 
 const SEQUENCE: usize = 4;
 const DATA_OFFSET: usize = 12;

@@ -1,7 +1,7 @@
 //! Forwarding by tunnel: the packet travels inside another one to a real server that holds the VIP itself
 //! (`ip_vs_tunnel_xmit`). What is remembered of the way there is in [`Tunnels`](super::Tunnels).
 
-use shared::addr::{Addr, FlowKey};
+use shared::addr::{Addr, Family, FlowKey};
 use shared::time::Time;
 use shared::wire::icmpv4::Error;
 use shared::wire::ipv4::Packet;
@@ -11,8 +11,9 @@ use super::outer::{self, Label, Outer};
 use super::segments::Segments;
 use super::{cut, decrement_ttl};
 use crate::core::balancer::{ConnectionId, Direction};
-use crate::core::director::{Arrival, Director, Headers, MIN_MTU};
+use crate::core::director::{Arrival, Director, Headers};
 use crate::core::frame::{self, Frame};
+use crate::core::ip::min_mtu;
 use crate::core::net::{Hop, Mac};
 use crate::core::reason::Reason;
 use crate::core::server::ServerId;
@@ -50,11 +51,11 @@ impl Director {
             return Verdict::Drop(Reason::NoRoute);
         };
         let vnet = frame.vnet();
-        let room = way.room(vnet);
-        if room < MIN_MTU {
+        let Some(room) = way.room(vnet, headers.family) else {
             return Verdict::Drop(Reason::TooBig);
-        }
-        let discovers = self.balancer.sysctl().pmtu_disc != 0;
+        };
+        // Of IPv6 what is too big is never cut here.
+        let discovers = headers.family == Family::V6 || self.balancer.sysctl().pmtu_disc != 0;
         if discovers && headers.dont_fragment && headers.largest(vnet, frame) > room as usize {
             decrement_ttl(frame);
             let mtu = u16::try_from(room).unwrap_or(u16::MAX);
@@ -118,24 +119,14 @@ impl Director {
         }
     }
 
-    /// Bytes of the largest packet that fits through the tunnel of a connection, encapsulated in `overhead`
-    /// bytes.
-    pub(in crate::core) fn room_in_tunnel(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        overhead: u32,
-    ) -> Option<u32> {
+    /// Bytes of the largest packet that fits through the tunnel of a connection, for whom it is to be told.
+    pub(in crate::core) fn room_in_tunnel(&mut self, now: Time, id: ConnectionId) -> Option<u32> {
         let connection = self.balancer.connection(id);
         let (server, to) = (connection.server(), connection.destination().address);
         let flow = connection.request();
         let hop = self.hop_to_server(server, to).ok()?;
-        let mtu = self.way(now, server, to, hop, &flow)?.mtu;
-        Some(if mtu > MIN_MTU + overhead {
-            mtu - overhead
-        } else {
-            mtu
-        })
+        let way = self.way(now, server, to, hop, &flow)?;
+        way.room(VnetHeader::default(), flow.source.family())
     }
 
     fn way(
@@ -150,7 +141,7 @@ impl Director {
         let outer = Outer {
             tunnel: self.balancer.tunnel_of(server),
             source: path.source,
-            destination: to.to_v4_bytes(),
+            destination: to,
             flow_port: outer::flow_port(flow),
         };
         let mtu = path.mtu(now, &hop);
@@ -161,7 +152,7 @@ impl Director {
     fn encapsulate(&mut self, way: &Way, frame: &mut Frame<'_>, outbox: &mut Outbox) -> Verdict {
         let vnet = frame.vnet();
         let overhead = way.outer.overhead(vnet.is_partial());
-        if frame.packet().len() + overhead > way.mtu.max(MIN_MTU) as usize {
+        if frame.packet().len() + overhead > way.most_bytes() {
             cut::complete(frame);
             return self.encapsulate_in_pieces(way, frame.packet(), outbox);
         }
@@ -170,6 +161,7 @@ impl Director {
         }
         let label = self.label(frame.packet().get(overhead..));
         let left = way.outer.write(frame.packet_mut(), vnet, label);
+        frame.set_family(way.outer.family());
         frame.set_vnet(left);
         self.send(&way.hop, frame)
     }
@@ -200,9 +192,9 @@ impl Director {
     #[cold]
     fn encapsulate_in_pieces(&mut self, way: &Way, inner: &[u8], outbox: &mut Outbox) -> Verdict {
         let whole = VnetHeader::default();
-        let room = way.room(whole).max(MIN_MTU) as usize;
         if Packet::new_lenient(inner).is_ok_and(|inner| !inner.dont_fragment()) {
-            for piece in cut::pieces(inner, room) {
+            let room = way.room(whole, Family::V4).unwrap_or_default();
+            for piece in cut::pieces(inner, room as usize) {
                 self.encapsulate_copy(way, &piece, whole, outbox);
             }
             return Verdict::Consumed;
@@ -215,7 +207,14 @@ impl Director {
         let label = self.label(Some(inner));
         way.outer.write(&mut packet, whole, label);
         let destination = way.hop.destination.unwrap_or_default();
-        for piece in cut::pieces(&packet, way.mtu.max(MIN_MTU) as usize) {
+        let pieces = match way.outer.family() {
+            Family::V4 => cut::pieces(&packet, way.most_bytes()),
+            Family::V6 => {
+                let identification = u32::from(self.identification);
+                cut::pieces_v6(&packet, way.most_bytes(), identification)
+            }
+        };
+        for piece in pieces {
             let bytes = frame::compose(destination, way.hop.source, whole, &[&piece]);
             self.post(&way.hop, bytes, outbox);
         }
@@ -236,11 +235,12 @@ impl Director {
         };
         let segment_vnet = segments.vnet();
         let overhead = way.outer.overhead(true);
-        let fits = segments.largest() + overhead <= way.mtu.max(MIN_MTU) as usize;
+        let fits = segments.largest() + overhead <= way.most_bytes();
         let Some(destination) = way.hop.destination.filter(|_| fits) else {
             return self.encapsulate_one_by_one(way, &segments, outbox);
         };
-        let ethernet = frame::headers(destination, way.hop.source, VnetHeader::default());
+        let (family, nothing) = (way.outer.family(), VnetHeader::default());
+        let ethernet = frame::headers(destination, way.hop.source, family, nothing);
         for number in 0..segments.count() {
             let label = self.label(Some(frame.packet()));
             outbox.train_mut().push(way.hop.port, |bytes| {
@@ -302,9 +302,22 @@ impl Director {
 }
 
 impl Way {
-    /// Bytes of the largest packet that fits inside.
-    fn room(&self, vnet: VnetHeader) -> u32 {
+    /// Bytes of the largest outer packet.
+    fn most_bytes(&self) -> usize {
+        self.mtu.max(min_mtu(self.outer.family())) as usize
+    }
+
+    /// Bytes of the largest packet of a family that fits inside. None if the link takes nothing that is worth
+    /// a tunnel.
+    ///
+    /// Whoever speaks IPv6 may send packets of 1 280 bytes, whatever is on their way: those that do not fit
+    /// travel in pieces of the outer packet (RFC 2473 section 7.1). The kernel drops them.
+    fn room(&self, vnet: VnetHeader, inside: Family) -> Option<u32> {
         let overhead = self.outer.overhead(vnet.is_partial());
-        self.mtu.saturating_sub(overhead as u32)
+        let room = self.mtu.saturating_sub(overhead as u32);
+        match inside {
+            Family::V4 => (room >= min_mtu(Family::V4)).then_some(room),
+            Family::V6 => Some(room.max(min_mtu(Family::V6))),
+        }
     }
 }

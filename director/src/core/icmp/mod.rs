@@ -20,7 +20,7 @@ use super::director::{Arrival, Director};
 use super::forward::sequence::{self, Shift};
 use super::forward::{decrement_ttl, nowhere};
 use super::frame::{self, Frame};
-use super::ip::{self, Ends, Ip, Own, Passed, header_bytes, min_mtu};
+use super::ip::{self, Ends, Ip, OWN_TTL, Own, Passed, header_bytes, min_mtu};
 use super::net::{Mac, PortId};
 use super::operation::ForwardMethod;
 use super::protocol::ipsec::key_exchange;
@@ -185,6 +185,7 @@ impl Director {
             destination: to,
             protocol,
             tos,
+            ttl: OWN_TTL,
             identification: self.identification,
             fragment: 0,
         };

@@ -18,17 +18,17 @@ use crate::core::operation::{
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 
-const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+pub(super) const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 const FAR_CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 7);
-const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
-const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11);
-const INNER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+pub(super) const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
+pub(super) const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11);
+pub(super) const INNER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe);
 
-type End = (Ipv6Addr, u16);
+pub(super) type End = (Ipv6Addr, u16);
 
 /// That of IPv4, with the same services at addresses of IPv6. The gateway has a link-local address.
-fn director6(method: ForwardMethod) -> Director {
+pub(super) fn director6(method: ForwardMethod) -> Director {
     let mut director = director(method);
     let route = |destination, length, ifindex, gateway: Option<Ipv6Addr>| {
         NetworkEvent::Route(RouteInfo {
@@ -80,7 +80,7 @@ fn addr(address: Ipv6Addr) -> Addr {
     Addr::from(std::net::IpAddr::V6(address))
 }
 
-fn carried(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+pub(super) fn carried(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
     let header = ipv6::Header {
         traffic_class: 0,
         next_header,
@@ -92,7 +92,7 @@ fn carried(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[
 }
 
 /// A segment or datagram with its checksum.
-fn segment(kind: Kind, source: End, destination: End, payload: &[u8]) -> (Protocol, Vec<u8>) {
+pub(super) fn segment(kind: Kind, source: End, destination: End, payload: &[u8]) -> (Protocol, Vec<u8>) {
     let mut bytes = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
     let (protocol, at) = match kind {
         Kind::Tcp(flags) => {
@@ -114,17 +114,17 @@ fn segment(kind: Kind, source: End, destination: End, payload: &[u8]) -> (Protoc
     (protocol, bytes)
 }
 
-fn pseudo(protocol: Protocol, source: Ipv6Addr, destination: Ipv6Addr, length: usize) -> u32 {
+pub(super) fn pseudo(protocol: Protocol, source: Ipv6Addr, destination: Ipv6Addr, length: usize) -> u32 {
     let (source, destination) = (source.octets(), destination.octets());
     checksum::pseudo_v6(source, destination, protocol.0, length as u32)
 }
 
-fn packet(kind: Kind, source: End, destination: End) -> Vec<u8> {
+pub(super) fn packet(kind: Kind, source: End, destination: End) -> Vec<u8> {
     let (protocol, segment) = segment(kind, source, destination, b"hello");
     carried(protocol.0, source.0, destination.0, &segment)
 }
 
-fn syn() -> Vec<u8> {
+pub(super) fn syn() -> Vec<u8> {
     packet(Kind::Tcp(SYN), (CLIENT6, 40001), (VIP6, 80))
 }
 
@@ -144,7 +144,7 @@ fn extended(mut packet: Vec<u8>, extensions: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Ends of a packet, after its checksum was verified.
-fn read6(packet: &[u8]) -> (End, End) {
+pub(super) fn read6(packet: &[u8]) -> (End, End) {
     let ip = Ip::read(packet).unwrap();
     let segment = ip.payload(packet);
     let [source, destination] =
@@ -282,7 +282,7 @@ fn extension_headers_are_passed_over_or_the_hosts() {
 }
 
 /// The one ICMP error that was sent: sender, receiver, message.
-fn error_sent(outcome: &Outcome) -> (Ipv6Addr, Ipv6Addr, Vec<u8>) {
+pub(super) fn error_sent(outcome: &Outcome) -> (Ipv6Addr, Ipv6Addr, Vec<u8>) {
     let [Outgoing::Transmit(_, frame)] = &outcome.outbox[..] else {
         panic!("{outcome:?}")
     };

@@ -3,6 +3,7 @@
 use shared::addr::{Addr, Protocol};
 use shared::time::Time;
 use shared::wire::checksum;
+use shared::wire::ethernet;
 use shared::wire::ipv4::{self, Packet};
 use shared::wire::transport;
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
@@ -369,6 +370,13 @@ fn arrive(bytes: Vec<u8>, handle: impl FnOnce(&mut Frame<'_>, &mut Outbox) -> Ve
     let mut frame = Frame::new(&mut buffer, 64, end).unwrap();
     let verdict = handle(&mut frame, &mut outbox);
     let ethernet = frame.ethernet();
+    if matches!(verdict, Verdict::Forward(_)) {
+        let version = match ethernet.ethertype {
+            ethernet::IPV6 => 6,
+            _ => 4,
+        };
+        assert_eq!(frame.packet()[0] >> 4, version, "another family than its frame says");
+    }
     Outcome {
         verdict,
         ethernet: (Mac(ethernet.destination), Mac(ethernet.source)),

@@ -1,6 +1,7 @@
 use pnet_packet::gre::GrePacket;
 use pnet_packet::udp::UdpPacket;
 use shared::addr::Addr;
+use shared::wire::ipv4::Packet;
 use shared::wire::vnet::NEEDS_CSUM;
 
 use super::*;
@@ -11,8 +12,8 @@ const TO: [u8; 4] = [10, 2, 0, 11];
 fn outer(tunnel: Tunnel) -> Outer {
     Outer {
         tunnel,
-        source: FROM,
-        destination: TO,
+        source: Addr::from_v4_bytes(FROM),
+        destination: Addr::from_v4_bytes(TO),
         flow_port: 40000,
     }
 }
@@ -183,7 +184,7 @@ fn what_is_written_is_recognised_in_an_error() {
         let outer = Packet::new_lenient(&packet[..]).unwrap();
         let protocol = Protocol(outer.protocol());
         let (port, length) = encapsulation(protocol, outer.rest()).unwrap();
-        assert_eq!((protocol, port), outer_protocol(tunnel));
+        assert_eq!((protocol, port), outer_protocol(tunnel, Family::V4));
         assert_eq!(outer.rest()[length..].len(), inner.len());
     }
     assert_eq!(encapsulation(Protocol::TCP, &[0; 40]), None);

@@ -1,5 +1,5 @@
 use shared::addr::Addr;
-use shared::wire::ipv4::Packet;
+use shared::wire::ipv4::{self, Packet};
 
 use super::*;
 use crate::core::balancer::Segment;
@@ -21,7 +21,7 @@ fn headers(protocol: Protocol) -> Headers {
         total: 0,
         ttl: 64,
         dont_fragment: true,
-        family: shared::addr::Family::V4,
+        family: Family::V4,
     }
 }
 
