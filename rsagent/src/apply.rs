@@ -4,7 +4,7 @@
 //! happens in between. Each step is printed.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shared::addr::Family;
@@ -169,8 +169,7 @@ pub(crate) fn take_down(
     (store, state): &mut (Store, State),
     log: Log,
 ) -> Result<(), AgentError> {
-    let inside: Vec<Ipv4Addr> = vips.iter().filter_map(v4).collect();
-    tunnel::apply::stop(&inside, facts, netlink, (state, store), log)?;
+    tunnel::apply::stop(vips, facts, netlink, (state, store), log)?;
     for vip in vips {
         let owner = state.vips.get(vip).copied();
         remove(Prefix::host(*vip), owner, facts, netlink, log)?;
@@ -212,13 +211,6 @@ pub(crate) fn status(config: &Config) -> Result<Outcome, AgentError> {
         true => Outcome::Done,
         false => Outcome::NotRunning,
     })
-}
-
-fn v4(vip: &IpAddr) -> Option<Ipv4Addr> {
-    match vip {
-        IpAddr::V4(vip) => Some(*vip),
-        IpAddr::V6(_) => None,
-    }
 }
 
 /// What there is on the host.

@@ -150,17 +150,15 @@ pub(crate) enum PlanError {
          Make it the gateway: ip route add default via DIRECTOR"
     )]
     NoGateway(&'static str),
-    #[error("--vip {0}: tunnels carry IPv4 only")]
-    Inside(IpAddr),
     #[error("--interface {0}: tunnels end at Ethernet interfaces only")]
     NotEthernet(String),
     #[error(
-        "no Ethernet interface that tunnels could come in by is up and has an IPv4 address: name \
-         one by --interface"
+        "no Ethernet interface that tunnels could come in by is up and has an address that others \
+         know: name one by --interface"
     )]
     NoWayIn,
     #[error(
-        "this host has no IPv4 address of its own that tunnels could end at: ip address add \
+        "this host has no address of its own that tunnels could end at: ip address add \
          ADDRESS/LENGTH dev INTERFACE"
     )]
     NoAddress,

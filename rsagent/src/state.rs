@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,7 @@ impl State {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tunnelled {
     /// The VIPs inside.
-    pub(crate) vips: BTreeSet<Ipv4Addr>,
+    pub(crate) vips: BTreeSet<IpAddr>,
     /// GUE's port.
     pub(crate) port: u16,
     /// The interfaces that were asked for.

@@ -416,21 +416,17 @@ fn is_of_family(
     forward: ForwardMethod,
 ) -> bool {
     let fault = match service {
-        Some(service) if service != Family::of(address) => {
-            "is not of the address family of its service; write one that is"
+        // Only a tunnel leads from one family to the other.
+        Some(service) if service != Family::of(address) && forward != ForwardMethod::Tunnel => {
+            "is not of the address family of its service; write one that is, or forward = \"tun\""
         }
-        _ if address.is_ipv6() && !is_there_for_ipv6(forward) => {
-            "is of IPv6, for which there are no tunnels and no FULLNAT yet; write \
-             forward = \"dr\" or \"nat\""
+        _ if address.is_ipv6() && forward == ForwardMethod::FullNat => {
+            "is of IPv6, for which there is no FULLNAT yet; write forward = \"dr\", \"nat\" or \"tun\""
         }
         _ => return true,
     };
     notes.fault(text.at, format!("real server {address} {fault}"));
     false
-}
-
-const fn is_there_for_ipv6(forward: ForwardMethod) -> bool {
-    !matches!(forward, ForwardMethod::Tunnel | ForwardMethod::FullNat)
 }
 
 /// A number in decimal digits and nothing else: the standard parser takes a sign.

@@ -139,12 +139,7 @@ pub fn compose(destination: Mac, source: Mac, vnet: VnetHeader, packet: &[&[u8]]
 }
 
 /// What is in front of a packet of this family.
-pub fn headers(
-    destination: Mac,
-    source: Mac,
-    family: Family,
-    vnet: VnetHeader,
-) -> [u8; HEADERS] {
+pub fn headers(destination: Mac, source: Mac, family: Family, vnet: VnetHeader) -> [u8; HEADERS] {
     let header = Header {
         destination: destination.0,
         source: source.0,

@@ -1,13 +1,13 @@
 //! Makes tunnels end on the host, undoes it, and compares.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use shared::host::netlink::{Link, Netlink, NetlinkError};
 use shared::host::sysctl::{Sysctl, SysctlError};
 
 use super::filters::{self, Standing, TunnelError, wanted};
-use super::plan::{End, end, ends, inside, own_addresses};
+use super::plan::{End, end, ends, own_addresses};
 use super::{Ipip, Tunnels, device};
 use crate::config::{Config, Mode};
 use crate::finding::{About, Findings};
@@ -33,7 +33,7 @@ pub(crate) fn plan(
     facts: &Facts,
     netlink: &mut Netlink,
 ) -> Result<Start, TunnelError> {
-    let mut vips = inside(&config.vips)?;
+    let mut vips: BTreeSet<IpAddr> = config.vips.iter().copied().collect();
     vips.extend(state.tunnels.iter().flat_map(|known| &known.vips));
     let own = own_addresses(&vips, facts)?;
     let ends = ends(&config.interfaces, facts)?;
@@ -161,7 +161,7 @@ fn attach(
 /// # Errors
 /// [`TunnelError`], and the state cannot be stored.
 pub(crate) fn stop<'a>(
-    vips: impl IntoIterator<Item = &'a Ipv4Addr>,
+    vips: impl IntoIterator<Item = &'a IpAddr>,
     facts: &Facts,
     netlink: &mut Netlink,
     (state, store): (&mut State, &Store),
@@ -215,7 +215,7 @@ pub(crate) fn compare(
         return Ok(());
     };
     if config.mode == Mode::Tun {
-        for vip in inside(&config.vips)?.difference(&known.vips) {
+        for vip in config.vips.iter().filter(|vip| !known.vips.contains(vip)) {
             line(&format!("tunnels for {vip}"), "none", "there", false);
         }
     }

@@ -5,16 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use shared::host::netlink::{Hook, Netlink, NetlinkError};
 use shared::host::sysctl::SysctlError;
 use shared::sys::SyscallError;
-use shared::sys::bpf::{AssembleError, HashMap, Insn, LoadError, Program};
+use shared::sys::bpf::{AssembleError, Insn, LoadError, Program};
 
 use super::plan::End;
-use super::{Tunnels, clamp, decapsulate};
+use super::{Tunnels, address, clamp, decapsulate};
 use crate::plan::PlanError;
 use crate::state::StateError;
 
@@ -50,7 +50,7 @@ pub(crate) struct Wanted {
 struct Filter {
     name: String,
     code: Vec<Insn>,
-    maps: Vec<BTreeSet<Ipv4Addr>>,
+    maps: Vec<BTreeSet<IpAddr>>,
 }
 
 /// How a filter is.
@@ -72,10 +72,10 @@ pub(crate) fn wanted(tunnels: &Tunnels, end: &End) -> Result<[Wanted; 2], Tunnel
     let code = decapsulate::program(tunnels.port, tunnels.ipip)?;
     let maps = vec![tunnels.own.clone(), tunnels.vips.clone()];
     let taken_off = Filter::new(DECAPSULATE, code, maps);
-    let clamp = match clamp::segment(end.mtu) {
-        Some(segment) => Some(Filter::new(
+    let clamp = match clamp::Segments::on(end.mtu) {
+        Some(segments) => Some(Filter::new(
             CLAMP,
-            clamp::program(segment)?,
+            clamp::program(segments)?,
             vec![tunnels.vips.clone()],
         )),
         None => None,
@@ -160,7 +160,7 @@ pub(crate) fn remove_clsact(link: u32, netlink: &mut Netlink) -> Result<(), Netl
 }
 
 impl Filter {
-    fn new(prefix: &str, code: Vec<Insn>, maps: Vec<BTreeSet<Ipv4Addr>>) -> Filter {
+    fn new(prefix: &str, code: Vec<Insn>, maps: Vec<BTreeSet<IpAddr>>) -> Filter {
         let mut hasher = DefaultHasher::new();
         (&code, &maps).hash(&mut hasher);
         Filter {
@@ -173,12 +173,7 @@ impl Filter {
     fn load(&self, name: &str) -> Result<Program, TunnelError> {
         let mut maps = Vec::new();
         for addresses in &self.maps {
-            let room = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-            let map = HashMap::<4, 1>::create(name, room.max(1))?;
-            for address in addresses {
-                map.insert(&address.octets(), &[1])?;
-            }
-            maps.push(map);
+            maps.push(address::map(name, addresses)?);
         }
         let maps: Vec<BorrowedFd<'_>> = maps.iter().map(AsFd::as_fd).collect();
         Ok(Program::load(name, &self.code, &maps)?)

@@ -2,8 +2,12 @@
 
 /// Of an Ethernet header (IEEE 802.3), behind which IP begins.
 pub(super) const ETHERNET: i32 = 14;
+/// Of the EtherType in it.
+pub(super) const ETHERTYPE: i32 = 12;
 /// EtherType of IPv4.
 pub(super) const TYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub(super) const TYPE_IPV6: u16 = 0x86dd;
 
 // IPv4, RFC 791 section 3.1.
 pub(super) const IPV4_HEADER: usize = 20;
@@ -23,6 +27,19 @@ pub(super) const PROTOCOL_GRE: i32 = 47;
 pub(super) const PROTOCOL_ESP: i32 = 50;
 pub(super) const PROTOCOL_AH: i32 = 51;
 pub(super) const PROTOCOL_SCTP: i32 = 132;
+
+// IPv6, RFC 8200 section 3.
+pub(super) const IPV6_HEADER: usize = 40;
+/// The lower half of the traffic class, and what it is shifted by.
+pub(super) const IPV6_CLASS: i16 = 1;
+pub(super) const IPV6_CLASS_SHIFT: i32 = 4;
+pub(super) const IPV6_PAYLOAD: i16 = 4;
+pub(super) const IPV6_NEXT: i16 = 6;
+pub(super) const IPV6_SOURCE: i16 = 8;
+pub(super) const IPV6_DESTINATION: i16 = 24;
+pub(super) const PROTOCOL_IPV6: i32 = 41;
+pub(super) const PROTOCOL_FRAGMENT: i32 = 44;
+pub(super) const PROTOCOL_ICMPV6: i32 = 58;
 
 // TCP, RFC 9293 section 3.1.
 pub(super) const TCP_HEADER: usize = 20;

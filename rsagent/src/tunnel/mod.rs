@@ -2,6 +2,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
+//! | [`address`] | the sets of addresses that the programs look into |
 //! | [`decapsulate`] | a program that takes the tunnel off what comes in; pure |
 //! | [`clamp`] | a program that lowers the maximum segment size of what goes out; pure |
 //! | [`layout`] | where things are in a frame |
@@ -10,14 +11,14 @@
 //! | [`device`] | the kernel's own device for IPIP |
 //! | [`apply`] | starts it all, stops it, compares |
 //!
-//! IPIP ends at the kernel's device where the kernel has it; GUE and GRE, and IPIP elsewhere, end in our
-//! program.
+//! IPv4 in IPv4 without more ends at the kernel's device where the kernel has it; all else ends in our program.
 //!
 //! The programs hang on interfaces as filters of traffic control (`clsact`), on kernels with tcx too:
 //! a filter outlives the process that put it there, and goes with its network namespace. A tcx link
 //! would have to be pinned for that, into a file system that need not be mounted and that all network
 //! namespaces share.
 
+mod address;
 pub(crate) mod apply;
 mod clamp;
 mod decapsulate;
@@ -27,22 +28,22 @@ mod layout;
 mod plan;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// What the programs are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Tunnels {
     /// What may be inside.
-    pub(crate) vips: BTreeSet<Ipv4Addr>,
+    pub(crate) vips: BTreeSet<IpAddr>,
     /// The host's addresses that tunnels end at.
-    pub(crate) own: BTreeSet<Ipv4Addr>,
+    pub(crate) own: BTreeSet<IpAddr>,
     /// The UDP port of GUE.
     pub(crate) port: u16,
     /// Who takes IPIP.
     pub(crate) ipip: Ipip,
 }
 
-/// Who takes the tunnel off IPIP packets.
+/// Who takes the tunnel off packets of IPv4 in IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ipip {
     /// The kernel's device.

@@ -1,7 +1,7 @@
 //! Where tunnels end on a host, from what there is. Pure.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use shared::addr::Family;
 use shared::host::netlink::{Link, OUR_PROTOCOL};
@@ -23,8 +23,8 @@ pub(crate) struct End {
     pub(crate) is_way_back: bool,
 }
 
-/// The interfaces that were asked for, else all Ethernet interfaces that are up and have an IPv4 address.
-/// Those of containers and those in a bridge or bond, whose frames come by once more, have none.
+/// The interfaces that were asked for, else all Ethernet interfaces that are up and have an address that
+/// others know. Those of containers and those in a bridge or bond, whose frames come by once more, have none.
 ///
 /// # Errors
 /// [`PlanError::NoInterface`], [`PlanError::NotEthernet`] of one that was asked for;
@@ -74,27 +74,26 @@ pub(crate) fn end(link: &Link, facts: &Facts) -> End {
     }
 }
 
-/// The host's addresses that tunnels end at: all but VIPs, what else we put on `lo`, and loopback.
+/// The host's addresses that tunnels end at: all but VIPs, what else we put on `lo`, loopback, and link-local
+/// ones of IPv6, which no director beyond the link knows.
 ///
 /// # Errors
 /// [`PlanError::NoAddress`] if there is none.
 pub(crate) fn own_addresses(
-    vips: &BTreeSet<Ipv4Addr>,
+    vips: &BTreeSet<IpAddr>,
     facts: &Facts,
-) -> Result<BTreeSet<Ipv4Addr>, PlanError> {
+) -> Result<BTreeSet<IpAddr>, PlanError> {
     let is_loopback = |index: u32| {
         let mut links = facts.links.iter();
         links.any(|link| link.index == index && link.loopback)
     };
-    let own: BTreeSet<Ipv4Addr> = facts
+    let own: BTreeSet<IpAddr> = facts
         .addresses
         .iter()
         .filter(|known| known.protocol != OUR_PROTOCOL || !is_loopback(known.link))
-        .filter_map(|known| match known.prefix.address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        })
+        .map(|known| known.prefix.address)
         .filter(|address| !address.is_loopback() && *address != device::ADDRESS)
+        .filter(|address| !is_link_local(address))
         .filter(|address| !vips.contains(address))
         .collect();
     if own.is_empty() {
@@ -103,23 +102,13 @@ pub(crate) fn own_addresses(
     Ok(own)
 }
 
-/// The VIPs, which must be of IPv4.
-///
-/// # Errors
-/// [`PlanError::Inside`] for others.
-pub(crate) fn inside<'a>(
-    vips: impl IntoIterator<Item = &'a IpAddr>,
-) -> Result<BTreeSet<Ipv4Addr>, PlanError> {
-    let inside = vips.into_iter().map(|vip| match vip {
-        IpAddr::V4(vip) => Ok(*vip),
-        IpAddr::V6(_) => Err(PlanError::Inside(*vip)),
-    });
-    inside.collect()
-}
-
 fn has_address(link: &Link, facts: &Facts) -> bool {
     let mut addresses = facts.addresses.iter();
-    addresses.any(|known| known.link == link.index && known.prefix.family() == Family::V4)
+    addresses.any(|known| known.link == link.index && !is_link_local(&known.prefix.address))
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn is_ethernet(link: &Link) -> bool {
@@ -179,16 +168,20 @@ mod tests {
             address(1, "10.9.9.9/32", None, 0),
             address(2, "10.1.0.12/24", None, OUR_PROTOCOL),
             address(2, "fd00::11/64", None, 0),
+            address(2, "fe80::11/64", None, 0),
             address(4, "169.254.76.4/32", None, OUR_PROTOCOL),
         ]);
-        let vips = inside(&[ip("192.0.2.100")]).unwrap();
-        let expected = ["10.1.0.11", "10.1.0.12", "10.2.0.11", "10.9.9.9"];
-        let expected = expected.map(|text| text.parse().unwrap());
+        let vips = BTreeSet::from([ip("192.0.2.100")]);
+        let expected = [
+            "10.1.0.11",
+            "10.1.0.12",
+            "10.2.0.11",
+            "10.9.9.9",
+            "fd00::11",
+        ];
+        let expected = expected.map(ip);
         assert_eq!(own_addresses(&vips, &facts), Ok(expected.into()));
         facts.addresses.truncate(1);
         assert_eq!(own_addresses(&vips, &facts), Err(PlanError::NoAddress));
-        let of_version_6 = ip("fd00::100");
-        let refused = Err(PlanError::Inside(of_version_6));
-        assert_eq!(inside(&[ip("192.0.2.100"), of_version_6]), refused);
     }
 }

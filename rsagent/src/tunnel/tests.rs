@@ -1,5 +1,6 @@
 //! The programs, run by the kernel on made-up frames: what comes out, byte for byte.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use shared::sys::bpf::skb::DROP;
@@ -8,6 +9,9 @@ use shared::sys::bpf::{HashMap, Program};
 use shared::wire::checksum::{checksum, pseudo_v4, sum};
 
 use super::Ipip;
+use super::clamp::Segments;
+
+mod v6;
 
 const OWN: [u8; 4] = [10, 1, 0, 11];
 const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
@@ -18,12 +22,9 @@ const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const ETHERNET: [u8; 14] = [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 8, 0];
 const PORT: u16 = 6080;
 
-fn map(addresses: &[[u8; 4]]) -> HashMap<4, 1> {
-    let map = HashMap::create("test", 8).unwrap();
-    for address in addresses {
-        map.insert(address, &[1]).unwrap();
-    }
-    map
+fn map<A: Into<IpAddr> + Copy>(addresses: &[A]) -> HashMap<16, 1> {
+    let addresses = addresses.iter().map(|&address| address.into()).collect();
+    super::address::map("test", &addresses).unwrap()
 }
 
 fn decapsulator(ipip: Ipip) -> Program {
@@ -32,8 +33,8 @@ fn decapsulator(ipip: Ipip) -> Program {
     Program::load("test", &code, &[own.as_fd(), vips.as_fd()]).unwrap()
 }
 
-fn clamp(segment: u16) -> Program {
-    let code = super::clamp::program(segment).unwrap();
+fn clamp(v4: u16) -> Program {
+    let code = super::clamp::program(Segments { v4, v6: 1388 }).unwrap();
     Program::load("test", &code, &[map(&[VIP]).as_fd()]).unwrap()
 }
 
@@ -185,13 +186,13 @@ fn what_is_not_a_tunnel_of_ours_passes_as_it_came() {
         first_fragment,
         last_fragment,
         outer(17, &udp(PORT + 1, &[&[0, 4, 0, 0], &inner[..]].concat())),
-        // Control message, version 1, IPv6 inside, remcsum, a flag.
+        // Control message, version 1, not IPv6 inside, remcsum, a flag.
         gue(&[0x20, 4, 0, 0], &inner),
         gue(&[0x40, 4, 0, 0], &inner),
         gue(&[0, 41, 0, 0], &inner),
         gue(&[2, 4, 0, 1, 0x80, 0, 0, 0, 0, 20, 0, 36], &inner),
         gue(&[1, 4, 0x80, 0, 0, 0, 0, 0], &inner),
-        // IPv6 inside, key, version 1.
+        // Not IPv6 inside, key, version 1.
         gre(&[0, 0, 0x86, 0xdd], &inner),
         gre(&[0x20, 0, 8, 0, 0, 0, 0, 1], &inner),
         gre(&[0, 1, 8, 0], &inner),
@@ -374,18 +375,23 @@ fn other_packets_leave_as_they_are() {
 
 #[test]
 fn the_segment_leaves_room_for_the_largest_tunnel() {
-    assert_eq!(super::clamp::segment(1500), Some(1428));
-    assert_eq!(super::clamp::segment(9000), Some(8928));
-    assert_eq!(super::clamp::segment(608), Some(536));
-    assert_eq!(super::clamp::segment(607), None);
-    assert_eq!(super::clamp::segment(60), None);
-    assert_eq!(super::clamp::segment(u32::MAX), None);
+    let both = |v4, v6| Some(Segments { v4, v6 });
+    assert_eq!(Segments::on(1500), both(1428, 1388));
+    assert_eq!(Segments::on(9000), both(8928, 8888));
+    assert_eq!(Segments::on(608), both(536, 496));
+    assert_eq!(Segments::on(607), None);
+    assert_eq!(Segments::on(60), None);
+    assert_eq!(Segments::on(u32::MAX), None);
 }
 
 #[test]
 fn the_programs_assemble_for_every_number() {
     for number in [0, 1, 0x8000, u16::MAX] {
-        assert!(super::clamp::program(number).is_ok());
+        let segments = Segments {
+            v4: number,
+            v6: number,
+        };
+        assert!(super::clamp::program(segments).is_ok());
         for ipip in [Ipip::Kernel, Ipip::Program] {
             assert!(super::decapsulate::program(number, ipip).is_ok());
         }

@@ -43,7 +43,11 @@ impl Director {
         // The program knows no other headers.
         let known = way.outer.family() == Family::V4;
         // A frame that waits for its neighbour would wait without its label.
-        if !known || !fits || !segments::are_of_tcp_v4(frame.vnet()) || way.hop.destination.is_none() {
+        if !known
+            || !fits
+            || !segments::are_of_tcp_v4(frame.vnet())
+            || way.hop.destination.is_none()
+        {
             return None;
         }
         let (tunnel, port) = (way.outer.tunnel, way.hop.port);

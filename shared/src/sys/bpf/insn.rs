@@ -114,6 +114,9 @@ pub enum Helper {
     /// `s64 bpf_csum_diff(from, from_size, to, to_size, seed)`: the sum of 16-bit words of `to`, less that of
     /// `from`, not folded (or folded once, by newer kernels); sizes are multiples of 4.
     ChecksumDifference = 28,
+    /// `bpf_skb_change_proto(skb, ethertype, flags)`: makes a frame of IPv4 one of IPv6 or the other way round: a
+    /// header of the other length stands in front, whose bytes mean nothing.
+    SkbChangeProtocol = 31,
     /// `bpf_skb_change_type(skb, type)`: sets `skb->pkt_type`.
     SkbChangeType = 32,
     /// `u64 bpf_get_socket_cookie(skb)`: the number, unique on this host, of the socket that sends the frame; 0

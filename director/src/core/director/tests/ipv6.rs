@@ -80,7 +80,12 @@ fn addr(address: Ipv6Addr) -> Addr {
     Addr::from(std::net::IpAddr::V6(address))
 }
 
-pub(super) fn carried(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
+pub(super) fn carried(
+    next_header: u8,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    payload: &[u8],
+) -> Vec<u8> {
     let header = ipv6::Header {
         traffic_class: 0,
         next_header,
@@ -92,7 +97,12 @@ pub(super) fn carried(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, 
 }
 
 /// A segment or datagram with its checksum.
-pub(super) fn segment(kind: Kind, source: End, destination: End, payload: &[u8]) -> (Protocol, Vec<u8>) {
+pub(super) fn segment(
+    kind: Kind,
+    source: End,
+    destination: End,
+    payload: &[u8],
+) -> (Protocol, Vec<u8>) {
     let mut bytes = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
     let (protocol, at) = match kind {
         Kind::Tcp(flags) => {
@@ -114,7 +124,12 @@ pub(super) fn segment(kind: Kind, source: End, destination: End, payload: &[u8])
     (protocol, bytes)
 }
 
-pub(super) fn pseudo(protocol: Protocol, source: Ipv6Addr, destination: Ipv6Addr, length: usize) -> u32 {
+pub(super) fn pseudo(
+    protocol: Protocol,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    length: usize,
+) -> u32 {
     let (source, destination) = (source.octets(), destination.octets());
     checksum::pseudo_v6(source, destination, protocol.0, length as u32)
 }

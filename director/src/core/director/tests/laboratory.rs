@@ -375,7 +375,11 @@ fn arrive(bytes: Vec<u8>, handle: impl FnOnce(&mut Frame<'_>, &mut Outbox) -> Ve
             ethernet::IPV6 => 6,
             _ => 4,
         };
-        assert_eq!(frame.packet()[0] >> 4, version, "another family than its frame says");
+        assert_eq!(
+            frame.packet()[0] >> 4,
+            version,
+            "another family than its frame says"
+        );
     }
     Outcome {
         verdict,
