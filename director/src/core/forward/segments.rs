@@ -6,7 +6,8 @@ use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
 use shared::wire::{checksum, ethernet, ipv6, transport};
 
 use super::Headers;
-use crate::core::ip::{self, family_of};
+use crate::core::frame::Frame;
+use crate::core::ip::{self, Ip, family_of};
 
 /// A packet that is to be cut.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +110,37 @@ impl<'a> Segments<'a> {
         let pseudo = ip::pseudo(source, destination, self.protocol, behind_ip as u16);
         transport::set_field(segment, self.checksum_at, checksum::fold(pseudo));
     }
+}
+
+/// How a segment of TCP over IPv6, or a frame of several, is to be cut so that none has more than `space` bytes: as
+/// a virtio header. None if there is no need, or it cannot be.
+pub(super) fn shortened(headers: &Headers, frame: &Frame<'_>, space: usize) -> Option<VnetHeader> {
+    let vnet = frame.vnet();
+    let is_tcp = headers.tcp_flags().is_some();
+    if !is_tcp || headers.largest(vnet, frame) <= space {
+        return None;
+    }
+    let packet = frame.packet();
+    let segment = packet.get(headers.ip_header..)?;
+    let (source, destination) = (headers.flow.source, headers.flow.destination);
+    let pseudo = ip::pseudo(source, destination, Protocol::TCP, segment.len() as u16);
+    // Its segments get sums of their own, which would be right whatever has happened to it.
+    if !vnet.is_partial() && checksum::fold(checksum::sum(segment, pseudo)) != 0xffff
+        || Ip::read(packet)?.piece.is_some()
+    {
+        return None;
+    }
+    let words = usize::from(*segment.get(DATA_OFFSET)? >> 4);
+    let header = headers.ip_header + words * 4;
+    let size = space.checked_sub(header).filter(|&size| size > 0)?;
+    Some(VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: TCP_V6 | vnet.gso_type & ECN,
+        hdr_len: (ethernet::LENGTH + header) as u16,
+        gso_size: size as u16,
+        csum_start: (ethernet::LENGTH + headers.ip_header) as u16,
+        csum_offset: transport::TCP_CHECKSUM as u16,
+    })
 }
 
 /// Makes the header of a packet that of one of its segments, in front of so many bytes.

@@ -8,7 +8,7 @@ use shared::wire::ipv4::Packet;
 use shared::wire::vnet::{self, VnetHeader};
 
 use super::outer::{self, Label, Outer};
-use super::segments::Segments;
+use super::segments::{self, Segments};
 use super::{cut, decrement_ttl};
 use crate::core::balancer::{ConnectionId, Direction};
 use crate::core::director::{Arrival, Director, Headers};
@@ -67,7 +67,12 @@ impl Director {
             self.follow_position(id, Direction::Request, headers, frame);
         }
         decrement_ttl(frame);
-        if vnet.is_gso() {
+        if headers.family == Family::V6
+            && let Some(shorter) = segments::shortened(headers, frame, way.space())
+        {
+            frame.set_vnet(shorter);
+        }
+        if frame.vnet().is_gso() {
             let whole = discovers && headers.dont_fragment;
             if whole && let Some(label) = self.kernel_label(&way, server, frame) {
                 return match self.send(&way.hop, frame) {
@@ -307,11 +312,17 @@ impl Way {
         self.mtu.max(min_mtu(self.outer.family())) as usize
     }
 
-    /// Bytes of the largest packet of a family that fits inside. None if the link takes nothing that is worth
+    /// Bytes of the largest packet that fits inside, whatever is left to be done to it.
+    fn space(&self) -> usize {
+        self.most_bytes() - self.outer.overhead(true)
+    }
+
+    /// Bytes of the largest packet of a family that may be sent inside. None if the link takes nothing that is worth
     /// a tunnel.
     ///
     /// Whoever speaks IPv6 may send packets of 1 280 bytes, whatever is on their way: those that do not fit
-    /// travel in pieces of the outer packet (RFC 2473 section 7.1). The kernel drops them.
+    /// travel in shorter segments if they are of TCP, else in pieces of the outer packet (RFC 2473 section
+    /// 7.1). The kernel drops them.
     fn room(&self, vnet: VnetHeader, inside: Family) -> Option<u32> {
         let overhead = self.outer.overhead(vnet.is_partial());
         let room = self.mtu.saturating_sub(overhead as u32);

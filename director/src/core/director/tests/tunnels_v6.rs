@@ -326,6 +326,52 @@ fn frames_of_many_segments_are_cut_and_each_has_its_tunnel() {
     }
 }
 
+/// Of TCP the receiver need not put anything together.
+#[test]
+fn segments_that_every_link_of_ipv6_takes_are_cut_for_the_narrowest_tunnel() {
+    for outside in [Family::V6, Family::V4] {
+        let mut director = tunnelling((Family::V6, outside), Tunnel::Ipip, 90);
+        set_mtu(&mut director, 1, INSIDE_MAC, 1280);
+        let ends = ((CLIENT6, 40001), (VIP6, 90));
+        from_client(&mut director, &packet(Kind::Tcp(SYN), ends.0, ends.1));
+        let data: Vec<u8> = (0..3660_u32).map(|at| (at / 7) as u8).collect();
+        let (protocol, mut whole) = segment(Kind::Tcp(ACK), ends.0, ends.1, &data[..1220]);
+        let nothing = VnetHeader::default();
+        let asked = carried(protocol.0, CLIENT6, VIP6, &whole);
+        let mut came = Vec::new();
+        let of_one = train(&mut director, nothing, &asked);
+        let (_, mut many) = segment(Kind::Tcp(ACK), ends.0, ends.1, &data);
+        let sum = checksum::fold(pseudo(protocol, CLIENT6, VIP6, many.len()));
+        transport::set_field(&mut many, transport::TCP_CHECKSUM, sum);
+        let vnet = VnetHeader {
+            flags: NEEDS_CSUM,
+            gso_type: 4,
+            hdr_len: 74,
+            gso_size: 1220,
+            csum_start: 54,
+            csum_offset: transport::TCP_CHECKSUM as u16,
+        };
+        let of_many = train(
+            &mut director,
+            vnet,
+            &carried(protocol.0, CLIENT6, VIP6, &many),
+        );
+        assert_eq!((of_one.len(), of_many.len()), (2, 4));
+        for (vnet, frame) in of_one.iter().chain(&of_many) {
+            assert!(frame.len() <= 1280);
+            let carried = inside(&completed(*vnet, frame));
+            read6(&carried);
+            came.extend_from_slice(&carried[ipv6::HEADER + 20..]);
+        }
+        assert!(came == [&data[..1220], &data].concat());
+        // Nobody makes a right sum of a wrong one.
+        whole[30] ^= 1;
+        let spoilt = carried(protocol.0, CLIENT6, VIP6, &whole);
+        let out = from_client(&mut director, &spoilt);
+        assert_eq!(joined(&out.outbox), passed(spoilt));
+    }
+}
+
 /// A router on the tunnel's way speaks the outer family, and the client hears of it in its own.
 #[test]
 fn a_narrow_link_in_the_tunnel_is_told_to_the_client() {

@@ -1,0 +1,177 @@
+//! Tunnels of IPv6 and from one family to the other, to servers on which rsagent takes the tunnels off.
+
+#![allow(clippy::unwrap_used, reason = "a test may end here")]
+
+mod common;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use common::{Transfers, compare_download, compare_transfers, compare_upload, datagrams};
+use laboratory::host::Host;
+use laboratory::ipv6::{beside, like};
+use laboratory::paths::{Method, Narrow, Paths};
+use laboratory::programs::{Director, Nginx, ours};
+use laboratory::topology::OneLan;
+
+/// The program that takes tunnels off knows no remote checksum offload.
+const KINDS: [&str; 5] = [
+    "-i",
+    "-i --tun-type gue --tun-port 6080 --tun-nocsum",
+    "-i --tun-type gue --tun-port 6080 --tun-csum",
+    "-i --tun-type gre --tun-nocsum",
+    "-i --tun-type gre --tun-csum",
+];
+
+/// An address of the VIP inside, one of the server outside.
+fn mixtures() -> [(IpAddr, IpAddr); 3] {
+    let (vip, server) = (OneLan::VIP, OneLan::server(0));
+    let (vip6, server6) = (IpAddr::from(like(vip)), IpAddr::from(like(server)));
+    [
+        (vip6, server6),
+        (vip6, server.into()),
+        (vip.into(), server6),
+    ]
+}
+
+/// A server that is set up, and put back at the end.
+struct Lab {
+    lan: OneLan,
+    web: Nginx,
+    director: Director,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        rsagent(&self.lan.servers[0], &["stop"]);
+    }
+}
+
+fn rsagent(host: &Host, words: &[&str]) {
+    host.succeed(&ours("rsagent").display().to_string(), words);
+}
+
+fn serve(host: &Host, vip: std::net::Ipv4Addr) {
+    let (vip, vip6) = (vip.to_string(), like(vip).to_string());
+    let words = ["start", "--mode", "tun", "--vip", &vip, "--vip", &vip6];
+    rsagent(host, &words);
+}
+
+fn lab(bytes: Option<&Path>) -> Lab {
+    let lan = OneLan::new(1);
+    beside([&lan.client, &lan.director].into_iter().chain(&lan.servers));
+    serve(&lan.servers[0], OneLan::VIP);
+    let web = Nginx::of_both_families(&lan.servers[0], 80, bytes);
+    let director = Director::start(&lan.director);
+    Lab { lan, web, director }
+}
+
+/// As it stands in front of a port.
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+impl Lab {
+    fn balance(&self, (vip, server): (IpAddr, IpAddr), kind: &str) {
+        let vip = bracketed(vip);
+        self.director.admin("-C");
+        for (protocol, port) in [("-t", 80), ("-u", 53)] {
+            let service = format!("{protocol} {vip}:{port}");
+            self.director.admin(&format!("-A {service} -s rr"));
+            self.director
+                .admin(&format!("-a {service} -r {server} {kind}"));
+        }
+    }
+
+    /// But what was too big for a tunnel and is sent again.
+    fn nothing_is_lost(&self) {
+        let status = self.director.admin("status");
+        assert!(status.contains("lost by the rings   0 packets"), "{status}");
+        for (reason, _) in self.director.drops() {
+            assert_eq!(reason, "too_big", "{status}");
+        }
+        for host in [&self.lan.client, &self.lan.servers[0]] {
+            for protocol in ["Tcp", "Udp"] {
+                assert_eq!(host.counter(protocol, "InCsumErrors"), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn requests_and_datagrams_by_each_kind_of_tunnel() {
+    let lab = lab(None);
+    datagrams::echo(&lab.lan.servers[0], OneLan::VIP, 53);
+    datagrams::echo(&lab.lan.servers[0], like(OneLan::VIP), 53);
+    for mixture @ (vip, _) in mixtures() {
+        for kind in KINDS {
+            lab.balance(mixture, kind);
+            let url = format!("http://{}/?[1-200]", bracketed(vip));
+            let words = ["-sS", "-m", "30", "--http1.0", &url];
+            let answers = lab.lan.client.succeed("curl", &words);
+            assert_eq!(answers.lines().count(), 200, "{mixture:?} {kind}");
+            let socket = datagrams::connected(&lab.lan.client, vip, 53);
+            let pattern: Vec<u8> = (0..24_000_u32).map(|at| (at / 100) as u8).collect();
+            for bytes in [1, 1000, 1300] {
+                let what = format!("{mixture:?} {kind}, {bytes} bytes");
+                datagrams::exchange(&socket, &pattern[..bytes], &what);
+            }
+            let what = format!("{mixture:?} {kind}, 20 at once");
+            datagrams::exchange_segments(&socket, &pattern, 1200, &what);
+        }
+    }
+    lab.nothing_is_lost();
+}
+
+/// 100 MB each way, with all offloads, and 10 MB without them, which shows wrong sums.
+#[test]
+fn bulk_transfers_go_through_whole() {
+    for (transfers, offloads) in [(Transfers::new(), true), (Transfers::of(10), false)] {
+        let lab = lab(Some(transfers.path()));
+        if !offloads {
+            for host in [&lab.lan.client, &lab.lan.director, &lab.lan.servers[0]] {
+                host.offloads_off("eth0");
+            }
+        }
+        for mixture @ (vip, _) in mixtures() {
+            for kind in [KINDS[0], KINDS[2]] {
+                lab.balance(mixture, kind);
+                compare_transfers(&lab.lan.client, &bracketed(vip), &lab.web, &transfers);
+            }
+        }
+        lab.nothing_is_lost();
+    }
+}
+
+/// A link of 1 280 bytes on the director's side of the tunnel or within it: what every link of IPv6 takes goes
+/// through in pieces of the outer packet, and who sends more is told.
+#[test]
+fn the_narrowest_link_stalls_nothing() {
+    let transfers = Transfers::of(10);
+    for narrow in [Narrow::Front, Narrow::Own, Narrow::Behind] {
+        let paths = Paths::new(Method::Ipip);
+        let hosts = [&paths.client, &paths.director, &paths.server];
+        beside(hosts.into_iter().chain(&paths.routers));
+        serve(&paths.server, Paths::VIP);
+        paths.mtu(narrow, 1280);
+        let web = Nginx::of_both_families(&paths.server, 80, Some(transfers.path()));
+        let director = Director::start(&paths.director);
+        let (vip, server) = (like(Paths::VIP), like(paths.server_address()));
+        director.admin(&format!("-A -t [{vip}]:80 -s rr"));
+        director.admin(&format!("-a -t [{vip}]:80 -r [{server}]:80 -i"));
+        let name = format!("[{vip}]");
+        compare_download(&paths.client, &name, &transfers);
+        // Or it would ask for segments that fit.
+        paths
+            .server
+            .succeed("ip", &["-6", "route", "flush", "cache"]);
+        compare_upload(&paths.client, &name, &web, &transfers);
+        let told = Paths::learned(&paths.client, vip, None::<std::net::Ipv6Addr>);
+        let status = director.admin("status");
+        assert_eq!(told, Some(1280), "{narrow:?}: {status}");
+        rsagent(&paths.server, &["stop"]);
+    }
+}
