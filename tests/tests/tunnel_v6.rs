@@ -38,7 +38,6 @@ fn mixtures() -> [(IpAddr, IpAddr); 3] {
 struct Lab {
     lan: OneLan,
     web: Nginx,
-    director: Director,
 }
 
 impl Drop for Lab {
@@ -62,8 +61,7 @@ fn lab(bytes: Option<&Path>) -> Lab {
     beside([&lan.client, &lan.director].into_iter().chain(&lan.servers));
     serve(&lan.servers[0], OneLan::VIP);
     let web = Nginx::of_both_families(&lan.servers[0], 80, bytes);
-    let director = Director::start(&lan.director);
-    Lab { lan, web, director }
+    Lab { lan, web }
 }
 
 /// As it stands in front of a port.
@@ -74,23 +72,33 @@ fn bracketed(address: IpAddr) -> String {
     }
 }
 
+fn services(vip: IpAddr) -> [String; 2] {
+    let vip = bracketed(vip);
+    [format!("-t {vip}:80"), format!("-u {vip}:53")]
+}
+
+/// The server gets this kind of tunnel; `verb` is to add or to edit.
+fn tunnel(director: &Director, verb: &str, (vip, server): (IpAddr, IpAddr), kind: &str) {
+    for service in services(vip) {
+        director.admin(&format!("{verb} {service} -r {server} {kind}"));
+    }
+}
+
 impl Lab {
-    fn balance(&self, (vip, server): (IpAddr, IpAddr), kind: &str) {
-        let vip = bracketed(vip);
-        self.director.admin("-C");
-        for (protocol, port) in [("-t", 80), ("-u", 53)] {
-            let service = format!("{protocol} {vip}:{port}");
-            self.director.admin(&format!("-A {service} -s rr"));
-            self.director
-                .admin(&format!("-a {service} -r {server} {kind}"));
+    /// One director for each mixture: ports that the client uses again have no connections to other servers.
+    fn director(&self, (vip, _): (IpAddr, IpAddr)) -> Director {
+        let director = Director::start(&self.lan.director);
+        for service in services(vip) {
+            director.admin(&format!("-A {service} -s rr"));
         }
+        director
     }
 
     /// But what was too big for a tunnel and is sent again.
-    fn nothing_is_lost(&self) {
-        let status = self.director.admin("status");
+    fn nothing_is_lost(&self, director: &Director) {
+        let status = director.admin("status");
         assert!(status.contains("lost by the rings   0 packets"), "{status}");
-        for (reason, _) in self.director.drops() {
+        for (reason, _) in director.drops() {
             assert_eq!(reason, "too_big", "{status}");
         }
         for host in [&self.lan.client, &self.lan.servers[0]] {
@@ -107,8 +115,10 @@ fn requests_and_datagrams_by_each_kind_of_tunnel() {
     datagrams::echo(&lab.lan.servers[0], OneLan::VIP, 53);
     datagrams::echo(&lab.lan.servers[0], like(OneLan::VIP), 53);
     for mixture @ (vip, _) in mixtures() {
-        for kind in KINDS {
-            lab.balance(mixture, kind);
+        let director = lab.director(mixture);
+        for (number, kind) in KINDS.iter().enumerate() {
+            let verb = if number == 0 { "-a" } else { "-e" };
+            tunnel(&director, verb, mixture, kind);
             let url = format!("http://{}/?[1-200]", bracketed(vip));
             let words = ["-sS", "-m", "30", "--http1.0", &url];
             let answers = lab.lan.client.succeed("curl", &words);
@@ -122,8 +132,8 @@ fn requests_and_datagrams_by_each_kind_of_tunnel() {
             let what = format!("{mixture:?} {kind}, 20 at once");
             datagrams::exchange_segments(&socket, &pattern, 1200, &what);
         }
+        lab.nothing_is_lost(&director);
     }
-    lab.nothing_is_lost();
 }
 
 /// 100 MB each way, with all offloads, and 10 MB without them, which shows wrong sums.
@@ -137,12 +147,13 @@ fn bulk_transfers_go_through_whole() {
             }
         }
         for mixture @ (vip, _) in mixtures() {
-            for kind in [KINDS[0], KINDS[2]] {
-                lab.balance(mixture, kind);
+            let director = lab.director(mixture);
+            for (verb, kind) in [("-a", KINDS[0]), ("-e", KINDS[2])] {
+                tunnel(&director, verb, mixture, kind);
                 compare_transfers(&lab.lan.client, &bracketed(vip), &lab.web, &transfers);
             }
+            lab.nothing_is_lost(&director);
         }
-        lab.nothing_is_lost();
     }
 }
 
