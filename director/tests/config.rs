@@ -252,7 +252,7 @@ netmask = "255.255.255.0"
   address = "10.0.0.1"
   [[service.server]]
   address = "2001:db8::2"
-  forward = "tun"
+  forward = "fullnat"
   [[service.server]]
   address = "[2001:db8::3]:8080"
 [[service]]
@@ -260,15 +260,15 @@ address = "192.0.2.1:80"
 protocol = "tcp"
   [[service.server]]
   address = "2001:db8::2"
-  forward = "tun"
+  forward = "nat"
 "#,
         r#"d.toml:2:11: prefix length `129' of 2001:db8::1 is not from 1 to 128; write "2001:db8::1/128"
 d.toml:6:11: IPv6, as in "2001:db8::1", is not there yet here; write an IPv4 address
 d.toml:11:11: netmask "255.255.255.0" is not a prefix length from 1 to 128; write one, as in "64"
-d.toml:13:13: real server 10.0.0.1 is not of the address family of its service; write one that is
-d.toml:15:13: real server 2001:db8::2 is of IPv6, for which there are no tunnels and no FULLNAT yet; write forward = "dr" or "nat"
+d.toml:13:13: real server 10.0.0.1 is not of the address family of its service; write one that is, or forward = "tun"
+d.toml:15:13: real server 2001:db8::2 is of IPv6, for which there is no FULLNAT yet; write forward = "dr", "nat" or "tun"
 d.toml:18:13: real server [2001:db8::3]:8080 has not the port of its service, and "dr" does not change ports; write "[2001:db8::3]:80", or forward = "nat"
-d.toml:23:13: real server 2001:db8::2 is not of the address family of its service; write one that is
+d.toml:23:13: real server 2001:db8::2 is not of the address family of its service; write one that is, or forward = "tun"
 "#,
     );
 }

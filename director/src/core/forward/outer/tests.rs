@@ -189,5 +189,6 @@ fn what_is_written_is_recognised_in_an_error() {
     }
     assert_eq!(encapsulation(Protocol::TCP, &[0; 40]), None);
     assert_eq!(encapsulation(Protocol::UDP, &[0; 11]), None);
-    assert_eq!(encapsulation(GRE, &[0, 0, 0x86, 0xdd]), None);
+    assert_eq!(encapsulation(GRE, &[0, 0, 0x86, 0xdd]), Some((0, 4)));
+    assert_eq!(encapsulation(GRE, &[0, 0, 0x65, 0x58]), None);
 }
