@@ -1,7 +1,7 @@
 # make demo   builds, and shows real requests being balanced, by NAT and by DR, and a dead server taken out (root)
 # make test   builds, and passes every test (root; network namespaces are made and removed by it)
 # make bench  builds, and measures the director beside the kernel, nftables, haproxy and nginx (root,
-#             two CPUs); KINDS="packets streams requests round-trip methods agents scrape checks deaths
+#             two CPUs); KINDS="packets streams requests round-trip methods families agents scrape checks deaths
 #             flood" and REPEAT=5 may be given
 # make bench-core  the same of the pure core: nanoseconds and instructions per packet, memory
 # make deb   builds the Debian packages target/debian/{lvs-director,lvs-rsagent}_*.deb

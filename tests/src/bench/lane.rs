@@ -1,12 +1,13 @@
 //! A lane: client, something in the middle, real server, in a laboratory of its own.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
 use super::cpu::{self, MIDDLE};
 use super::{CLIENT, FLOODED, HTTP, IPERF, SERVER, UDP, VIP};
 use crate::host::Host;
+use crate::ipv6::{beside, like};
 use crate::link::cable;
 use crate::process::Process;
 use crate::programs::{Director, ours};
@@ -28,6 +29,10 @@ pub enum Middle {
     FullNat,
     /// The director, direct routing.
     Direct,
+    /// The director, NAT over IPv6.
+    NatV6,
+    /// The director, direct routing over IPv6.
+    DirectV6,
     /// The director, IP in IP: the kernel cuts large frames.
     Tunnel,
     /// The director, GRE with a checksum: it cuts large frames itself.
@@ -50,11 +55,23 @@ impl Middle {
             Middle::Marked => "director NAT by mark",
             Middle::FullNat => "director FULLNAT",
             Middle::Direct => "director DR",
+            Middle::NatV6 => "director NAT, IPv6",
+            Middle::DirectV6 => "director DR, IPv6",
             Middle::Tunnel => "director TUN",
             Middle::TunnelSoftware => "director TUN, cut by it",
             Middle::Haproxy => "haproxy",
             Middle::Nginx => "nginx stream",
             Middle::Nobody => "client to server",
+        }
+    }
+}
+
+impl Middle {
+    /// Where the client finds what is called so in IPv4.
+    fn reached(self, target: Ipv4Addr) -> IpAddr {
+        match self {
+            Middle::NatV6 | Middle::DirectV6 => like(target).into(),
+            _ => target.into(),
         }
     }
 }
@@ -65,7 +82,7 @@ pub struct Lane {
     /// What is in the middle.
     pub middle: Middle,
     /// Whom the client sends to.
-    pub target: Ipv4Addr,
+    pub target: IpAddr,
     program: Program,
     /// Sends requests; interface `eth0`.
     pub client: Host,
@@ -111,6 +128,9 @@ impl Lane {
             _ => false,
         };
         director.sysctl("net/ipv4/ip_forward", if forwards { "1" } else { "0" });
+        if matches!(middle, Middle::NatV6 | Middle::DirectV6) {
+            beside([&client, &director, &server]);
+        }
         let (program, target) = match middle {
             Middle::Kernel | Middle::Nobody => (Program::None, SERVER),
             Middle::Nftables => {
@@ -123,6 +143,14 @@ impl Lane {
             }
             Middle::Marked => (marked(&director), VIP),
             Middle::Nat => (balance(&director, &[], VIP, SERVER, "-m"), VIP),
+            Middle::NatV6 => {
+                let (vip, server) = (like(VIP), like(SERVER));
+                (balance(&director, &[], vip, server, "-m"), VIP)
+            }
+            Middle::DirectV6 => {
+                let (vip, server) = (like(VIP), like(SERVER));
+                (balance(&director, &[], vip, server, "-g"), VIP)
+            }
             Middle::Tunnel | Middle::TunnelSoftware => {
                 serve(&server, FAR_VIP, &["--mode", "tun"]);
                 let method = match middle {
@@ -148,7 +176,7 @@ impl Lane {
         };
         Lane {
             middle,
-            target,
+            target: middle.reached(target),
             program,
             client,
             director,
@@ -165,14 +193,21 @@ impl Lane {
         let (client, director, mut servers, switch) = OneLan::new(1).into_hosts();
         let server = servers.remove(0);
         let (vip, real) = (OneLan::VIP, OneLan::server(0));
-        serve(&server, vip, &[]);
         let (program, target) = match middle {
-            Middle::Direct => (balance(&director, &[], vip, real, "-g"), vip),
+            Middle::Direct => {
+                serve(&server, vip, &[]);
+                (balance(&director, &[], vip, real, "-g"), vip)
+            }
+            Middle::DirectV6 => {
+                beside([&client, &director, &server]);
+                serve(&server, like(vip), &[]);
+                (balance(&director, &[], like(vip), like(real), "-g"), vip)
+            }
             _ => (Program::None, real),
         };
         Lane {
             middle,
-            target,
+            target: middle.reached(target),
             program,
             client,
             director,
@@ -196,7 +231,7 @@ impl Lane {
         server.address("eth0", "10.0.0.11/24");
         Lane {
             middle: Middle::Nobody,
-            target: Ipv4Addr::new(10, 0, 0, 11),
+            target: Ipv4Addr::new(10, 0, 0, 11).into(),
             program: Program::None,
             client,
             director,
@@ -223,14 +258,14 @@ impl Lane {
     }
 
     /// Where a service is reached.
-    pub fn at(&self, port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(self.target, port)
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.target, port)
     }
 }
 
 /// The server holds the VIP.
-fn serve(server: &Host, vip: Ipv4Addr, options: &[&str]) {
-    let vip = vip.to_string();
+fn serve(server: &Host, vip: impl Into<IpAddr>, options: &[&str]) {
+    let vip = vip.into().to_string();
     let words = [&["start", "--vip", &vip], options].concat();
     server.succeed(&ours("rsagent").display().to_string(), &words);
 }
@@ -247,17 +282,17 @@ impl Drop for Lane {
 fn balance(
     host: &Host,
     options: &[&str],
-    vip: Ipv4Addr,
-    server: Ipv4Addr,
+    vip: impl Into<IpAddr>,
+    server: impl Into<IpAddr>,
     method: &str,
 ) -> Program {
+    let (vip, server) = (vip.into(), server.into());
     let director = Director::start_with(host, options);
     cpu::pin(director.process.id(), MIDDLE);
     for (kind, port) in [("-t", HTTP), ("-t", IPERF), ("-t", FLOODED), ("-u", UDP)] {
-        director.admin(&format!("-A {kind} {vip}:{port} -s wlc"));
-        director.admin(&format!(
-            "-a {kind} {vip}:{port} -r {server}:{port} {method}"
-        ));
+        let [vip, server] = [vip, server].map(|address| SocketAddr::new(address, port));
+        director.admin(&format!("-A {kind} {vip} -s wlc"));
+        director.admin(&format!("-a {kind} {vip} -r {server} {method}"));
     }
     // Every packet a new flow: they shall go as they come.
     director.admin(&format!("--set 0 0 {UDP_TIMEOUT}"));

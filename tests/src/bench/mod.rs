@@ -5,6 +5,7 @@ pub mod agents;
 pub mod checks;
 pub mod cpu;
 pub mod deaths;
+pub mod families;
 pub mod flood;
 pub mod lane;
 pub mod methods;

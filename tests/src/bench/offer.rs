@@ -4,9 +4,9 @@
 use shared::sys::bpf::Reg::{R0, R1, R2, R3, R4, R6, R7, R8, R9};
 use shared::sys::bpf::{Alu, Assembler, Cond, FrameSource, Helper, Insn, Reg, Size};
 use shared::wire::checksum::{self, Change};
-use shared::wire::vnet;
+use shared::wire::{ethernet, ipv4, ipv6, vnet};
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// How many flows there are; each packet is of a random one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,11 @@ impl Kind {
         }
     }
 
-    /// Where in the frame the transport checksum is.
+    /// Where in the transport header its checksum is.
     fn checksum(self) -> usize {
         match self {
-            Kind::Udp => 40,
-            Kind::Syn => 50,
+            Kind::Udp => 6,
+            Kind::Syn => 16,
         }
     }
 }
@@ -58,17 +58,41 @@ pub struct Ends {
     pub source_mac: [u8; 6],
     /// MAC of the next hop.
     pub destination_mac: [u8; 6],
-    /// Receiver.
-    pub destination: Ipv4Addr,
+    /// Receiver, whose family is that of the packets.
+    pub destination: IpAddr,
     /// Its port.
     pub port: u16,
 }
 
-/// Packets in frames of 60 bytes, 64 on a real wire, which counts the check sequence.
+impl Ends {
+    /// Bytes of the IP header.
+    fn ip(&self) -> usize {
+        match self.destination {
+            IpAddr::V4(_) => ipv4::MIN_HEADER,
+            IpAddr::V6(_) => ipv6::HEADER,
+        }
+    }
+
+    /// Where in the frame the transport header is.
+    fn transport(&self) -> usize {
+        ethernet::LENGTH + self.ip()
+    }
+
+    /// Where in the frame the last half of the source address is, which tells flows apart.
+    fn source(&self) -> usize {
+        match self.destination {
+            IpAddr::V4(_) => 28,
+            IpAddr::V6(_) => 36,
+        }
+    }
+}
+
+/// Packets of 46 bytes over IPv4, which in a frame are 64 on a real wire with its check sequence; over IPv6 their
+/// header is 20 bytes longer.
 #[derive(Debug)]
 pub struct Offer {
     source: FrameSource,
-    frame: [u8; FRAME],
+    frame: Vec<u8>,
 }
 
 impl Offer {
@@ -78,7 +102,7 @@ impl Offer {
     /// If the kernel refuses the program.
     pub fn new(kind: Kind, ends: &Ends, flows: Flows, ifindex: u32) -> Offer {
         let frame = frame(kind, ends);
-        let code = program(kind, &frame, flows, ifindex);
+        let code = program(kind, ends, &frame, flows, ifindex);
         let source =
             FrameSource::load("lvs_offer", &code).unwrap_or_else(|error| panic!("{error}"));
         Offer { source, frame }
@@ -96,33 +120,56 @@ impl Offer {
 }
 
 /// Of the flow whose source is all zeros, with the checksums that this would have.
-fn frame(kind: Kind, ends: &Ends) -> [u8; FRAME] {
-    let mut frame = [0; FRAME];
-    let protocol = kind.protocol();
-    frame[..6].copy_from_slice(&ends.destination_mac);
-    frame[6..12].copy_from_slice(&ends.source_mac);
-    frame[12..14].copy_from_slice(&[0x08, 0x00]);
-    // A SYN is shorter than the least of frames.
+fn frame(kind: Kind, ends: &Ends) -> Vec<u8> {
+    // A SYN over IPv4 is shorter than the least of frames.
     let segment = match kind {
-        Kind::Udp => FRAME - 34,
+        Kind::Udp => SEGMENT,
         Kind::Syn => kind.header(),
     };
-    let ip = 20 + segment as u8;
-    frame[14..26].copy_from_slice(&[0x45, 0, 0, ip, 0, 1, 0, 0, 64, protocol, 0, 0]);
-    frame[26..28].copy_from_slice(&SOURCES);
-    frame[30..34].copy_from_slice(&ends.destination.octets());
-    frame[36..38].copy_from_slice(&ends.port.to_be_bytes());
+    let mut header = [0; ethernet::LENGTH];
+    header[..6].copy_from_slice(&ends.destination_mac);
+    header[6..12].copy_from_slice(&ends.source_mac);
+    let mut transport = vec![0; segment];
+    transport[2..4].copy_from_slice(&ends.port.to_be_bytes());
     match kind {
-        Kind::Udp => frame[38..40].copy_from_slice(&(segment as u16).to_be_bytes()),
-        Kind::Syn => frame[46..50].copy_from_slice(&[0x50, 0x02, 0xff, 0xff]),
+        Kind::Udp => transport[4..6].copy_from_slice(&(segment as u16).to_be_bytes()),
+        Kind::Syn => transport[12..16].copy_from_slice(&[0x50, 0x02, 0xff, 0xff]),
     }
-    let sum = !checksum::fold(checksum::sum(&frame[14..34], 0));
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    let source = [SOURCES[0], SOURCES[1], 0, 0];
-    let receiver = ends.destination.octets();
-    let pseudo = checksum::pseudo_v4(source, receiver, protocol, segment as u16);
-    let sum = !checksum::fold(checksum::sum(&frame[34..34 + segment], pseudo));
-    frame[kind.checksum()..][..2].copy_from_slice(&sum.to_be_bytes());
+    let protocol = kind.protocol();
+    let (ip, pseudo) = match ends.destination {
+        IpAddr::V4(address) => {
+            header[12..].copy_from_slice(&ethernet::IPV4.to_be_bytes());
+            let (source, destination) = ([SOURCES[0], SOURCES[1], 0, 0], address.octets());
+            let ip = ipv4::Header {
+                tos: 0,
+                identification: 1,
+                fragment: 0,
+                ttl: 64,
+                protocol,
+                source,
+                destination,
+            };
+            let pseudo = checksum::pseudo_v4(source, destination, protocol, segment as u16);
+            (ip.to_bytes(segment).to_vec(), pseudo)
+        }
+        IpAddr::V6(address) => {
+            header[12..].copy_from_slice(&ethernet::IPV6.to_be_bytes());
+            let (source, destination) = (SOURCES6.octets(), address.octets());
+            let ip = ipv6::Header {
+                traffic_class: 0,
+                next_header: protocol,
+                hop_limit: 64,
+                source,
+                destination,
+            };
+            let pseudo = checksum::pseudo_v6(source, destination, protocol, segment as u32);
+            (ip.to_bytes(segment).to_vec(), pseudo)
+        }
+    };
+    let sum = !checksum::fold(checksum::sum(&transport, pseudo));
+    transport[kind.checksum()..][..2].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = [&header[..], &ip, &transport].concat();
+    frame.resize(frame.len().max(LEAST_FRAME), 0);
     frame
 }
 
@@ -131,10 +178,14 @@ pub fn syn(ends: &Ends, flow: u32) -> Vec<u8> {
     let mut frame = frame(Kind::Syn, ends);
     let [high, low, port_high, port_low] = flow.to_be_bytes();
     let port = u16::from_be_bytes([port_high, port_low]) | 0x8000;
-    frame[28..30].copy_from_slice(&[high, low]);
-    frame[34..36].copy_from_slice(&port.to_be_bytes());
+    let (source, transport) = (ends.source(), ends.transport());
+    frame[source..source + 2].copy_from_slice(&[high, low]);
+    frame[transport..transport + 2].copy_from_slice(&port.to_be_bytes());
     let address = Change::word(0, u16::from_be_bytes([high, low]));
-    for (at, change) in [(24, address), (50, address.and(Change::word(0, port)))] {
+    let both = address.and(Change::word(0, port));
+    let of_ip = ends.destination.is_ipv4().then_some((IP_CHECKSUM, address));
+    let of_tcp = (transport + Kind::Syn.checksum(), both);
+    for (at, change) in of_ip.into_iter().chain([of_tcp]) {
         let sum = u16::from_be_bytes([frame[at], frame[at + 1]]);
         frame[at..at + 2].copy_from_slice(&change.complete(sum).to_be_bytes());
     }
@@ -144,15 +195,16 @@ pub fn syn(ends: &Ends, flow: u32) -> Vec<u8> {
 }
 
 /// Writes all headers anew, since the memory has been through the middle before, and draws a flow.
-fn program(kind: Kind, frame: &[u8; FRAME], flows: Flows, ifindex: u32) -> Vec<Insn> {
+fn program(kind: Kind, ends: &Ends, frame: &[u8], flows: Flows, ifindex: u32) -> Vec<Insn> {
     let mut asm = Assembler::new();
     let short = asm.label("short");
     asm.load(Size::Word, R7, R1, 0); // data
     asm.load(Size::Word, R3, R1, 4); // data_end
     asm.mov(R4, R7);
-    asm.alu(Alu::Add, R4, FRAME as i32);
+    asm.alu(Alu::Add, R4, frame.len() as i32);
     asm.jump_if(R4, Cond::Gt, R3, short);
-    for at in (0..34 + kind.header()).step_by(2) {
+    let transport = ends.transport();
+    for at in (0..transport + kind.header()).step_by(2) {
         let half = u16::from_ne_bytes([frame[at], frame[at + 1]]);
         asm.store(Size::Half, R7, at as i16, i32::from(half));
     }
@@ -178,14 +230,16 @@ fn program(kind: Kind, frame: &[u8; FRAME], flows: Flows, ifindex: u32) -> Vec<I
     asm.alu(Alu::And, R2, 0x7f80);
     asm.alu(Alu::Shl, R2, 1);
     asm.alu(Alu::Or, R9, R2);
-    asm.store(Size::Half, R7, 34, R9);
+    asm.store(Size::Half, R7, transport as i16, R9);
     // The lower half of the source address: the sixteen bits above.
     asm.alu(Alu::Shr, R8, 15);
     asm.alu(Alu::And, R8, 0xffff);
-    asm.store(Size::Half, R7, 28, R8);
-    // Both are sums of 16-bit words, in whatever order the bytes are.
-    subtract(&mut asm, 24, &[R8]);
-    subtract(&mut asm, kind.checksum() as i16, &[R8, R9]);
+    asm.store(Size::Half, R7, ends.source() as i16, R8);
+    // Sums of 16-bit words, in whatever order the bytes are.
+    if ends.destination.is_ipv4() {
+        subtract(&mut asm, IP_CHECKSUM as i16, &[R8]);
+    }
+    subtract(&mut asm, (transport + kind.checksum()) as i16, &[R8, R9]);
     asm.mov(R1, ifindex as i32);
     asm.mov(R2, 0);
     asm.call(Helper::Redirect);
@@ -216,6 +270,11 @@ fn subtract(asm: &mut Assembler, at: i16, words: &[Reg]) {
 }
 
 /// Bytes without the check sequence.
-const FRAME: usize = 60;
-/// The sources are all in 10.64.0.0/16.
+const LEAST_FRAME: usize = 60;
+/// Bytes of a datagram that fills the least of frames over IPv4.
+const SEGMENT: usize = LEAST_FRAME - ethernet::LENGTH - ipv4::MIN_HEADER;
+/// In a frame of IPv4.
+const IP_CHECKSUM: usize = 24;
+/// The sources are all in 10.64.0.0/16, or in 2001:db8:40::/112.
 const SOURCES: [u8; 2] = [10, 64];
+const SOURCES6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x40, 0, 0, 0, 0, 0);

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use shared::host::netlink::Netlink;
-use shared::sys::bpf::Reg::{R0, R1};
+use shared::sys::bpf::Reg::{R0, R1, R6, R10};
 use shared::sys::bpf::tcx::{TCX_NEXT, TcxLink};
-use shared::sys::bpf::{Assembler, Cond, Program, Size};
+use shared::sys::bpf::{Assembler, Cond, Program, Size, skb};
+use shared::wire::ethernet;
 
 use super::UDP;
 use super::cpu::{ENDS, Used, pin_self};
@@ -54,6 +55,26 @@ pub(super) fn full_nat(repeat: usize) -> Vec<Row> {
         .unzip();
     let goal = Goal::new(Middle::FullNat, Middle::Nat, 0.8, 0.95);
     rows(&lanes, "1 000 flows", Flows::Many(1_000), &[goal], repeat)
+}
+
+/// IPv6 beside IPv4.
+pub(super) fn of_both_families(repeat: usize) -> Vec<Row> {
+    let (lanes, _sinks): (Vec<Lane>, Vec<TcxLink>) =
+        [Middle::Nat, Middle::NatV6, Middle::Direct, Middle::DirectV6]
+            .map(prepare)
+            .into_iter()
+            .unzip();
+    let goals = [
+        Goal::new(Middle::NatV6, Middle::Nat, 0.85, 1.0),
+        Goal::new(Middle::DirectV6, Middle::Direct, 0.85, 1.0),
+    ];
+    [
+        ("both families, 1 000 flows", Flows::Many(1_000)),
+        ("both families, each packet a new flow", Flows::Endless),
+    ]
+    .into_iter()
+    .flat_map(|(name, flows)| rows(&lanes, name, flows, &goals, repeat))
+    .collect()
 }
 
 fn rows(lanes: &[Lane], name: &str, flows: Flows, goals: &[Goal], repeat: usize) -> Vec<Row> {
@@ -160,18 +181,26 @@ pub(super) fn ends(lane: &Lane, port: u16) -> Ends {
     }
 }
 
-/// The receiver: drops what arrives over IPv4 as early as the kernel can, so that the cost of
-/// receiving, which a veth puts on whoever sends, is next to nothing.
+/// The receiver: drops UDP datagrams as early as the kernel can, so that the cost of receiving, which a veth puts on
+/// whoever sends, is next to nothing.
 fn sink(server: &Host) -> TcxLink {
     let mut asm = Assembler::new();
-    let pass = asm.label("pass");
-    asm.load(Size::Word, R1, R1, SKB_PROTOCOL);
-    asm.mov(R0, TCX_NEXT);
-    asm.jump_if(R1, Cond::Ne, i32::from(0x0800_u16.to_be()), pass);
-    asm.mov(R0, TCX_DROP);
+    let [pass, drop] = ["pass", "drop"].map(|name| asm.label(name));
+    asm.mov(R6, R1);
+    asm.load(Size::Word, R1, R6, skb::PROTOCOL);
+    asm.jump_if(R1, Cond::Eq, skb::network(ethernet::IPV4), drop);
+    asm.jump_if(R1, Cond::Ne, skb::network(ethernet::IPV6), pass);
+    // Its questions for neighbours are answered.
+    asm.copy_frame(NEXT_HEADER, STACK, 1, pass);
+    asm.load(Size::Byte, R1, R10, STACK);
+    asm.jump_if(R1, Cond::Eq, 17, drop);
     asm.bind(pass);
+    asm.mov(R0, TCX_NEXT);
     asm.exit();
-    let code = asm.finish().expect("the label is bound");
+    asm.bind(drop);
+    asm.mov(R0, TCX_DROP);
+    asm.exit();
+    let code = asm.finish().expect("the labels are bound");
     let program = Program::load("lvs_sink", &code, &[]).unwrap_or_else(|error| panic!("{error}"));
     let ifindex = server.ifindex("eth0");
     server.run(|| {
@@ -194,8 +223,9 @@ fn arrived(lane: &Lane) -> u64 {
         .expect("a number")
 }
 
-/// `struct __sk_buff`.
-const SKB_PROTOCOL: i16 = 16;
+/// Of IPv6, in a frame.
+const NEXT_HEADER: i32 = 20;
+const STACK: i16 = -8;
 const TCX_DROP: i32 = 2;
 const PLACEMENT: &str =
     "director on CPU 0; generator, receiver and the kernel's forwarding on CPU 1";

@@ -40,6 +40,14 @@ pub(super) fn full_nat(repeat: usize) -> Vec<Row> {
     on_two_cpus(&lanes, &servers, &[goal], repeat)
 }
 
+/// IPv6 beside IPv4.
+pub(super) fn of_both_families(repeat: usize) -> Vec<Row> {
+    let lanes = [Middle::Nat, Middle::NatV6].map(Lane::line);
+    let servers = prepare(&lanes);
+    let goal = Goal::new(Middle::NatV6, Middle::Nat, 0.85, 1.0);
+    on_two_cpus(&lanes, &servers, &[goal], repeat)
+}
+
 /// Web servers.
 fn prepare(lanes: &[Lane]) -> Vec<Nginx> {
     for lane in lanes {
@@ -50,7 +58,7 @@ fn prepare(lanes: &[Lane]) -> Vec<Nginx> {
     lanes
         .iter()
         .map(|lane| {
-            let nginx = Nginx::start(&lane.server, "hello", HTTP, None);
+            let nginx = Nginx::of_both_families(&lane.server, HTTP, None);
             cpu::pin(nginx.process.id(), ENDS);
             nginx
         })

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::{Parser, ValueEnum};
 use laboratory::bench::{
-    agents, checks, deaths, flood, methods, packets, report::Row, requests, round_trip, scrape,
-    streams,
+    agents, checks, deaths, families, flood, methods, packets, report::Row, requests, round_trip,
+    scrape, streams,
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,8 @@ enum Kind {
     RoundTrip,
     /// Firewall marks and FULLNAT beside NAT, tunnels beside the kernel's forwarding.
     Methods,
+    /// IPv6 beside IPv4.
+    Families,
     /// Reports of a thousand real servers.
     Agents,
     /// Prometheus at a site of ten thousand real servers.
@@ -53,12 +55,13 @@ type Measure = fn(usize) -> Vec<Row>;
 fn main() -> std::io::Result<()> {
     let options = Options::parse();
     let wanted = |kind| options.kinds.is_empty() || options.kinds.contains(&kind);
-    let kinds: [(Kind, Measure); 10] = [
+    let kinds: [(Kind, Measure); 11] = [
         (Kind::Packets, packets::measure),
         (Kind::Streams, streams::measure),
         (Kind::Requests, requests::measure),
         (Kind::RoundTrip, round_trip::measure),
         (Kind::Methods, methods::measure),
+        (Kind::Families, families::measure),
         (Kind::Agents, agents::measure),
         (Kind::Scrape, scrape::measure),
         (Kind::Checks, checks::measure),
