@@ -292,6 +292,7 @@ impl Director {
         };
         let whole = ip.piece.is_none();
         match (ip.family(), ip.protocol) {
+            (_, protocol) if protocol.is_ipsec() => self.follow_keys(arrival, frame, outbox),
             // A later one of IPv6 does not know what the first has behind the header that both have.
             (Family::V6, _) if !whole => self.fragment(arrival, frame, outbox),
             (_, protocol) if protocol.has_ports() => {
@@ -308,9 +309,6 @@ impl Director {
             }
             (Family::V4, Protocol::ICMP) | (Family::V6, Protocol::ICMPV6) if whole => {
                 self.icmp(arrival.now, frame, outbox)
-            }
-            (Family::V4, protocol) if protocol.is_ipsec() => {
-                self.follow_keys(arrival, frame, outbox)
             }
             _ => Verdict::Local,
         }

@@ -5,6 +5,7 @@ use shared::wire::icmpv4::Error;
 use shared::wire::ipv4::{self, Packet};
 
 use super::errors::about;
+use super::ipv6::{CLIENT6, SERVER6, VIP6, carried, packet};
 use super::laboratory::*;
 use crate::core::capture::CaptureKey;
 use crate::core::director::Director;
@@ -73,6 +74,41 @@ fn by_nat_the_addresses_change_and_nothing_else() {
         let ours = services.iter().find(|s| s.spec.key == key()).unwrap();
         assert_eq!((ours.stats.connections, ours.stats.in_packets), (1, 4));
     }
+}
+
+/// Over IPv6 as well, whole or in parts.
+#[test]
+fn of_ipv6_too() {
+    let mut director = super::ipv6::director6(ForwardMethod::Nat);
+    let key = ServiceKey::new(Protocol::UDP, VIP6, 500);
+    let server = ServerSpec::new(SERVER6, 500, ForwardMethod::Nat, 1);
+    for operation in [
+        Operation::AddService(ServiceSpec::new(key, "rr")),
+        Operation::AddServer(key, server),
+    ] {
+        director.apply(NOW, &operation).unwrap();
+    }
+    let sealed = carried(Protocol::ESP.0, CLIENT6, VIP6, &[0x5a; 64]);
+    assert_eq!(from_client(&mut director, &sealed).verdict, Verdict::Local);
+    let keys = packet(Kind::Udp, (CLIENT6, 500), (VIP6, 500));
+    let out = from_client(&mut director, &keys);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    let part = |offset: u8| {
+        let fragment = [&[Protocol::AH.0, 0, 0, offset, 0, 0, 0, 7], &[0x5a; 64][..]].concat();
+        carried(44, CLIENT6, VIP6, &fragment)
+    };
+    for asked in [sealed, part(1), part(8)] {
+        let out = from_client(&mut director, &asked);
+        assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+        assert_eq!(out.packet[8..24], CLIENT6.octets());
+        assert_eq!(out.packet[24..40], SERVER6.octets());
+        assert_eq!(out.packet[40..], asked[40..]);
+    }
+    let answer = carried(Protocol::ESP.0, SERVER6, CLIENT6, &[0x5a; 64]);
+    let back = from_server(&mut director, &answer);
+    assert_eq!(back.verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(back.packet[8..24], VIP6.octets());
+    assert_eq!(back.packet[24..], answer[24..]);
 }
 
 #[test]
