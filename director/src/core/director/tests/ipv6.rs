@@ -550,17 +550,22 @@ proptest! {
     fn garbage_is_survived(
         next in prop::sample::select(vec![0_u8, 6, 17, 43, 44, 58, 60]),
         length in prop::option::of(any::<u16>()),
-        rest in prop::collection::vec(any::<u8>(), 0..200),
+        rest in prop::collection::vec(any::<u8>(), 0..1300),
         to_vip in any::<bool>(),
+        vnet in any::<[u8; 10]>(),
+        method in prop::sample::select(vec![
+            ForwardMethod::Nat, ForwardMethod::Direct, ForwardMethod::Tunnel,
+        ]),
     ) {
-        let mut director = director6(ForwardMethod::Nat);
+        let mut director = director6(method);
+        set_mtu(&mut director, 1, INSIDE_MAC, 1280);
         let to = if to_vip { VIP6 } else { FAR_CLIENT6 };
         let mut packet = carried(next, CLIENT6, to, &rest);
         if let Some(length) = length {
             transport::set_field(&mut packet, 4, length);
         }
         let taken = director.takes(OUTSIDE, &frame_of(OUTSIDE_MAC, &packet));
-        let out = from_client(&mut director, &packet);
+        let out = offered(&mut director, VnetHeader::from_bytes(vnet), &packet);
         prop_assert!(to_vip || director.balancer.connection_count() == 0);
         prop_assert!(taken || out.verdict != Verdict::Forward(INSIDE));
     }
