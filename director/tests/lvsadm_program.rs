@@ -130,6 +130,7 @@ fn a_hundred_thousand_connections_are_listed() {
             virtual_port: 80,
             destination: Ipv4Addr::new(10, 1, 0, 1).into(),
             destination_port: 80,
+            engine: None,
         })
         .collect();
     let (output, _) = with_table("many", table, &["-Lnc"], "");

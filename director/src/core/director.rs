@@ -4,6 +4,7 @@
 //! count and move its state, then forward; what fails after the counting has been counted. A reply
 //! (`ip_forward`, then `ip_vs_out`) counts only when it can leave.
 
+mod calls;
 mod datagrams;
 mod headers;
 mod ipsec;
@@ -353,7 +354,13 @@ impl Director {
         let (id, direction) = match class {
             Class::Request(id) => (id, Direction::Request),
             Class::Reply(id) => (id, Direction::Reply),
-            Class::Once(id) => return self.forward_once(arrival, id, headers, frame, outbox),
+            Class::Once(id, direction) => {
+                return self.forward_once(arrival, (id, direction), headers, frame, outbox);
+            }
+            Class::Call(_) | Class::CallOut => {
+                let class = self.ask_for_call(arrival, class, headers, frame);
+                return self.carry_out(arrival, class, headers, frame, outbox);
+            }
             Class::NotOurs => return Verdict::Local,
             Class::Drop(reason) => return Verdict::Drop(reason),
             Class::NoServer => {
@@ -386,13 +393,12 @@ impl Director {
     fn forward_once(
         &mut self,
         arrival: Arrival,
-        id: ConnectionId,
+        (id, direction): (ConnectionId, Direction),
         headers: &Headers,
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let request = Direction::Request;
-        let verdict = self.forward(arrival, id, request, headers, frame, outbox);
+        let verdict = self.forward(arrival, id, direction, headers, frame, outbox);
         self.balancer.end_once(id);
         verdict
     }

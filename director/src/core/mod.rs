@@ -2,6 +2,7 @@
 
 mod arena;
 pub mod balancer;
+mod calls;
 pub mod capture;
 pub mod connection;
 pub mod deny;
@@ -25,6 +26,7 @@ pub mod reason;
 pub mod scheduler;
 pub mod server;
 pub mod service;
+mod sip;
 pub mod spans;
 pub mod stats;
 pub mod sysctl;

@@ -34,6 +34,9 @@ reasons! {
     ServerGone => "server_gone",
     /// `drop_packet` is on, and this one would have made a connection.
     Defence => "drop_packet",
+    /// The service has the persistence engine `sip`, and this says no Call-ID, in its first fragment at least, or one of
+    /// more than 255 bytes.
+    NoCallId => "no_call_id",
     /// The service has no real server that may take a new connection; the client is told so.
     NoServer => "no_server",
     /// All ports of all local addresses are used towards the real server that FULLNAT was to take; the client

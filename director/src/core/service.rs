@@ -149,7 +149,7 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
         return Err(error);
     }
     if let Some(engine) = &spec.persistence_engine
-        && engine != "sip"
+        && engine != SIP
     {
         return Err(OperationError::NoSuchEngine(engine.clone()));
     }
@@ -187,9 +187,6 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
                 spec.key
             )));
         }
-    }
-    if spec.persistence_engine.is_some() {
-        return not_yet("a persistence engine");
     }
     let scheduler = scheduler?;
     check_beyond(spec, scheduler.as_ref())?;
@@ -247,6 +244,9 @@ fn check_beyond(spec: &ServiceSpec, scheduler: &dyn Scheduler) -> Result<(), Ope
     }
     Ok(())
 }
+
+/// The persistence engine that there is.
+pub const SIP: &str = "sip";
 
 /// The control port of FTP, whose services take what comes to other ports too.
 pub const FTP: u16 = 21;

@@ -114,6 +114,18 @@ pub struct ConnectionView {
     pub destination: IpAddr,
     /// Real server's port.
     pub destination_port: u16,
+    /// Of a template of a persistence engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineView>,
+}
+
+/// What a persistence engine knows a client by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineView {
+    /// Its name: `sip`.
+    pub name: String,
+    /// The Call-ID, of whose bytes each is a letter of Latin-1. Without blanks.
+    pub data: String,
 }
 
 /// Timeouts that `--set` changes, seconds.

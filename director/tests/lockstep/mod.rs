@@ -129,9 +129,7 @@ fn is_beyond(operation: &Operation) -> bool {
         ServiceKey::Mark { .. } => true,
     };
     match operation {
-        Operation::AddService(spec) | Operation::EditService(spec) => {
-            of_service(&spec.key) || spec.persistence_engine.is_some()
-        }
+        Operation::AddService(spec) | Operation::EditService(spec) => of_service(&spec.key),
         Operation::AddServer(key, spec) | Operation::EditServer(key, spec) => {
             of_service(key)
                 || !spec.key.address.is_ipv4()

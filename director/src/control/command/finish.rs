@@ -159,7 +159,8 @@ fn service_spec(
             timeout_secs,
             netmask,
         }),
-        persistence_engine: service.engine,
+        // Of no name, to the kernel, is none.
+        persistence_engine: service.engine.filter(|name| !name.is_empty()),
         one_packet: service.one_packet,
         beyond: service.beyond,
     })

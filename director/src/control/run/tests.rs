@@ -13,8 +13,8 @@ use crate::core::operation::{
     SegmentSize, ServerGone, ServerSpec, ServiceSpec, TimeoutChange, Tunnel, TunnelChecksum,
 };
 use crate::core::view::{
-    AgentView, CheckView, ConnectionView, InfoView, LocalAddressView, ServerView, ServiceView,
-    StatsView, StatusView, SysctlView, TimeoutsView,
+    AgentView, CheckView, ConnectionView, EngineView, InfoView, LocalAddressView, ServerView,
+    ServiceView, StatsView, StatusView, SysctlView, TimeoutsView,
 };
 
 struct Nameless;
@@ -85,6 +85,10 @@ impl Api for Fake {
                 virtual_port: 0,
                 destination: "2001:db8::1".parse::<IpAddr>().expect("an address"),
                 destination_port: 80,
+                engine: (protocol.0 == 0).then(|| EngineView {
+                    name: "sip".to_owned(),
+                    data: "one@a".to_owned(),
+                }),
             });
         }
         self.fail(())
@@ -295,7 +299,7 @@ fn files_of_the_kernel() {
         rows,
         [
             format!("TCP 0A000002 0000 00000007 0000 {six} 0050 NONE           7260"),
-            format!("IP  0A000002 0000 00000007 0000 {six} 0050 NONE           7260"),
+            format!("IP  0A000002 0000 00000007 0000 {six} 0050 NONE           7260 sip one@a"),
         ]
     );
     assert!(
@@ -453,6 +457,20 @@ IPVS connection entries
 pro expire state       source             virtual            destination
 TCP 121:00 NONE        10.0.0.2:0         0.0.0.7:0          [2001:db8::1]:80
 IP  121:00 NONE        10.0.0.2:0         0.0.0.7:0          [2001:db8::1]:80
+";
+    assert_eq!(out, expected);
+}
+
+/// To the byte, as the kernel's rows were listed.
+#[test]
+fn persistence_engines_have_columns_where_there_are_any() {
+    let line = "lvsadm -Lnc --persistent-conn";
+    let (out, _, _) = run_with(&mut Fake::default(), line, &[]);
+    let expected = "\
+IPVS connection entries
+pro expire state       source             virtual            destination        pe name          pe_data
+TCP 121:00 NONE        10.0.0.2:0         0.0.0.7:0          [2001:db8::1]:80
+IP  121:00 NONE        10.0.0.2:0         0.0.0.7:0          [2001:db8::1]:80 sip                one@a
 ";
     assert_eq!(out, expected);
 }

@@ -85,6 +85,7 @@ fn connection(number: usize) -> ConnectionView {
         virtual_port: 80,
         destination: IpAddr::V4(Ipv4Addr::LOCALHOST),
         destination_port: 80,
+        engine: None,
     }
 }
 

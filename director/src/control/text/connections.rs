@@ -3,7 +3,7 @@
 use super::name::{Namer, protocol_name};
 use crate::control::command::{Format, Persistence};
 use crate::control::names::Names;
-use crate::core::view::ConnectionView;
+use crate::core::view::{ConnectionView, EngineView};
 
 /// The two lines above the rows.
 pub fn heading(format: Format) -> String {
@@ -18,7 +18,7 @@ pub fn heading(format: Format) -> String {
     format!("IPVS connection entries\n{columns} {rest}\n")
 }
 
-/// One row. There are no persistence engines yet, so no row has their two columns.
+/// One row. The columns of persistence engines are shown where there is one, and are narrower than their heading.
 pub fn row(view: &ConnectionView, format: Format, names: &dyn Names) -> String {
     let namer = Namer {
         addresses: format.addresses,
@@ -27,12 +27,18 @@ pub fn row(view: &ConnectionView, format: Format, names: &dyn Names) -> String {
     let seconds = view.expires_ms / 1000;
     let expire = format!("{:02}:{:02}", seconds / 60, seconds % 60);
     let endpoint = |address, port| namer.endpoint(address, port, view.protocol);
+    let destination = endpoint(view.destination, view.destination_port);
+    let rest = match (&view.engine, format.persistence) {
+        (Some(EngineView { name, data }), Persistence::Shown) => {
+            format!("{destination:<16} {name:<18} {data}")
+        }
+        _ => destination,
+    };
     format!(
-        "{:<3} {expire:<6} {:<11} {:<18} {:<18} {}\n",
+        "{:<3} {expire:<6} {:<11} {:<18} {:<18} {rest}\n",
         protocol_name(view.protocol),
         view.state,
         endpoint(view.client, view.client_port),
         endpoint(view.virtual_address, view.virtual_port),
-        endpoint(view.destination, view.destination_port),
     )
 }

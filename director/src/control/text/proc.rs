@@ -32,8 +32,12 @@ pub fn connection(view: &ConnectionView) -> String {
         0 => "IP".to_owned(),
         _ => view.protocol.to_string(),
     };
+    let engine = view.engine.as_ref();
+    let engine = engine.map_or_else(String::new, |engine| {
+        format!(" {} {}", engine.name, engine.data)
+    });
     format!(
-        "{protocol:<3} {} {:04X} {} {:04X} {} {:04X} {:<11} {:7}\n",
+        "{protocol:<3} {} {:04X} {} {:04X} {} {:04X} {:<11} {:7}{engine}\n",
         address(view.client),
         view.client_port,
         address(view.virtual_address),

@@ -90,6 +90,7 @@ impl Balancer {
         service.settle_timeouts(&self.settings.timeouts);
         let id = self.services.insert(service);
         self.by_key.insert(spec.key, id);
+        self.engines += u32::from(spec.persistence_engine.is_some());
         self.new_services.push(spec.key);
         if let Some(destination) = destination(&spec.key) {
             self.by_destination.insert(destination, id);
@@ -105,6 +106,8 @@ impl Balancer {
         self.check_one_packet(id, spec)?;
         let service = &mut self.services[id];
         let former = std::mem::replace(&mut service.spec, spec.clone());
+        self.engines -= u32::from(former.persistence_engine.is_some());
+        self.engines += u32::from(spec.persistence_engine.is_some());
         service.settle_timeouts(&self.settings.timeouts);
         if former.beyond.slow_start_secs != spec.beyond.slow_start_secs {
             for at in 0..self.services[id].servers.len() {
@@ -136,7 +139,9 @@ impl Balancer {
         if let Some(destination) = destination(key) {
             self.by_destination.remove(&destination);
         }
-        self.services[id].presence = Presence::Deleted;
+        let service = &mut self.services[id];
+        service.presence = Presence::Deleted;
+        self.engines -= u32::from(service.spec.persistence_engine.is_some());
         self.settle_service(id);
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 mod administration;
 mod bypass;
+mod call;
 mod defence;
 mod ftp;
 mod guard;
@@ -33,6 +34,7 @@ use shared::time::Time;
 use siphasher::sip::SipHasher13;
 
 use super::arena::Arena;
+use super::calls::Calls;
 use super::capture::CaptureSet;
 use super::connection::{Connection, ConnectionTable};
 use super::deny::Deny;
@@ -71,13 +73,18 @@ pub use super::protocol::Segment;
 pub enum Class {
     /// From the client of this connection.
     Request(ConnectionId),
-    /// From a client, of a service that schedules each packet anew: the connection is to be
-    /// [ended](Balancer::end_once) as soon as the packet has been sent.
-    Once(ConnectionId),
+    /// Of a service that schedules each packet anew: the connection is to be [ended](Balancer::end_once) as soon
+    /// as the packet has been sent.
+    Once(ConnectionId, Direction),
     /// From the real server of this connection.
     Reply(ConnectionId),
     /// From the client of this connection, whose real server is gone: the client is told that it is over.
     Over(ConnectionId),
+    /// For a service that asks which call of SIP it is of: [`schedule_call`](Balancer::schedule_call) says more.
+    Call(ServiceId),
+    /// From a real server of such a service, of no connection:
+    /// [`schedule_call_out`](Balancer::schedule_call_out) says more.
+    CallOut,
     /// A real server's, of no connection; the server is told that the port is unreachable.
     Stray,
     /// The host's.
@@ -136,10 +143,13 @@ pub struct Balancer {
     locals: LocalPorts,
     shifts: SideTable<Shift>,
     transfers: Transfers,
+    calls: Calls,
+    /// Services with a persistence engine.
+    engines: u32,
     /// Segments that did not tell the real server who its client is, for want of room.
     pub(super) unnamed_clients: u64,
-    /// The real servers behind NAT, each with the number of its services.
-    real_servers: BTreeMap<RealKey, u32>,
+    /// The real servers behind NAT, as servers of each of their services, newest last.
+    real_servers: BTreeMap<RealKey, Vec<ServerId>>,
     random: Random,
     defence: Defence,
     /// `secure_tcp` is on.
@@ -182,6 +192,8 @@ impl Balancer {
             locals: LocalPorts::behind((seed >> 48) as u16),
             shifts: SideTable::default(),
             transfers: Transfers::default(),
+            calls: Calls::new([hash_key[1], hash_key[0]]),
+            engines: 0,
             unnamed_clients: 0,
             real_servers: BTreeMap::new(),
             random: Random::new(seed),

@@ -13,13 +13,14 @@ use crate::core::server::ServerId;
 use crate::core::service::{FTP, ServiceId};
 
 impl Balancer {
-    /// A packet that opens a connection of a persistent service.
+    /// A packet that opens a connection of a persistent service; `call` is the Call-ID, if the service asks for it.
     pub(super) fn schedule_persistent(
         &mut self,
         now: Time,
         flow: &FlowKey,
         service_id: ServiceId,
         persistence: Persistence,
+        call: Option<&[u8]>,
     ) -> Class {
         let client = masked(flow.source, persistence.netmask);
         let (own, per_port, key) = match self.services[service_id].spec.key {
@@ -41,13 +42,13 @@ impl Balancer {
                 )
             }
         };
-        let known = self.connections.find_template(&key);
+        let known = self.find_template(&key, call);
         let valid = known.filter(|&template| self.is_good(template));
         let template = match valid {
             Some(template) => template,
             None => {
                 if let Some(template) = known {
-                    self.connections.retire_template(template);
+                    self.retire_template(template);
                 }
                 let Some(server) = self.pick(now, flow, service_id) else {
                     return self.leave(now, service_id, flow);
@@ -55,8 +56,12 @@ impl Balancer {
                 if !self.connections.has_room(2) {
                     return Class::Drop(Reason::TableFull);
                 }
+                let port = match per_port {
+                    true => self.servers[server].spec().key.port,
+                    false => ALL_PORTS,
+                };
                 let timeout = persistence.timeout_secs;
-                self.begin_template(now, &key, server, per_port, timeout)
+                self.begin_template(now, &key, call, (server, port), timeout)
             }
         };
         if !self.connections.has_room(1) {
@@ -86,26 +91,49 @@ impl Balancer {
         server.is_available() && !server.is_shut() && !quiescent
     }
 
-    fn begin_template(
+    /// The template of this [`template_key`], or of a call.
+    pub(super) fn find_template(&self, key: &FlowKey, call: Option<&[u8]>) -> Option<ConnectionId> {
+        match call {
+            Some(call) => self.calls.find(key, call),
+            None => self.connections.find_template(key),
+        }
+    }
+
+    /// No new connection will find this template.
+    pub(super) fn retire_template(&mut self, template: ConnectionId) {
+        self.calls.retire(template);
+        self.connections.retire_template(template);
+    }
+
+    /// A template that leads to this port of a server. There is room for it.
+    pub(super) fn begin_template(
         &mut self,
         now: Time,
         key: &FlowKey,
-        server_id: ServerId,
-        per_port: bool,
+        call: Option<&[u8]>,
+        (server_id, port): (ServerId, u16),
         timeout_secs: u32,
     ) -> ConnectionId {
         let server = &mut self.servers[server_id];
         let spec = server.spec();
         let destination = Endpoint {
             address: spec.key.address.into(),
-            port: if per_port { spec.key.port } else { 0 },
+            port,
         };
         let forward = spec.forward;
         server.bind_template();
         let template =
             Connection::template(key, server_id, forward, destination, now, timeout_secs);
         let deadline = template.deadline();
-        let id = self.connections.insert(template);
+        let id = match call {
+            None => self.connections.insert(template),
+            // Its key is that of many.
+            Some(call) => {
+                let id = self.connections.insert_unseen(template);
+                self.calls.begin(id, key, call);
+                id
+            }
+        };
         self.wheel.set(self.connections.slab_mut(), id.0, deadline);
         id
     }
@@ -129,7 +157,7 @@ impl Balancer {
 }
 
 /// The network of a client, as far as the mask says.
-fn masked(client: Addr, netmask: Netmask) -> Addr {
+pub(super) fn masked(client: Addr, netmask: Netmask) -> Addr {
     match (client.ip(), netmask) {
         (std::net::IpAddr::V4(client), Netmask::V4(mask)) => {
             Addr::v4((client.to_bits() & mask).into())

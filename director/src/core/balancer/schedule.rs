@@ -4,7 +4,7 @@ use shared::addr::{Addr, FlowKey, Protocol};
 use shared::time::Time;
 
 use super::half_open::is_half_open;
-use super::{Balancer, Class, ConnectionId, Segment};
+use super::{Balancer, Class, ConnectionId, Direction, Segment};
 use crate::core::connection::{Connection, Endpoint};
 use crate::core::local_ports::LocalEnd;
 use crate::core::operation::{ForwardMethod, ServerGone, ServiceKey};
@@ -29,12 +29,28 @@ pub struct Sending {
     server: ServerId,
     destination: Endpoint,
     forward: ForwardMethod,
+    /// As whom a real server's packet left.
+    sender: Option<Endpoint>,
 }
 
 impl Balancer {
     /// A packet of no connection: a service's, or not ours. No part of what a hit passes.
     #[inline(never)]
     pub(super) fn schedule(
+        &mut self,
+        now: Time,
+        flow: &FlowKey,
+        segment: Segment,
+        mark: u32,
+    ) -> Class {
+        if self.engines > 0 && self.may_leave(flow, mark) {
+            return Class::CallOut;
+        }
+        self.schedule_incoming(now, flow, segment, mark)
+    }
+
+    /// The same of what no real server may say of its own.
+    pub(super) fn schedule_incoming(
         &mut self,
         now: Time,
         flow: &FlowKey,
@@ -79,7 +95,10 @@ impl Balancer {
         }
         let service = &self.services[service_id];
         if let Some(persistence) = service.spec.persistence {
-            return self.schedule_persistent(now, flow, service_id, persistence);
+            if service.spec.persistence_engine.is_some() {
+                return Class::Call(service_id);
+            }
+            return self.schedule_persistent(now, flow, service_id, persistence, None);
         }
         // Only persistence makes sense of a service for all ports.
         if matches!(service.spec.key, ServiceKey::Address { port, .. } if port != flow.destination_port)
@@ -112,7 +131,7 @@ impl Balancer {
         }
         match self.schedule_whatever(now, flow, UNMARKED) {
             Class::Request(id) => Some(id),
-            Class::Once(id) => {
+            Class::Once(id, _) => {
                 self.end_once(id);
                 None
             }
@@ -167,7 +186,7 @@ impl Balancer {
     }
 
     /// The service for packets of this flow (`ip_vs_service_find`): by its mark first.
-    fn service_of(&self, flow: &FlowKey, mark: u32) -> Option<ServiceId> {
+    pub(super) fn service_of(&self, flow: &FlowKey, mark: u32) -> Option<ServiceId> {
         let mark = match mark {
             UNMARKED => self.marks.mark_of(flow).unwrap_or(UNMARKED),
             mark => mark,
@@ -229,7 +248,8 @@ impl Balancer {
             }
         }
         if once {
-            return Class::Once(self.connections.insert_unseen(connection));
+            let id = self.connections.insert_unseen(connection);
+            return Class::Once(id, Direction::Request);
         }
         let tcp = flow.protocol == Protocol::TCP;
         let followed = tcp && service.spec.beyond.server_gone == Some(ServerGone::Reset);
@@ -255,23 +275,27 @@ impl Balancer {
     }
 
     /// Where a connection of one packet goes, for the later fragments of that packet.
-    pub fn sending(&self, id: ConnectionId) -> Sending {
+    pub fn sending(&self, id: ConnectionId, direction: Direction) -> Sending {
         let connection = self.connection(id);
         Sending {
             server: connection.server(),
             destination: connection.destination(),
             forward: connection.forward(),
+            sender: match direction {
+                Direction::Request => None,
+                Direction::Reply => Some(connection.virtual_endpoint()),
+            },
         }
     }
 
-    /// A connection of one packet for a later fragment of it, to the same real server; it is no new one for
+    /// A connection of one packet for a later fragment of it, to or from the same real server; it is no new one for
     /// the statistics. None if that server is gone.
     pub fn send_again(
         &mut self,
         now: Time,
         flow: &FlowKey,
         sending: Sending,
-    ) -> Option<ConnectionId> {
+    ) -> Option<(ConnectionId, Direction)> {
         let id = sending.server;
         let server = self.servers.get(id)?;
         // The number may be another server's by now.
@@ -281,16 +305,31 @@ impl Balancer {
         if !is_it || !self.connections.has_room(1) {
             return None;
         }
+        let (request, direction) = match sending.sender {
+            None => (*flow, Direction::Request),
+            Some(sender) => (request_to(flow, sender), Direction::Reply),
+        };
         let server = &mut self.servers[id];
         server.bind();
         self.services[server.service].connections += 1;
-        let connection = Connection::new(flow, id, sending.forward, sending.destination, now);
-        Some(self.connections.insert_unseen(connection))
+        let connection = Connection::new(&request, id, sending.forward, sending.destination, now);
+        Some((self.connections.insert_unseen(connection), direction))
     }
 
     /// Ends a connection of one packet, which has been dealt with.
     pub fn end_once(&mut self, id: ConnectionId) {
         self.end(id);
+    }
+}
+
+/// The flow of a client's packets to which a real server's are answers that leave as `sender`.
+pub(super) fn request_to(answer: &FlowKey, sender: Endpoint) -> FlowKey {
+    FlowKey {
+        protocol: answer.protocol,
+        source: answer.destination,
+        source_port: answer.destination_port,
+        destination: sender.address,
+        destination_port: sender.port,
     }
 }
 

@@ -76,6 +76,7 @@ impl Balancer {
         let server = &mut self.servers[connection.server()];
         if connection.is_template() {
             server.unbind_template();
+            self.calls.end(id);
             self.settle_drain(connection.server());
             return;
         }
@@ -201,14 +202,14 @@ impl Balancer {
             return;
         }
         for key in wants.into_iter().flatten() {
-            *self.real_servers.entry(key).or_default() += 1;
+            self.real_servers.entry(key).or_default().push(id);
         }
         for key in held.into_iter().flatten() {
             let Some(users) = self.real_servers.get_mut(&key) else {
                 continue;
             };
-            *users -= 1;
-            if *users == 0 {
+            users.retain(|&user| user != id);
+            if users.is_empty() {
                 self.real_servers.remove(&key);
             }
         }

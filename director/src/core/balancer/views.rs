@@ -6,12 +6,13 @@ use shared::addr::Addr;
 use shared::time::Time;
 
 use super::{Balancer, ConnectionId};
-use crate::core::connection::Connection;
 use crate::core::operation::{ServerSpec, ServiceKey};
 use crate::core::protocol::tcp::TcpState;
 use crate::core::server::Server;
-use crate::core::service::{Service, ServiceId};
-use crate::core::view::{ConnectionView, ServiceView, StatsView, SysctlView, TimeoutsView};
+use crate::core::service::{SIP, Service, ServiceId};
+use crate::core::view::{
+    ConnectionView, EngineView, ServiceView, StatsView, SysctlView, TimeoutsView,
+};
 
 impl Balancer {
     /// All services, in the kernel's order (its hash table's, which says little).
@@ -86,7 +87,7 @@ impl Balancer {
         most: usize,
     ) -> (Vec<ConnectionView>, Option<usize>) {
         let (connections, rest) = self.connections.piece(cursor, most);
-        let views = connections.map(|(_, connection)| connection_view(now, connection));
+        let views = connections.map(|(id, _)| self.connection_view(now, id));
         (views.collect(), rest)
     }
 
@@ -122,7 +123,28 @@ impl Balancer {
 
     /// One connection, as a listing shows it.
     pub fn connection_view(&self, now: Time, id: ConnectionId) -> ConnectionView {
-        connection_view(now, self.connection(id))
+        let connection = self.connection(id);
+        let (client, virtual_endpoint, destination) = (
+            connection.client(),
+            connection.virtual_endpoint(),
+            connection.destination(),
+        );
+        let call = self.calls.id(id);
+        ConnectionView {
+            protocol: connection.protocol(),
+            expires_ms: connection.deadline().since(now).as_millis() as u64,
+            state: connection.state_name().to_owned(),
+            client: client.address.ip(),
+            client_port: client.port,
+            virtual_address: virtual_endpoint.address.ip(),
+            virtual_port: virtual_endpoint.port,
+            destination: destination.address.ip(),
+            destination_port: destination.port,
+            engine: call.map(|call| EngineView {
+                name: SIP.to_owned(),
+                data: call.iter().copied().map(char::from).collect(),
+            }),
+        }
     }
 
     fn view(&self, service: &Service) -> ServiceView {
@@ -136,24 +158,5 @@ impl Balancer {
                 .map(|&id| self.servers[id].view(self.expired_at))
                 .collect(),
         }
-    }
-}
-
-fn connection_view(now: Time, connection: &Connection) -> ConnectionView {
-    let (client, virtual_endpoint, destination) = (
-        connection.client(),
-        connection.virtual_endpoint(),
-        connection.destination(),
-    );
-    ConnectionView {
-        protocol: connection.protocol(),
-        expires_ms: connection.deadline().since(now).as_millis() as u64,
-        state: connection.state_name().to_owned(),
-        client: client.address.ip(),
-        client_port: client.port,
-        virtual_address: virtual_endpoint.address.ip(),
-        virtual_port: virtual_endpoint.port,
-        destination: destination.address.ip(),
-        destination_port: destination.port,
     }
 }

@@ -42,8 +42,11 @@ impl Director {
             _ if !ip.protocol.has_ports() => (Verdict::Local, Fate::Host),
             Some(headers) => {
                 let class = self.classify(arrival, &headers);
+                let class = self.ask_for_call(arrival, class, &headers, frame);
                 let way = match class {
-                    Class::Once(id) => Fate::Alone(headers.flow, self.balancer.sending(id)),
+                    Class::Once(id, direction) => {
+                        Fate::Alone(headers.flow, self.balancer.sending(id, direction))
+                    }
                     _ => Fate::Follow(headers.flow),
                 };
                 let verdict = if self.would_spoil(class, headers.flow.protocol) {
@@ -142,7 +145,7 @@ impl Director {
         let headers = Headers::of_fragment(&ip, flow);
         if let Some(sending) = sending {
             return match self.balancer.send_again(arrival.now, &flow, sending) {
-                Some(id) => self.forward_once(arrival, id, &headers, frame, outbox),
+                Some(going) => self.forward_once(arrival, going, &headers, frame, outbox),
                 None => Verdict::Drop(Reason::FragmentOrphan),
             };
         }

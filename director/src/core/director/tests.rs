@@ -16,6 +16,7 @@ mod resets;
 mod routed;
 mod sctp;
 mod segment_size;
+mod sip;
 mod tunnel_records;
 pub(crate) mod tunnels;
 mod tunnels_v6;

@@ -141,10 +141,6 @@ fn what_is_not_there_yet_is_named() {
         "service protocol 99 10.0.0.1:80 is of protocol 99, not of TCP, UDP or SCTP"
     );
     assert_eq!(
-        service(|s| s.persistence_engine = Some("sip".to_owned())),
-        "a persistence engine (TCP 10.0.0.1:80) is not there yet"
-    );
-    assert_eq!(
         service(|s| s.persistence_engine = Some("pips".to_owned())),
         "there is no persistence engine `pips'"
     );

@@ -2,6 +2,7 @@
 
 mod administration;
 mod beyond;
+mod calls;
 mod defence;
 mod guards;
 mod history;
@@ -32,6 +33,8 @@ struct Laboratory {
     mark: u32,
     /// Where the last packet from a client went.
     went: Option<Endpoint>,
+    /// As whom the last packet from a real server left.
+    left: Option<Endpoint>,
 }
 
 impl Laboratory {
@@ -45,6 +48,7 @@ impl Laboratory {
             now: Time::from_secs(1000),
             mark: UNMARKED,
             went: None,
+            left: None,
         }
     }
 
@@ -79,20 +83,24 @@ impl Laboratory {
     /// A packet on its way through the director.
     fn packet(&mut self, flow: &FlowKey, segment: Segment, ip_bytes: u32) -> Class {
         let class = self.balancer.classify(self.now, flow, segment, self.mark);
+        self.carry_out(class, segment, ip_bytes)
+    }
+
+    fn carry_out(&mut self, class: Class, segment: Segment, ip_bytes: u32) -> Class {
         let (id, direction) = match class {
-            Class::Request(id) | Class::Once(id) => (id, Direction::Request),
+            Class::Request(id) => (id, Direction::Request),
+            Class::Once(id, direction) => (id, direction),
             Class::Reply(id) => (id, Direction::Reply),
             _ => return class,
         };
         self.balancer
             .advance(self.now, id, direction, segment, ip_bytes);
-        self.went = match class {
-            Class::Request(id) | Class::Once(id) => {
-                Some(self.balancer.connection(id).destination())
-            }
-            _ => None,
+        let connection = self.balancer.connection(id);
+        (self.went, self.left) = match direction {
+            Direction::Request => (Some(connection.destination()), None),
+            Direction::Reply => (None, Some(connection.virtual_endpoint())),
         };
-        if let Class::Once(id) = class {
+        if let Class::Once(id, _) = class {
             self.balancer.end_once(id);
         }
         class
@@ -215,6 +223,7 @@ fn operation(command: &str) -> Operation {
     let spec = || {
         let mut spec = ServiceSpec::new(service(), after("-s").unwrap_or("wlc"));
         spec.one_packet = words.contains(&"-o");
+        spec.persistence_engine = after("--pe").map(str::to_owned);
         for flag in after("-b").unwrap_or_default().split(',') {
             spec.flags.0 |= match flag.split_once('-') {
                 Some((_, "fallback")) => SchedulerFlags::FLAG_1,
