@@ -389,6 +389,15 @@ persistence = 0
 address = "192.0.2.1:81"
 protocol = "tcp"
 netmask = "24"
+[[service]]
+address = "192.0.2.1:82"
+protocol = "tcp"
+persistence_engine = "sip"
+[[service]]
+address = "192.0.2.1:83"
+protocol = "udp"
+persistence = 300
+persistence_engine = "pips"
 "#,
         r#"d.toml:2:14: drop_entry is 0 (off), 1 (automatic), 2 (automatic, now on) or 3 (on), not 4
 d.toml:3:19: `conn_reuse_mode' is -1, out of range; write a whole number from 0 to 2147483647
@@ -397,6 +406,9 @@ d.toml:8:10: flag "mh-port" is of scheduler "mh", and this one is "sh"
 d.toml:9:15: `persistence' is 0, out of range; write a whole number from 1 to 2678400
 d.toml:13:11: a netmask says how many clients are one, for persistence; write persistence = 300
 d.toml:13:11: netmask "24" is not an IPv4 mask; write one, as in "255.255.255.0"
+d.toml:17:22: a persistence_engine says which clients are one, for persistence; write persistence = 300
+d.toml:17:22: persistence_engine "sip" reads datagrams; write protocol = "udp"
+d.toml:22:22: persistence_engine "pips" is unknown; write "sip"
 "#,
     );
     let good = r#"
@@ -419,6 +431,12 @@ flags = ["ops"]
 address = "192.0.2.1:36412"
 protocol = "sctp"
 scheduler = "lc"
+[[service]]
+address = "192.0.2.1:5060"
+protocol = "udp"
+flags = ["ops"]
+persistence = 60
+persistence_engine = "sip"
 "#;
     let key = ServiceKey::new(Protocol::TCP, [192, 0, 2, 1], 0);
     let all_ports = ServiceSpec {
@@ -436,6 +454,16 @@ scheduler = "lc"
     };
     let key = ServiceKey::new(Protocol::SCTP, [192, 0, 2, 1], 36412);
     let sctp = ServiceSpec::new(key, "lc");
+    let key = ServiceKey::new(Protocol::UDP, [192, 0, 2, 1], 5060);
+    let sip = ServiceSpec {
+        persistence: Some(Persistence {
+            timeout_secs: 60,
+            netmask: Netmask::V4(u32::MAX),
+        }),
+        persistence_engine: Some("sip".to_owned()),
+        one_packet: true,
+        ..ServiceSpec::new(key, "wlc")
+    };
     assert_eq!(
         Config::parse(good, "d.toml").expect("good").operations(),
         [
@@ -446,6 +474,7 @@ scheduler = "lc"
             Operation::AddService(all_ports),
             Operation::AddService(once),
             Operation::AddService(sctp),
+            Operation::AddService(sip),
         ]
     );
 }

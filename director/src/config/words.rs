@@ -87,6 +87,7 @@ pub(super) const SERVICE: Keys = Keys {
         "flags",
         "persistence",
         "netmask",
+        "persistence_engine",
         "server_gone",
         "slow_start",
         "timeouts",
@@ -113,6 +114,11 @@ pub(super) const SERVICE: Keys = Keys {
 pub(super) const SORRY_SERVER: Keys = Keys {
     table: "sorry_server",
     known: &["address", "forward"],
+    later: &[],
+};
+
+pub(super) const ENGINES: Words = Words {
+    known: &["sip"],
     later: &[],
 };
 

@@ -44,6 +44,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
         ServiceKey::Mark { .. } => None,
     };
     let beyond = beyond(notes, section, protocol, scheduler.unwrap_or_default());
+    let engine = engine(notes, section, protocol, persistence);
     if one_packet && protocol.is_some_and(|protocol| protocol != Protocol::UDP) {
         let fault = "flag \"ops\" schedules datagrams one by one; write protocol = \"udp\"";
         notes.fault(at, fault);
@@ -56,6 +57,7 @@ pub(super) fn service(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option
     let spec = ServiceSpec {
         flags,
         persistence,
+        persistence_engine: engine,
         one_packet,
         beyond,
         ..ServiceSpec::new(key, scheduler?)
@@ -180,6 +182,27 @@ fn persistence(
         timeout_secs: timeout?.value,
         netmask: mask?,
     })
+}
+
+/// `persistence_engine = "sip"`; `protocol` is none of a service by mark.
+fn engine(
+    notes: &mut Notes<'_>,
+    section: Section<'_, '_>,
+    protocol: Option<Protocol>,
+    persistence: Option<Persistence>,
+) -> Option<String> {
+    let given = section.text(notes, "persistence_engine")?;
+    let engine = word(notes, "persistence_engine", given, &words::ENGINES)?;
+    if protocol.is_some_and(|protocol| protocol != Protocol::UDP) {
+        let fault = "persistence_engine \"sip\" reads datagrams; write protocol = \"udp\"";
+        notes.fault(given.at, fault);
+    }
+    if persistence.is_none() {
+        let fault = "a persistence_engine says which clients are one, for persistence; write \
+                     persistence = 300";
+        notes.fault(given.at, fault);
+    }
+    Some(engine.to_owned())
 }
 
 /// The servers of a service, whose name is none if it could not be read.
