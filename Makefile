@@ -64,7 +64,7 @@ install-test-packages: install-demo-packages install-deb-packages
 	tests/install-packages ip:iproute2 iptables:iptables nft:nftables ethtool:ethtool sysctl:procps \
 	    curl:curl nginx:nginx-light openssl:openssl dnsmasq:dnsmasq-base aiosmtpd:python3-aiosmtpd \
 	    /etc/ssl/certs/ca-certificates.crt:ca-certificates prometheus:prometheus systemd-analyze:systemd groff:groff-base \
-	    vsftpd:vsftpd debootstrap:debootstrap lintian:lintian
+	    vsftpd:vsftpd sipp:sip-tester debootstrap:debootstrap lintian:lintian
 
 install-bench-packages: install-test-packages
 	tests/install-packages iperf3:iperf3 wrk:wrk haproxy:haproxy \
