@@ -252,7 +252,7 @@ netmask = "255.255.255.0"
   address = "10.0.0.1"
   [[service.server]]
   address = "2001:db8::2"
-  forward = "fullnat"
+  forward = "tun"
   [[service.server]]
   address = "[2001:db8::3]:8080"
 [[service]]
@@ -260,13 +260,12 @@ address = "192.0.2.1:80"
 protocol = "tcp"
   [[service.server]]
   address = "2001:db8::2"
-  forward = "nat"
+  forward = "fullnat"
 "#,
         r#"d.toml:2:11: prefix length `129' of 2001:db8::1 is not from 1 to 128; write "2001:db8::1/128"
 d.toml:6:11: IPv6, as in "2001:db8::1", is not there yet here; write an IPv4 address
 d.toml:11:11: netmask "255.255.255.0" is not a prefix length from 1 to 128; write one, as in "64"
 d.toml:13:13: real server 10.0.0.1 is not of the address family of its service; write one that is, or forward = "tun"
-d.toml:15:13: real server 2001:db8::2 is of IPv6, for which there is no FULLNAT yet; write forward = "dr", "nat" or "tun"
 d.toml:18:13: real server [2001:db8::3]:8080 has not the port of its service, and "dr" does not change ports; write "[2001:db8::3]:80", or forward = "nat"
 d.toml:23:13: real server 2001:db8::2 is not of the address family of its service; write one that is, or forward = "tun"
 "#,
@@ -867,7 +866,7 @@ server = [{ address = "10.0.0.1:8080", forward = "fullnat" }]
 "#;
     faults(
         service,
-        "d.toml:3:11: real server 10.0.0.1:8080 of service TCP 192.0.2.1:80 is forwarded to by FULLNAT, which needs a local address; write [fullnat] with local_addresses = [\"10.0.0.9\"]",
+        "d.toml:3:11: real server 10.0.0.1:8080 of service TCP 192.0.2.1:80 is forwarded to by FULLNAT, which needs a local address of its family; write [fullnat] with local_addresses = [\"10.0.0.9\"]",
     );
     faults(
         r#"[fullnat]
@@ -894,7 +893,26 @@ d.toml:2:57: "x" is not an IP address; write one, as in "10.0.0.9" (names are no
         &operations[2],
         Operation::AddServer(_, server) if server.forward == ForwardMethod::FullNat
     ));
+    // Each family has its own, and servers of IPv4 may be those of a service of IPv6.
+    let services = |local: &str| {
+        let lines = format!("[fullnat]\nlocal_addresses = [{local}]");
+        let servers = ["10.0.0.1:8080", "[2001:db8:1::1]:8080"].map(|server| {
+            format!("[[service.server]]\naddress = \"{server}\"\nforward = \"fullnat\"\n")
+        });
+        let service = "[[service]]\naddress = \"[2001:db8::1]:80\"\nprotocol = \"tcp\"\n";
+        [&lines, "\n", service, &servers.concat()].concat()
+    };
+    faults(
+        &services(r#""10.0.0.9""#),
+        "d.toml:4:11: real server [2001:db8:1::1]:8080 of service TCP [2001:db8::1]:80 is forwarded to by FULLNAT, which needs a local address of its family; write [fullnat] with local_addresses = [\"2001:db8::9\"]",
+    );
+    let both = services(r#""10.0.0.9", "2001:db8:1::9""#);
+    let config = Config::parse(&both, "d.toml").unwrap();
+    let six: IpAddr = "2001:db8:1::9".parse().unwrap();
+    assert_eq!(config.local_addresses[1], six);
+    assert_eq!(config.services[0].servers.len(), 2);
     // Before those who need them, and after those who needed them.
+    let config = Config::parse(&text, "d.toml").unwrap();
     let gone = director::config::plan::plan(&config, &Config::default(), &[], &[address]);
     assert_eq!(gone, [Operation::DeleteLocalAddress(address)]);
 }

@@ -119,12 +119,12 @@ fn interfaces(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Vec<String> {
     interfaces
 }
 
-/// `local_addresses = ["10.0.0.9", "10.0.0.10"]`
+/// `local_addresses = ["10.0.0.9", "2001:db8::9"]`
 fn local_addresses(notes: &mut Notes<'_>, section: Section<'_, '_>, vips: &[Vip]) -> Vec<IpAddr> {
     let mut seen = Seen::default();
     let mut addresses = Vec::new();
     for text in section.texts(notes, "local_addresses") {
-        let Some(address) = ipv4_address(notes, text, text.value, "\"10.0.0.9\"") else {
+        let Some(address) = ip_address(notes, text, text.value, "\"10.0.0.9\"") else {
             continue;
         };
         if vips.iter().any(|vip| vip.address == address) {
@@ -150,20 +150,26 @@ fn local_addresses(notes: &mut Notes<'_>, section: Section<'_, '_>, vips: &[Vip]
     addresses
 }
 
-/// FULLNAT needs addresses that are not those of services.
+/// FULLNAT needs addresses that are not those of services, of the families of the real servers.
 fn check_full_nat(notes: &mut Notes<'_>, at: usize, service: &Service, locals: &[IpAddr]) {
-    let full_nat = |server: &&ServerSpec| server.forward == ForwardMethod::FullNat;
-    let Some(server) = service.servers.iter().find(full_nat) else {
+    let lacks_one = |server: &&ServerSpec| {
+        let is_of_family = |local: &IpAddr| local.is_ipv6() == server.key.address.is_ipv6();
+        server.forward == ForwardMethod::FullNat && !locals.iter().any(is_of_family)
+    };
+    let Some(server) = service.servers.iter().find(lacks_one) else {
         return;
     };
-    if locals.is_empty() {
-        let fault = format!(
-            "real server {} of service {} is forwarded to by FULLNAT, which needs a local address; write \
-             [fullnat] with local_addresses = [\"10.0.0.9\"]",
-            server.key, service.spec.key
-        );
-        notes.fault(at, fault);
-    }
+    let example = if server.key.address.is_ipv6() {
+        "2001:db8::9"
+    } else {
+        "10.0.0.9"
+    };
+    let fault = format!(
+        "real server {} of service {} is forwarded to by FULLNAT, which needs a local address of its family; \
+         write [fullnat] with local_addresses = [\"{example}\"]",
+        server.key, service.spec.key
+    );
+    notes.fault(at, fault);
 }
 
 fn rules(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<PathBuf> {
@@ -386,17 +392,7 @@ fn ip_address(
     Some(ip)
 }
 
-/// One of IPv4, where no other is there yet.
-fn ipv4_address(
-    notes: &mut Notes<'_>,
-    text: Placed<&str>,
-    address: &str,
-    example: &str,
-) -> Option<IpAddr> {
-    let ip = ip_address(notes, text, address, example)?;
-    is_ipv4(notes, text, ip).then_some(ip)
-}
-
+/// Whether it is of IPv4, where no other is there yet.
 fn is_ipv4(notes: &mut Notes<'_>, text: Placed<&str>, ip: IpAddr) -> bool {
     if ip.is_ipv6() {
         let fault = format!(
@@ -416,12 +412,13 @@ fn is_of_family(
     forward: ForwardMethod,
 ) -> bool {
     let fault = match service {
-        // Only a tunnel leads from one family to the other.
-        Some(service) if service != Family::of(address) && forward != ForwardMethod::Tunnel => {
+        // From one family to the other lead tunnels, and FULLNAT from IPv6 to IPv4.
+        Some(service)
+            if service != Family::of(address)
+                && forward != ForwardMethod::Tunnel
+                && !(service == Family::V6 && forward == ForwardMethod::FullNat) =>
+        {
             "is not of the address family of its service; write one that is, or forward = \"tun\""
-        }
-        _ if address.is_ipv6() && forward == ForwardMethod::FullNat => {
-            "is of IPv6, for which there is no FULLNAT yet; write forward = \"dr\", \"nat\" or \"tun\""
         }
         _ => return true,
     };

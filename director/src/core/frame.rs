@@ -101,19 +101,27 @@ impl<'a> Frame<'a> {
     /// room holds whatever it held. False if the buffer has not so many bytes free there: then nothing
     /// changes.
     pub fn prepend(&mut self, bytes: usize) -> bool {
-        let Some(start) = self.start.checked_sub(bytes) else {
-            return false;
-        };
-        self.buffer
-            .copy_within(self.start..self.start + HEADERS, start);
-        self.start = start;
-        true
+        self.replace_front(0, bytes)
     }
 
     /// The packet is of another family than the one that came.
     pub fn set_family(&mut self, family: Family) {
         let at = self.start + vnet::LENGTH + ETHERTYPE;
         self.buffer[at..at + 2].copy_from_slice(&ethertype_of(family).to_be_bytes());
+    }
+
+    /// Makes the packet begin with so many bytes in place of so many others, which moves both headers; the new
+    /// ones hold whatever there was. False if the buffer has not so many bytes free, or the packet not so many
+    /// to give: then nothing changes.
+    pub fn replace_front(&mut self, old: usize, new: usize) -> bool {
+        let at = self.start + old;
+        let Some(start) = at.checked_sub(new).filter(|_| at + HEADERS <= self.end) else {
+            return false;
+        };
+        self.buffer
+            .copy_within(self.start..self.start + HEADERS, start);
+        self.start = start;
+        true
     }
 
     /// Cuts off what an Ethernet card put behind a short packet.

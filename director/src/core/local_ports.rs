@@ -1,12 +1,12 @@
 //! The local addresses of FULLNAT and the ports that its connections have on them.
 //!
 //! A port is taken once per local address, real server and protocol, so that every real server can have as
-//! many connections as a local address has ports. Addresses are taken in turn, ports in order: one that was
+//! many connections as a local address of its family has ports. Addresses are taken in turn, ports in order: one that was
 //! let go comes last, so that the real server has forgotten the connection that had it before.
 
 use std::collections::BTreeMap;
 
-use shared::addr::{Addr, Protocol};
+use shared::addr::{Addr, Family, Protocol};
 
 use super::connection::Endpoint;
 
@@ -94,18 +94,22 @@ impl LocalPorts {
         self.places().any(|(_, place)| place.address == address)
     }
 
-    /// Whether there is no address to take a port of.
-    pub fn is_empty(&self) -> bool {
-        !self.places.iter().any(|place| place.listed)
+    /// Whether there is an address to take ports of towards real servers of a family.
+    pub fn has_any(&self, family: Family) -> bool {
+        let mut places = self.places.iter();
+        places.any(|place| place.listed && place.address.family() == family)
     }
 
-    /// A port to talk to this end of a real server; none if all ports of all addresses are taken.
+    /// A port to talk to this end of a real server; none if all ports of all addresses of its family are taken.
     pub fn take(&mut self, protocol: Protocol, server: Endpoint) -> Option<LocalEnd> {
         let peer = Peer::new(protocol, server);
         let count = self.places.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
             let place = &mut self.places[at];
+            if place.address.family() != server.address.family() {
+                continue;
+            }
             if let Some(port) = place.take(peer) {
                 self.turn = at + 1;
                 let place = at as u8;
@@ -468,7 +472,7 @@ mod tests {
         pool.set_addresses(&[local(7), local(8)]);
         assert_eq!(pool.address(end.place), local(8));
         pool.set_addresses(&[]);
-        assert!(pool.is_empty() && pool.contains(local(7)) && !pool.contains(local(8)));
+        assert!(!pool.has_any(Family::V4) && pool.contains(local(7)) && !pool.contains(local(8)));
     }
 
     #[test]

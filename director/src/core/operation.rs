@@ -413,6 +413,11 @@ impl ForwardMethod {
     pub const fn is_nat(self) -> bool {
         matches!(self, ForwardMethod::Nat | ForwardMethod::FullNat)
     }
+
+    /// Whether a real server may be of another family than its service.
+    pub const fn may_change_family(self) -> bool {
+        matches!(self, ForwardMethod::Tunnel | ForwardMethod::FullNat)
+    }
 }
 
 /// Encapsulation of [`ForwardMethod::Tunnel`].

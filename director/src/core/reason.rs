@@ -69,6 +69,11 @@ reasons! {
     /// A frame of many segments, of a kind that the director cannot cut: for a tunnel all but TCP and UDP
     /// segmentation offload, and SCTP's in any case.
     Unsegmentable => "unsegmentable",
+    /// A UDP datagram without a checksum, in fragments, on its way from an IPv4 server to an IPv6 client: IPv6
+    /// wants a checksum, and only of a whole datagram can one be made.
+    NoChecksum => "no_checksum",
+    /// An ICMP error on its way from one address family to the other, which has no word for it.
+    Untranslatable => "untranslatable",
     /// There is no route to the real server or the client: look at `ip route get`.
     NoRoute => "no_route",
     /// The real server's address is one of the director's own, which cannot be served yet.

@@ -178,7 +178,7 @@ fn server_spec(
     {
         key.port = port;
     }
-    if service.family() != Family::of(key.address) && server.forward != ForwardMethod::Tunnel {
+    if service.family() != Family::of(key.address) && !server.forward.may_change_family() {
         return Err(UsageError::fault(
             "Different address family is allowed only for tunneling servers",
         ));

@@ -301,6 +301,16 @@ fn full_nat_is_a_word_of_lvsadm_about_servers() {
         );
         assert_eq!((server.key.port, server.weight), (8080, 2));
     }
+    let mixed = |server: &str| parse("lvsadm", &line(server), &Few);
+    assert!(mixed("-a -t [2001:db8::1]:80 -r 10.1.0.1:8080 -b").is_ok());
+    let refused = mixed("-a -t [2001:db8::1]:80 -r 10.1.0.1:8080 -m").unwrap_err();
+    assert!(refused.to_string().contains("Different address family"));
+    let Ok(Command::Apply(Operation::AddLocalAddress { address, .. })) =
+        mixed("-P -z 2001:db8:1::9")
+    else {
+        panic!("a local address of IPv6");
+    };
+    assert!(address.is_ipv6());
     let words = line("-A -t 10.0.0.1:80 -s sh -b sh-port");
     assert!(parse("lvsadm", &words, &Few).is_ok());
     let words = line("-A -t 10.0.0.1:80 --fullnat");

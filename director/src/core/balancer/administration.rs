@@ -9,8 +9,8 @@ use super::{Balancer, Destination};
 use crate::core::deny::Deny;
 use crate::core::marks::Marks;
 use crate::core::operation::{
-    ForwardMethod, MarkRule, Operation, OperationError, ServerGone, ServerKey, ServerSpec,
-    ServiceKey, ServiceSpec, TimeoutChange,
+    MarkRule, Operation, OperationError, ServerGone, ServerKey, ServerSpec, ServiceKey,
+    ServiceSpec, TimeoutChange,
 };
 use crate::core::scheduler::Pool;
 use crate::core::server::{self, Role, Server, ServerId};
@@ -176,7 +176,7 @@ impl Balancer {
             return Err(OperationError::ServerExists(*key, spec.key));
         }
         server::check_address(spec)?;
-        server::check_known(spec)?;
+        server::check_known(key, spec)?;
         self.check_full_nat(service_id, spec)?;
         if stands_in {
             // The administrator has not added that one.
@@ -214,7 +214,7 @@ impl Balancer {
         let Some(position) = self.position_of(service_id, &spec.key) else {
             return Err(OperationError::NoSuchServer(*key, spec.key));
         };
-        server::check_known(spec)?;
+        server::check_known(key, spec)?;
         self.check_full_nat(service_id, spec)?;
         let id = self.services[service_id].servers[position];
         self.servers[id].restate(spec.clone());
@@ -342,13 +342,13 @@ fn destination(key: &ServiceKey) -> Option<Destination> {
     }
 }
 
-/// Only a tunnel leads from one family to the other.
+/// From one family to the other lead tunnels, as with the kernel, and FULLNAT, which it has not.
 fn check_families(key: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
     let same = match spec.key.address {
         IpAddr::V4(_) => key.family() == shared::addr::Family::V4,
         IpAddr::V6(_) => key.family() == shared::addr::Family::V6,
     };
-    if same || spec.forward == ForwardMethod::Tunnel {
+    if same || spec.forward.may_change_family() {
         return Ok(());
     }
     Err(OperationError::Invalid(format!(

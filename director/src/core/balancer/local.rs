@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 
 use super::Balancer;
 use crate::core::capture::CaptureKey;
@@ -112,23 +112,26 @@ impl Balancer {
                 "{address} is no local address of FULLNAT"
             )));
         }
-        if wanted.is_empty()
-            && let Some(server) = self.any_full_nat()
+        let family = Family::of(address);
+        if !wanted.iter().any(|other| other.family() == family)
+            && let Some(server) = self.any_full_nat(family)
         {
             return Err(OperationError::Unfit(format!(
-                "real server {server} needs a local address, and {address} is the last one: remove the server \
-                 first"
+                "real server {server} needs a local address, and {address} is the last one of its family: \
+                 remove the server first"
             )));
         }
         self.settle_local_addresses(&wanted);
         Ok(())
     }
 
-    /// A real server that needs a local address.
-    fn any_full_nat(&self) -> Option<ServerKey> {
+    /// A real server that needs a local address of a family.
+    fn any_full_nat(&self, family: Family) -> Option<ServerKey> {
         let servers = self.services.values().flat_map(|service| &service.servers);
         let mut specs = servers.map(|&server| self.servers[server].spec());
-        let needs_one = specs.find(|server| server.forward == ForwardMethod::FullNat);
+        let needs_one = specs.find(|server| {
+            server.forward == ForwardMethod::FullNat && Family::of(server.key.address) == family
+        });
         needs_one.map(|server| server.key)
     }
 
@@ -201,10 +204,10 @@ impl Balancer {
         if server.forward != ForwardMethod::FullNat {
             return Ok(());
         }
-        if self.locals.is_empty() {
+        if !self.locals.has_any(Family::of(server.key.address)) {
             return Err(OperationError::Unfit(format!(
-                "real server {} is forwarded to by FULLNAT, and there is no local address: name one in \
-                 local_addresses of [fullnat], or by lvsadm -P",
+                "real server {} is forwarded to by FULLNAT, and there is no local address of its family: name \
+                 one in local_addresses of [fullnat], or by lvsadm -P",
                 server.key
             )));
         }
@@ -262,15 +265,11 @@ fn one_packet(server: &ServerSpec) -> OperationError {
 }
 
 fn check_address(address: IpAddr) -> Result<(), OperationError> {
-    match address {
-        IpAddr::V6(_) => Err(OperationError::NotYet(format!(
-            "an IPv6 local address ({address})"
-        ))),
-        IpAddr::V4(v4) if v4.is_loopback() || !Addr::v4(v4).is_unicast() => {
-            Err(OperationError::Invalid(format!(
-                "local address {address} is not the address of one host that others can answer"
-            )))
-        }
-        IpAddr::V4(_) => Ok(()),
+    let of_one_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if Addr::from(address).is_unicast() && !address.is_loopback() && !of_one_link {
+        return Ok(());
     }
+    Err(OperationError::Invalid(format!(
+        "local address {address} is not the address of one host that others can answer"
+    )))
 }

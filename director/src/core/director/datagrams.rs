@@ -78,7 +78,7 @@ impl Director {
                 continue;
             };
             let sender = Mac(late.ethernet().source);
-            match self.follow(
+            let verdict = self.follow(
                 Arrival {
                     seen: port.map(|port| (port, sender)),
                     ..arrival
@@ -86,8 +86,14 @@ impl Director {
                 fate,
                 &mut late,
                 outbox,
-            ) {
-                Verdict::Forward(out) => outbox.push(Outgoing::Transmit(out, bytes)),
+            );
+            let now = late.wire_range();
+            match verdict {
+                Verdict::Forward(out) => {
+                    // With a shorter header it begins further behind.
+                    bytes.drain(..now.start);
+                    outbox.push(Outgoing::Transmit(out, bytes));
+                }
                 Verdict::Local => outbox.push(Outgoing::Local(bytes)),
                 Verdict::Drop(reason) => self.drops.count(reason, 1),
                 // A fragment is no frame of many segments.

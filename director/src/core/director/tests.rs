@@ -5,6 +5,7 @@ mod errors;
 mod fragments;
 mod ftp;
 mod fullnat;
+mod fullnat6;
 mod garbage;
 mod ipsec;
 mod ipv6;

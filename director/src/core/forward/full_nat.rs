@@ -1,15 +1,16 @@
 //! FULLNAT: the real server talks to a local address, and of TCP also with other numbers.
 
+use shared::addr::Family;
 use shared::time::Time;
 use shared::wire::checksum::{self, Change};
-use shared::wire::ipv4;
+use shared::wire::ipv6;
 use shared::wire::transport;
 
 use super::sequence::{Names, Opening};
 use super::{Director, Frame, Headers, nat, proxy_protocol, sequence};
 use crate::core::balancer::{ConnectionId, Direction};
 use crate::core::connection::Endpoint;
-use crate::core::director::MIN_MTU;
+use crate::core::ip::{Ip, family_of, min_mtu};
 use crate::core::net::Hop;
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::verdict::Outbox;
@@ -36,28 +37,51 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Rewritten {
+        let (source, destination) = self.ends_there(id, direction);
+        nat::rewrite_both(frame, frame.vnet(), headers, source, destination);
+        let names = self.renumber(now, (id, direction), headers, frame);
+        match hop {
+            Some(hop) => self.name(id, names, headers, hop, frame, outbox),
+            // It is for a client on the host.
+            None => Rewritten::InPlace,
+        }
+    }
+
+    /// Source and destination of a packet on the other side.
+    pub(in crate::core) fn ends_there(
+        &self,
+        id: ConnectionId,
+        direction: Direction,
+    ) -> (Endpoint, Endpoint) {
+        let connection = self.balancer.connection(id);
+        match direction {
+            Direction::Request => (
+                self.balancer.local_end(connection),
+                connection.destination(),
+            ),
+            Direction::Reply => (connection.virtual_endpoint(), connection.client()),
+        }
+    }
+
+    /// Names the client to the real server, with a segment that is ready but for its Ethernet addresses.
+    pub(super) fn name(
+        &mut self,
+        id: ConnectionId,
+        names: Names,
+        headers: &Headers,
+        hop: &Hop,
+        frame: &Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Rewritten {
         let connection = self.balancer.connection(id);
         let (client, virtual_end) = (connection.client(), connection.virtual_endpoint());
-        let local = self.balancer.local_end(connection);
-        let (source, destination) = match direction {
-            Direction::Request => (local, connection.destination()),
-            Direction::Reply => (virtual_end, client),
-        };
-        nat::rewrite_both(frame, frame.vnet(), headers, source, destination);
-        let Some(flags) = headers.tcp_flags() else {
-            return Rewritten::InPlace;
-        };
-        let names = self.renumber(now, (id, direction), headers, flags, frame);
-        // Without one it is for a client on the host.
-        let Some(hop) = hop else {
-            return Rewritten::InPlace;
-        };
         match names {
             Names::Nothing => Rewritten::InPlace,
             Names::Option => self.name_by_option(client, headers, hop, frame, outbox),
             Names::Header => {
                 let ends = (client, virtual_end);
-                let too_big = headers.largest(frame.vnet(), frame) > hop.mtu.max(MIN_MTU) as usize;
+                let mtu = hop.mtu.max(min_mtu(headers.family));
+                let too_big = headers.largest(frame.vnet(), frame) > mtu as usize;
                 if !self.introduce(ends, headers, hop, frame, outbox) {
                     return Rewritten::Replaced;
                 }
@@ -72,20 +96,23 @@ impl Director {
     }
 
     /// Puts the numbers of the other side into a TCP segment, and says what names its client.
-    fn renumber(
+    pub(super) fn renumber(
         &mut self,
         now: Time,
         (id, direction): (ConnectionId, Direction),
         headers: &Headers,
-        flags: TcpFlags,
         frame: &mut Frame<'_>,
     ) -> Names {
+        let Some(flags) = headers.tcp_flags() else {
+            return Names::Nothing;
+        };
         let vnet = frame.vnet();
         // Only the SYN asks.
         let opens = direction == Direction::Request && flags.contains(TcpFlags::SYN);
         let opening = opens.then(|| Opening {
             first: sequence::first_sequence(self.balancer.hash_to_server(id), now.as_nanos()),
             introduction: self.balancer.introduction(id),
+            family: self.balancer.connection(id).client().address.family(),
         });
         let Some(shift) = self.balancer.shift_mut(id) else {
             return Names::Nothing;
@@ -118,11 +145,14 @@ impl Director {
         frame: &Frame<'_>,
         outbox: &mut Outbox,
     ) -> Rewritten {
-        let grown = headers.largest(frame.vnet(), frame) + sequence::TOA_BYTES;
-        let fits = grown <= hop.mtu.max(MIN_MTU) as usize
-            && usize::from(headers.total) + sequence::TOA_BYTES <= usize::from(u16::MAX);
+        let bytes = sequence::toa_bytes(client.address.family());
+        let grown = headers.largest(frame.vnet(), frame) + bytes;
+        let fits = grown <= hop.mtu.max(min_mtu(headers.family)) as usize
+            && usize::from(headers.total) + bytes <= usize::from(u16::MAX);
         let segment = frame.packet().get(headers.ip_header..);
-        let room = fits && segment.is_some_and(sequence::has_room) && !is_fragment(frame.packet());
+        let room = fits
+            && segment.is_some_and(|segment| sequence::has_room(segment, bytes))
+            && !is_fragment(frame.packet());
         let longer = room.then(|| with_option(headers, frame, &sequence::toa(client), hop));
         let Some(longer) = longer.flatten() else {
             self.balancer.unnamed_clients += 1;
@@ -134,12 +164,7 @@ impl Director {
 }
 
 /// The frame with an option more, behind the TCP header's fixed part.
-fn with_option(
-    headers: &Headers,
-    frame: &Frame<'_>,
-    option: &[u8; sequence::TOA_BYTES],
-    hop: &Hop,
-) -> Option<Vec<u8>> {
+fn with_option(headers: &Headers, frame: &Frame<'_>, option: &[u8], hop: &Hop) -> Option<Vec<u8>> {
     let grown = option.len() as u16;
     let vnet = frame.vnet();
     let packet = frame.packet();
@@ -169,8 +194,13 @@ fn with_option(
     Some(bytes)
 }
 
-/// Writes the length of an IPv4 packet.
+/// Writes the length of a packet.
 pub(super) fn set_length(header: &mut [u8], before: u16, after: u16) {
+    if family_of(header) == Some(Family::V6) {
+        let payload = after.saturating_sub(ipv6::HEADER as u16);
+        transport::set_field(header, PAYLOAD_LENGTH, payload);
+        return;
+    }
     transport::set_field(header, TOTAL_LENGTH, after);
     if let Some(sum) = transport::field(header, IP_CHECKSUM) {
         let sum = Change::word(before, after).complete(sum);
@@ -179,7 +209,7 @@ pub(super) fn set_length(header: &mut [u8], before: u16, after: u16) {
 }
 
 fn is_fragment(packet: &[u8]) -> bool {
-    ipv4::Packet::new_lenient(packet).is_ok_and(|packet| packet.is_fragment())
+    Ip::read(packet).is_some_and(|ip| ip.piece.is_some())
 }
 
 /// Of the data offset in a TCP header, with the flags behind it.
@@ -187,3 +217,5 @@ const OFFSET: usize = 12;
 /// In an IPv4 header.
 const TOTAL_LENGTH: usize = 2;
 const IP_CHECKSUM: usize = 10;
+/// In an IPv6 header.
+const PAYLOAD_LENGTH: usize = 4;

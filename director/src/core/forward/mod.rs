@@ -1,5 +1,6 @@
 //! The way out: next hop, time to live, size, rewriting, Ethernet header (`ip_vs_xmit.c`).
 
+mod across;
 mod cut;
 mod ftp;
 mod full_nat;
@@ -16,6 +17,7 @@ mod segments;
 pub mod sequence;
 mod tunnel;
 
+pub(super) use across::Front;
 use full_nat::Rewritten;
 pub(super) use outer::{encapsulation, outer_protocol};
 pub(super) use paths::Tunnels;
@@ -76,8 +78,16 @@ impl Director {
             }
             Err(reason) => return nowhere(method, reason),
         };
-        if method == ForwardMethod::Tunnel {
-            return self.forward_by_tunnel(arrival, id, hop, headers, frame, outbox);
+        if method != ForwardMethod::Nat {
+            if method == ForwardMethod::Tunnel {
+                return self.forward_by_tunnel(arrival, id, hop, headers, frame, outbox);
+            }
+            if method == ForwardMethod::FullNat
+                && destination.address.family() != client.address.family()
+            {
+                let going = (id, direction);
+                return self.forward_across(arrival, going, &hop, headers, frame, outbox);
+            }
         }
         let going = (id, direction);
         if headers.ttl <= 1 {
@@ -169,7 +179,7 @@ impl Director {
         };
         // The host routes here what it sends from addresses of its interfaces, and nothing else; of IPv6 not
         // yet.
-        let routed = headers.family == Family::V4 && self.network.is_local(receiver);
+        let routed = receiver.family() == Family::V4 && self.network.is_local(receiver);
         if receiver.ip().is_loopback() || !routed {
             return Verdict::Drop(Reason::LocalServer);
         }

@@ -100,7 +100,6 @@ pub(super) fn rewrite_both(
     source: Endpoint,
     destination: Endpoint,
 ) {
-    let sum = Sum::of(vnet, headers);
     let Some((header, segment)) = frame.packet_mut().split_at_mut_checked(headers.ip_header) else {
         return;
     };
@@ -111,14 +110,29 @@ pub(super) fn rewrite_both(
     let Some(addresses) = ip::edit(header, headers.family, ends, Passed::On) else {
         return;
     };
+    let ports = (source.port, destination.port);
+    rewrite_ports(header, segment, headers, vnet, ports, addresses);
+}
+
+/// Both ports become new ones, and the transport checksum what it is with them and with a change of addresses,
+/// which the packet's `header` may have or not. A later fragment stays as it is.
+pub(super) fn rewrite_ports(
+    header: &[u8],
+    segment: &mut [u8],
+    headers: &Headers,
+    vnet: VnetHeader,
+    (source, destination): (u16, u16),
+    addresses: Change,
+) {
+    let sum = Sum::of(vnet, headers);
     if headers.segment.is_none() {
         return;
     }
     if headers.flow.protocol == Protocol::SCTP {
-        return sctp::set_ports(segment, Some(source.port), Some(destination.port));
+        return sctp::set_ports(segment, Some(source), Some(destination));
     }
-    let port = transport::set_port(segment, Port::Source, source.port);
-    let other = transport::set_port(segment, Port::Destination, destination.port);
+    let port = transport::set_port(segment, Port::Source, source);
+    let other = transport::set_port(segment, Port::Destination, destination);
     correct(
         header,
         segment,
@@ -173,7 +187,7 @@ fn correct(
 
 /// A datagram without a checksum gets one, as from the kernel's IPVS.
 #[cold]
-fn sum_up(header: &[u8], segment: &mut [u8]) {
+pub(super) fn sum_up(header: &[u8], segment: &mut [u8]) {
     let Some(ip) = Ip::read(header) else {
         return;
     };

@@ -16,21 +16,26 @@ use shared::wire::vnet::VnetHeader;
 use super::{Director, Frame, Headers, full_nat, options};
 use crate::core::connection::Endpoint;
 use crate::core::frame;
+use crate::core::ip::{self, Ip, Own};
 use crate::core::net::Hop;
 use crate::core::protocol::tcp::TcpFlags;
 use crate::core::verdict::Outbox;
 
-/// The header: whom the server talks to, and whom the client believes to talk to.
-fn header(client: Endpoint, virtual_end: Endpoint) -> [u8; BYTES] {
-    let mut header = [0; BYTES];
-    header[..12].copy_from_slice(&SIGNATURE);
-    header[12] = VERSION_2_PROXY;
-    header[13] = TCP_OVER_IPV4;
-    header[14..16].copy_from_slice(&ADDRESS_BYTES.to_be_bytes());
-    header[16..20].copy_from_slice(&client.address.to_v4_bytes());
-    header[20..24].copy_from_slice(&virtual_end.address.to_v4_bytes());
-    header[24..26].copy_from_slice(&client.port.to_be_bytes());
-    header[26..28].copy_from_slice(&virtual_end.port.to_be_bytes());
+/// The header: whom the server talks to, and whom the client believes to talk to; both are of one family,
+/// whatever that of the server is.
+fn header(client: Endpoint, virtual_end: Endpoint) -> Vec<u8> {
+    let family = client.address.family();
+    let mut header = SIGNATURE.to_vec();
+    header.extend([VERSION_2_PROXY, over(family)]);
+    header.extend(((bytes(family) - FIXED_BYTES) as u16).to_be_bytes());
+    for end in [client, virtual_end] {
+        match family {
+            Family::V4 => header.extend(end.address.to_v4_bytes()),
+            Family::V6 => header.extend(end.address.to_bytes()),
+        }
+    }
+    header.extend(client.port.to_be_bytes());
+    header.extend(virtual_end.port.to_be_bytes());
     header
 }
 
@@ -63,7 +68,8 @@ impl Director {
     ) {
         match hop.destination {
             Some(destination) => outbox.train_mut().push(hop.port, |bytes| {
-                bytes.extend_from_slice(&frame::headers(destination, hop.source, Family::V4, vnet));
+                let family = ip::family_of(packet).unwrap_or(Family::V4);
+                bytes.extend_from_slice(&frame::headers(destination, hop.source, family, vnet));
                 bytes.extend_from_slice(packet);
             }),
             None => self.post(
@@ -105,37 +111,32 @@ fn segment(
     headers: &Headers,
     frame: &Frame<'_>,
     identification: u16,
-    header: &[u8; BYTES],
-) -> Option<[u8; PACKET_BYTES]> {
-    let (ip, of_client) = frame.packet().split_at_checked(headers.ip_header)?;
-    let of_client: &[u8; transport::TCP_HEADER] = of_client.first_chunk()?;
-    let mut segment = [0; transport::TCP_HEADER + BYTES];
-    segment[..transport::TCP_HEADER].copy_from_slice(of_client);
+    header: &[u8],
+) -> Option<Vec<u8>> {
+    let ip = Ip::read(frame.packet())?;
+    let of_client = frame.packet().get(headers.ip_header..)?;
+    let mut segment = of_client.get(..transport::TCP_HEADER)?.to_vec();
     // The number of the client's is the one behind the header.
-    options::add(&mut segment, SEQUENCE, (BYTES as u32).wrapping_neg());
+    options::add(&mut segment, SEQUENCE, (header.len() as u32).wrapping_neg());
     segment[12] = (transport::TCP_HEADER as u8 / 4) << 4;
     segment[13] = (TcpFlags::ACK | TcpFlags::PSH).bits();
     segment[16..20].fill(0);
-    segment[transport::TCP_HEADER..].copy_from_slice(header);
-    let (source, destination) = (*ip[12..].first_chunk()?, *ip[16..].first_chunk()?);
+    segment.extend(header);
     let length = segment.len() as u16;
-    let pseudo = checksum::pseudo_v4(source, destination, headers.flow.protocol.0, length);
+    let pseudo = ip::pseudo(ip.source, ip.destination, ip.protocol, length);
     let sum = !checksum::fold(checksum::sum(&segment, pseudo));
     transport::set_field(&mut segment, transport::TCP_CHECKSUM, sum);
-    let header = ipv4::Header {
+    let own = Own {
+        source: ip.source,
+        destination: ip.destination,
+        protocol: ip.protocol,
         // It is no answer to a mark of congestion.
-        tos: ip[1] & !ECN,
+        tos: ip.tos & !ECN,
+        ttl: ip.ttl,
         identification,
         fragment: if headers.dont_fragment { ipv4::DF } else { 0 },
-        ttl: ip[8],
-        protocol: headers.flow.protocol.0,
-        source,
-        destination,
     };
-    let mut packet = [0; PACKET_BYTES];
-    packet[..ipv4::MIN_HEADER].copy_from_slice(&header.to_bytes(segment.len()));
-    packet[ipv4::MIN_HEADER..].copy_from_slice(&segment);
-    Some(packet)
+    Some([&own.to_bytes(segment.len())[..], &segment].concat())
 }
 
 /// In a TCP header.
@@ -145,9 +146,21 @@ const ECN: u8 = 3;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const VERSION_2_PROXY: u8 = 0x21;
-const TCP_OVER_IPV4: u8 = 0x11;
-/// Behind the first 16 bytes.
-const ADDRESS_BYTES: u16 = 12;
-/// Bytes of the header for IPv4.
-pub(super) const BYTES: usize = 28;
-const PACKET_BYTES: usize = ipv4::MIN_HEADER + transport::TCP_HEADER + BYTES;
+/// In front of the addresses.
+const FIXED_BYTES: usize = 16;
+
+/// TCP over a family.
+const fn over(family: Family) -> u8 {
+    match family {
+        Family::V4 => 0x11,
+        Family::V6 => 0x21,
+    }
+}
+
+/// Bytes of the header for a client.
+pub(super) const fn bytes(family: Family) -> usize {
+    match family {
+        Family::V4 => FIXED_BYTES + 12,
+        Family::V6 => FIXED_BYTES + 36,
+    }
+}

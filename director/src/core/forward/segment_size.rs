@@ -1,6 +1,7 @@
 //! The largest segment (MSS) that the ends of a TCP connection tell each other in their SYNs, lowered where a
 //! service asks for it: as iptables' TCPMSS does, for ways on which nobody says what is too big.
 
+use shared::addr::Family;
 use shared::wire::checksum::Change;
 use shared::wire::transport;
 
@@ -42,9 +43,17 @@ impl Director {
             Direction::Request => self.hop_to_client(id, client.address),
             Direction::Reply => self.hop_to_server(server, destination.address),
         };
-        let mtu = back.map_or(hop.mtu, |back| back.mtu.min(hop.mtu));
-        let family = client.address.family();
-        let headers = (header_bytes(family) + transport::TCP_HEADER) as u32;
-        u16::try_from(mtu.max(min_mtu(family)) - headers).unwrap_or(u16::MAX)
+        let (there, here) = match direction {
+            Direction::Request => (destination.address, client.address),
+            Direction::Reply => (client.address, destination.address),
+        };
+        let room = room(hop, there.family());
+        back.map_or(room, |back| room.min(self::room(&back, here.family())))
     }
+}
+
+/// The largest segment that a way takes.
+fn room(hop: &Hop, family: Family) -> u16 {
+    let headers = (header_bytes(family) + transport::TCP_HEADER) as u32;
+    u16::try_from(hop.mtu.max(min_mtu(family)) - headers).unwrap_or(u16::MAX)
 }

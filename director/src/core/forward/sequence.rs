@@ -8,6 +8,7 @@
 //! [header](super::proxy_protocol) of the PROXY protocol in front of the client's data, which moves the
 //! numbers of the data once more.
 
+use shared::addr::Family;
 use shared::wire::checksum::Change;
 
 use super::options::{self, MOST_HEADER, add, number, options};
@@ -29,6 +30,8 @@ pub struct Shift {
     introduction: Introduction,
     /// The server has probably what stands in front of the client's data.
     header_sent: bool,
+    /// Of what names the client: an option, or what stands in front of its data.
+    name_bytes: u8,
 }
 
 /// How far a connection has come.
@@ -45,11 +48,13 @@ enum Handshake {
     Over,
 }
 
-/// A new connection: where its numbers begin for the server, and how that learns of the client.
+/// A new connection: where its numbers begin for the server, and how that learns of the client, whose address
+/// is of this family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opening {
     pub(super) first: u32,
     pub(super) introduction: Introduction,
+    pub(super) family: Family,
 }
 
 /// What names the client with a segment of its own.
@@ -91,7 +96,7 @@ impl Shift {
     /// Bytes in front of the client's data.
     fn room(self) -> u32 {
         match self.introduction {
-            Introduction::ProxyProtocol => proxy_protocol::BYTES as u32,
+            Introduction::ProxyProtocol => u32::from(self.name_bytes),
             Introduction::Toa | Introduction::None => 0,
         }
     }
@@ -138,6 +143,11 @@ pub(super) fn request(
         {
             shift.by = opening.first.wrapping_sub(sequence);
             shift.introduction = opening.introduction;
+            shift.name_bytes = match opening.introduction {
+                Introduction::Toa => toa_bytes(opening.family),
+                Introduction::ProxyProtocol => proxy_protocol::bytes(opening.family),
+                Introduction::None => 0,
+            } as u8;
             shift.handshake = Handshake::Begun;
         }
         shift.client_first = sequence;
@@ -173,7 +183,7 @@ pub(super) fn reply(segment: &mut [u8], shift: &mut Shift, flags: TcpFlags) -> C
         return change.and(make_room(segment, *shift));
     }
     let least = match shift.introduction {
-        Introduction::ProxyProtocol => proxy_protocol::BYTES as i32,
+        Introduction::ProxyProtocol => i32::from(shift.name_bytes),
         Introduction::Toa | Introduction::None => 1,
     };
     if shift.handshake == Handshake::Answered && got >= least {
@@ -203,16 +213,21 @@ pub(in crate::core) fn unshift(segment: &mut [u8], shift: Shift) {
     options::renumber(segment, SEQUENCE, |number| shift.to_client(number));
 }
 
-/// The TOA option.
-pub(super) fn toa(client: Endpoint) -> [u8; TOA_BYTES] {
-    let [a, b, c, d] = client.address.to_v4_bytes();
-    let [high, low] = client.port.to_be_bytes();
-    [TOA, TOA_BYTES as u8, high, low, a, b, c, d]
+/// The TOA option: port and address of the client, as DPVS writes it.
+pub(super) fn toa(client: Endpoint) -> Vec<u8> {
+    let family = client.address.family();
+    let mut option = vec![TOA, toa_bytes(family) as u8];
+    option.extend(client.port.to_be_bytes());
+    match family {
+        Family::V4 => option.extend(client.address.to_v4_bytes()),
+        Family::V6 => option.extend(client.address.to_bytes()),
+    }
+    option
 }
 
-/// Whether an option more fits into a TCP header.
-pub(super) fn has_room(segment: &[u8]) -> bool {
-    options::header_length(segment) + TOA_BYTES <= MOST_HEADER
+/// Whether an option of so many bytes more fits into a TCP header.
+pub(super) fn has_room(segment: &[u8], bytes: usize) -> bool {
+    options::header_length(segment) + bytes <= MOST_HEADER
 }
 
 /// The numbers that the first segment of a new connection may have without being taken for one of an older
@@ -231,10 +246,10 @@ fn is_fast_open(kind: u8) -> bool {
 fn make_room(segment: &mut [u8], shift: Shift) -> Change {
     match shift.introduction {
         Introduction::Toa => {
-            options::change_mss(segment, |size| size.saturating_sub(TOA_BYTES as u16))
+            options::change_mss(segment, |size| size.saturating_sub(shift.name_bytes.into()))
         }
         Introduction::ProxyProtocol => options::change_word(segment, WINDOW, |window| {
-            let left = window.saturating_sub(proxy_protocol::BYTES as u16);
+            let left = window.saturating_sub(shift.name_bytes.into());
             if left == 0 { window } else { left }
         }),
         Introduction::None => Change::default(),
@@ -250,8 +265,14 @@ const FAST_OPEN: u8 = 34;
 const TOA: u8 = 254;
 /// The same number, which experiments share (RFC 4727).
 const EXPERIMENT: u8 = TOA;
-/// Bytes of the TOA option of an IPv4 client.
-pub(super) const TOA_BYTES: usize = 8;
+
+/// Bytes of the TOA option of a client.
+pub(super) const fn toa_bytes(family: Family) -> usize {
+    match family {
+        Family::V4 => 8,
+        Family::V6 => 20,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -272,6 +293,7 @@ mod tests {
                 by: 1000,
                 client_first,
                 introduction: Introduction::ProxyProtocol,
+                name_bytes: 28,
                 header_sent: true,
                 ..Shift::default()
             };

@@ -1,6 +1,7 @@
 //! ICMP: errors about connections, and errors of our own (`ip_vs_in_icmp`, `ip_vs_out_icmp`,
 //! `icmp_send`).
 
+mod across;
 mod limit;
 mod tunnel;
 
@@ -93,6 +94,15 @@ impl Director {
         };
         if method == ForwardMethod::Tunnel {
             return self.error_by_tunnel(now, id, hop, frame, outbox);
+        }
+        let connection = self.balancer.connection(id);
+        let families =
+            [connection.client(), connection.destination()].map(|end| end.address.family());
+        if method == ForwardMethod::FullNat && families[0] != families[1] {
+            if direction == Direction::Reply {
+                self.balancer.count_related(id, direction, bytes);
+            }
+            return self.error_across((id, direction), &hop, frame, outbox);
         }
         let too_big = bytes > hop.mtu.max(min_mtu(ip.family()));
         if too_big && ip.dont_fragment {

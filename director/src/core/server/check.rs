@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use shared::addr::Addr;
+use shared::addr::{Addr, Family};
 
-use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, Tunnel};
+use crate::core::operation::{ForwardMethod, OperationError, ServerSpec, ServiceKey, Tunnel};
 
 /// What the kernel checks of a server before it looks whether there is one.
 pub fn check_numbers(spec: &ServerSpec) -> Result<(), OperationError> {
@@ -47,10 +47,12 @@ pub fn check_address(spec: &ServerSpec) -> Result<(), OperationError> {
     )))
 }
 
-/// What this director can not yet do for a server.
-pub fn check_known(spec: &ServerSpec) -> Result<(), OperationError> {
+/// What this director can not yet do for a server of a service.
+pub fn check_known(service: &ServiceKey, spec: &ServerSpec) -> Result<(), OperationError> {
     let what = match (spec.forward, spec.key.address) {
-        (ForwardMethod::FullNat, IpAddr::V6(_)) => "FULLNAT to an IPv6 real server",
+        (ForwardMethod::FullNat, IpAddr::V6(_)) if service.family() == Family::V4 => {
+            "FULLNAT of an IPv4 service to an IPv6 real server"
+        }
         (ForwardMethod::Bypass, _) => "a bypass by hand",
         (method, address) if method.is_nat() && address.is_loopback() => {
             "NAT to the director itself"

@@ -1,6 +1,6 @@
 //! The same for IPv6: NAT and direct routing, errors, fragments, and headers that lead nowhere.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use proptest::prelude::*;
 use shared::addr::{Addr, Protocol};
@@ -19,9 +19,11 @@ use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
 
 pub(super) const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
-const FAR_CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 7);
+pub(super) const FAR_CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 7);
 pub(super) const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
 pub(super) const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11);
+/// A local address of FULLNAT.
+pub(super) const LOCAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
 pub(super) const INNER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe);
 
@@ -29,6 +31,11 @@ pub(super) type End = (Ipv6Addr, u16);
 
 /// That of IPv4, with the same services at addresses of IPv6. The gateway has a link-local address.
 pub(super) fn director6(method: ForwardMethod) -> Director {
+    serving(method, SERVER6.into())
+}
+
+/// The same with a real server of either family.
+pub(super) fn serving(method: ForwardMethod, server: IpAddr) -> Director {
     let mut director = director(method);
     let route = |destination, length, ifindex, gateway: Option<Ipv6Addr>| {
         NetworkEvent::Route(RouteInfo {
@@ -63,12 +70,19 @@ pub(super) fn director6(method: ForwardMethod) -> Director {
     ] {
         director.network_changed(event, &mut Outbox::default());
     }
+    if method == ForwardMethod::FullNat {
+        let local = Operation::AddLocalAddress {
+            address: LOCAL6.into(),
+            interface: None,
+        };
+        director.apply(NOW, &local).unwrap();
+    }
     for (protocol, port, inner) in [(Protocol::TCP, 80, 8080), (Protocol::UDP, 53, 5353)] {
         let key = ServiceKey::new(protocol, VIP6, port);
         let inner = if method.is_nat() { inner } else { port };
         for operation in [
             Operation::AddService(ServiceSpec::new(key, "rr")),
-            Operation::AddServer(key, ServerSpec::new(SERVER6, inner, method, 1)),
+            Operation::AddServer(key, ServerSpec::new(server, inner, method, 1)),
         ] {
             director.apply(NOW, &operation).unwrap();
         }
@@ -77,7 +91,7 @@ pub(super) fn director6(method: ForwardMethod) -> Director {
 }
 
 fn addr(address: Ipv6Addr) -> Addr {
-    Addr::from(std::net::IpAddr::V6(address))
+    Addr::from(IpAddr::V6(address))
 }
 
 pub(super) fn carried(
@@ -144,7 +158,7 @@ pub(super) fn syn() -> Vec<u8> {
 }
 
 /// With extension headers in front of what it carries, each with its kind first.
-fn extended(mut packet: Vec<u8>, extensions: &[&[u8]]) -> Vec<u8> {
+pub(super) fn extended(mut packet: Vec<u8>, extensions: &[&[u8]]) -> Vec<u8> {
     let mut next = packet[6];
     let mut chain = Vec::new();
     for extension in extensions.iter().rev() {
@@ -539,7 +553,7 @@ fn frames_of_the_family_are_told_by_their_type() {
     assert!(director.takes(PortId(0), &frame_of(OUTSIDE_MAC, &syn())));
 }
 
-fn frame_of(to: Mac, packet: &[u8]) -> Vec<u8> {
+pub(super) fn frame_of(to: Mac, packet: &[u8]) -> Vec<u8> {
     [&to.0[..], &[2; 6], &[0x86, 0xdd], packet].concat()
 }
 

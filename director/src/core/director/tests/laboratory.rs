@@ -251,6 +251,7 @@ impl Sketch {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) ethernet: (Mac, Mac),
+    pub(crate) ethertype: u16,
     pub(crate) vnet: VnetHeader,
     pub(crate) packet: Vec<u8>,
     pub(crate) outbox: Vec<Outgoing>,
@@ -384,6 +385,7 @@ fn arrive(bytes: Vec<u8>, handle: impl FnOnce(&mut Frame<'_>, &mut Outbox) -> Ve
     Outcome {
         verdict,
         ethernet: (Mac(ethernet.destination), Mac(ethernet.source)),
+        ethertype: ethernet.ethertype,
         vnet: frame.vnet(),
         packet: frame.packet().to_vec(),
         outbox: outbox.drain().collect(),
