@@ -248,7 +248,7 @@ impl Front {
             Family::V6 => {
                 let (identification, fragment) = match ip.piece {
                     Some(piece) if piece.more => {
-                        (piece.identification as u16, piece.offset / 8 | ipv4::MF)
+                        (piece.identification as u16, (piece.offset / 8) | ipv4::MF)
                     }
                     Some(piece) => (piece.identification as u16, piece.offset / 8),
                     None if dont_fragment => (0, ipv4::DF),
