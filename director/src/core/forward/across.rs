@@ -12,6 +12,7 @@ use shared::wire::vnet::VnetHeader;
 use shared::wire::{ipv4, ipv6};
 
 use super::full_nat::Rewritten;
+use super::segments::Segments;
 use super::{Director, Frame, Headers, cut, decrement_ttl, is_syn, nat};
 use crate::core::balancer::{ConnectionId, Direction};
 use crate::core::director::Arrival;
@@ -69,7 +70,9 @@ impl Director {
             hop,
             identification: self.identification,
         };
-        if crossing.is_too_big() && (crossing.dont_fragment() || vnet.is_gso()) {
+        // What comes from IPv4 and need not stay whole is not segmented besides.
+        let whole = crossing.dont_fragment() || vnet.is_gso() && ip.family() == Family::V4;
+        if crossing.is_too_big() && whole {
             let mtu = crossing.mtu_here();
             if direction == Direction::Request {
                 decrement_ttl(frame);
@@ -141,11 +144,39 @@ impl Director {
             if self.name(id, names, &there, hop, frame, outbox) == Rewritten::Replaced {
                 return Verdict::Consumed;
             }
-        }
-        if crossing.is_too_big() {
-            return self.send_in_pieces(hop, frame, outbox);
+            if crossing.is_too_big() {
+                return self.send_segments_in_pieces(hop, &there, frame, outbox);
+            }
         }
         self.send(hop, frame)
+    }
+
+    /// Sends an IPv4 packet, or one of many segments, of which each is too big for the link.
+    #[cold]
+    fn send_segments_in_pieces(
+        &mut self,
+        hop: &Hop,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let vnet = frame.vnet();
+        if !vnet.is_gso() {
+            return self.send_in_pieces(hop, frame, outbox);
+        }
+        let Some(segments) = Segments::of(frame.packet(), vnet, headers) else {
+            return Verdict::Drop(Reason::Unsegmentable);
+        };
+        for number in 0..segments.count() {
+            let mut bytes = vec![0; frame::HEADERS];
+            segments.append(number, &mut bytes);
+            let end = bytes.len();
+            if let Some(mut one) = Frame::new(&mut bytes, 0, end) {
+                one.set_vnet(segments.vnet());
+                self.send_in_pieces(hop, &mut one, outbox);
+            }
+        }
+        Verdict::Consumed
     }
 
     /// Sends an IPv4 packet that is too big for the way of IPv6 and may be fragmented; nothing but its IP header
