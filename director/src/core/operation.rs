@@ -415,6 +415,7 @@ impl ForwardMethod {
     }
 
     /// Whether a real server may be of another family than its service.
+    #[inline]
     pub const fn may_change_family(self) -> bool {
         matches!(self, ForwardMethod::Tunnel | ForwardMethod::FullNat)
     }

@@ -35,17 +35,25 @@ struct Crossing<'a> {
 }
 
 impl Director {
+    /// Whether the ends of a FULLNAT connection are of two families.
+    #[inline(never)]
+    pub(in crate::core) fn crosses(&self, id: ConnectionId) -> bool {
+        let connection = self.balancer.connection(id);
+        connection.client().address.family() != connection.destination().address.family()
+    }
+
     /// Sends a packet of a FULLNAT connection whose ends are of two families on its way.
     #[inline(never)]
     pub(super) fn forward_across(
         &mut self,
         arrival: Arrival,
         going: (ConnectionId, Direction),
-        hop: &Hop,
+        hop: Hop,
         headers: &Headers,
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
+        let hop = &hop;
         let (id, direction) = going;
         if headers.ttl <= 1 {
             self.complain_on_the_way(arrival, going, Error::TimeExceeded, frame, outbox);

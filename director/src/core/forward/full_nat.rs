@@ -41,13 +41,16 @@ impl Director {
         nat::rewrite_both(frame, frame.vnet(), headers, source, destination);
         let names = self.renumber(now, (id, direction), headers, frame);
         match hop {
-            Some(hop) => self.name(id, names, headers, hop, frame, outbox),
-            // It is for a client on the host.
-            None => Rewritten::InPlace,
+            Some(hop) if names != Names::Nothing => {
+                self.name(id, names, headers, hop, frame, outbox)
+            }
+            // Without one it is for a client on the host.
+            _ => Rewritten::InPlace,
         }
     }
 
     /// Source and destination of a packet on the other side.
+    #[inline(always)]
     pub(in crate::core) fn ends_there(
         &self,
         id: ConnectionId,
@@ -64,6 +67,7 @@ impl Director {
     }
 
     /// Names the client to the real server, with a segment that is ready but for its Ethernet addresses.
+    #[inline(never)]
     pub(super) fn name(
         &mut self,
         id: ConnectionId,
@@ -96,6 +100,7 @@ impl Director {
     }
 
     /// Puts the numbers of the other side into a TCP segment, and says what names its client.
+    #[inline(always)]
     pub(super) fn renumber(
         &mut self,
         now: Time,

@@ -78,15 +78,13 @@ impl Director {
             }
             Err(reason) => return nowhere(method, reason),
         };
-        if method != ForwardMethod::Nat {
+        if method.may_change_family() {
             if method == ForwardMethod::Tunnel {
                 return self.forward_by_tunnel(arrival, id, hop, headers, frame, outbox);
             }
-            if method == ForwardMethod::FullNat
-                && destination.address.family() != client.address.family()
-            {
+            if self.crosses(id) {
                 let going = (id, direction);
-                return self.forward_across(arrival, going, &hop, headers, frame, outbox);
+                return self.forward_across(arrival, going, hop, headers, frame, outbox);
             }
         }
         let going = (id, direction);

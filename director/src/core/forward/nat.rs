@@ -93,6 +93,7 @@ pub(super) fn rewrite(
 }
 
 /// Both ends of the packet become new ones (FULLNAT), and there is one router less to go.
+#[inline(always)]
 pub(super) fn rewrite_both(
     frame: &mut Frame<'_>,
     vnet: VnetHeader,
@@ -116,6 +117,7 @@ pub(super) fn rewrite_both(
 
 /// Both ports become new ones, and the transport checksum what it is with them and with a change of addresses,
 /// which the packet's `header` may have or not. A later fragment stays as it is.
+#[inline(always)]
 pub(super) fn rewrite_ports(
     header: &[u8],
     segment: &mut [u8],

@@ -95,10 +95,7 @@ impl Director {
         if method == ForwardMethod::Tunnel {
             return self.error_by_tunnel(now, id, hop, frame, outbox);
         }
-        let connection = self.balancer.connection(id);
-        let families =
-            [connection.client(), connection.destination()].map(|end| end.address.family());
-        if method == ForwardMethod::FullNat && families[0] != families[1] {
+        if method == ForwardMethod::FullNat && self.crosses(id) {
             if direction == Direction::Reply {
                 self.balancer.count_related(id, direction, bytes);
             }
