@@ -4,7 +4,7 @@
 //! IPv4 packets with more than 1 260 bytes are not to be fragmented, as those of IPv6 never are. Smaller ones
 //! may be: who sends them with IPv6 need not make them smaller, however narrow the way behind is.
 
-use shared::addr::{Addr, Family, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::wire::checksum::Change;
 use shared::wire::icmpv4::Error;
 use shared::wire::transport;
@@ -142,7 +142,15 @@ impl Director {
         }
         if direction == Direction::Request {
             let front = front_bytes(&ip);
+            let flow = FlowKey {
+                protocol: headers.flow.protocol,
+                source: source.address,
+                source_port: source.port,
+                destination: destination.address,
+                destination_port: destination.port,
+            };
             let there = Headers {
+                flow,
                 ip_header: front,
                 total: (total.saturating_sub(ip.header) + front) as u16,
                 dont_fragment: crossing.dont_fragment(),
