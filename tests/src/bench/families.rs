@@ -27,6 +27,16 @@ fn streams(repeat: usize) -> Vec<Row> {
             rows.extend(turns(&lanes, title, options, &[goal], repeat));
         }
     }
+    {
+        let lanes = [Middle::FullNat, Middle::FullNatV6, Middle::FullNatAcross].map(Lane::line);
+        let _servers = lanes.each_ref().map(server);
+        let goals = [
+            Goal::new(Middle::FullNatV6, Middle::FullNat, 0.85, 1.0),
+            Goal::new(Middle::FullNatAcross, Middle::FullNat, 0.85, 1.0),
+        ];
+        let title = "TCP FULLNAT of both families, 1 stream";
+        rows.extend(turns(&lanes, title, &[], &goals, repeat));
+    }
     let lanes = [Middle::Direct, Middle::DirectV6].map(Lane::lan);
     let _servers = lanes.each_ref().map(server);
     let goal = Goal::new(Middle::DirectV6, Middle::Direct, 0.85, 1.0);

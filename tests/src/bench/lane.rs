@@ -33,6 +33,10 @@ pub enum Middle {
     NatV6,
     /// The director, direct routing over IPv6.
     DirectV6,
+    /// The director, FULLNAT over IPv6.
+    FullNatV6,
+    /// The director, FULLNAT from IPv6 to IPv4.
+    FullNatAcross,
     /// The director, IP in IP: the kernel cuts large frames.
     Tunnel,
     /// The director, GRE with a checksum: it cuts large frames itself.
@@ -57,6 +61,8 @@ impl Middle {
             Middle::Direct => "director DR",
             Middle::NatV6 => "director NAT, IPv6",
             Middle::DirectV6 => "director DR, IPv6",
+            Middle::FullNatV6 => "director FULLNAT, IPv6",
+            Middle::FullNatAcross => "director FULLNAT, 6 to 4",
             Middle::Tunnel => "director TUN",
             Middle::TunnelSoftware => "director TUN, cut by it",
             Middle::Haproxy => "haproxy",
@@ -67,11 +73,19 @@ impl Middle {
 }
 
 impl Middle {
+    /// Whether clients speak IPv6.
+    fn is_v6(self) -> bool {
+        matches!(
+            self,
+            Middle::NatV6 | Middle::DirectV6 | Middle::FullNatV6 | Middle::FullNatAcross
+        )
+    }
+
     /// Where the client finds what is called so in IPv4.
     fn reached(self, target: Ipv4Addr) -> IpAddr {
-        match self {
-            Middle::NatV6 | Middle::DirectV6 => like(target).into(),
-            _ => target.into(),
+        match self.is_v6() {
+            true => like(target).into(),
+            false => target.into(),
         }
     }
 }
@@ -128,7 +142,7 @@ impl Lane {
             _ => false,
         };
         director.sysctl("net/ipv4/ip_forward", if forwards { "1" } else { "0" });
-        if matches!(middle, Middle::NatV6 | Middle::DirectV6) {
+        if middle.is_v6() {
             beside([&client, &director, &server]);
         }
         let (program, target) = match middle {
@@ -150,6 +164,15 @@ impl Lane {
             Middle::DirectV6 => {
                 let (vip, server) = (like(VIP), like(SERVER));
                 (balance(&director, &[], vip, server, "-g"), VIP)
+            }
+            Middle::FullNatV6 => {
+                let (vip, server) = (like(VIP), like(SERVER));
+                let options = ["--config", &committed("fullnat.toml")];
+                (balance(&director, &options, vip, server, "-b"), VIP)
+            }
+            Middle::FullNatAcross => {
+                let options = ["--config", &committed("fullnat.toml")];
+                (balance(&director, &options, like(VIP), SERVER, "-b"), VIP)
             }
             Middle::Tunnel | Middle::TunnelSoftware => {
                 serve(&server, FAR_VIP, &["--mode", "tun"]);

@@ -59,22 +59,18 @@ pub(super) fn full_nat(repeat: usize) -> Vec<Row> {
 
 /// IPv6 beside IPv4.
 pub(super) fn of_both_families(repeat: usize) -> Vec<Row> {
-    let (lanes, _sinks): (Vec<Lane>, Vec<TcxLink>) =
-        [Middle::Nat, Middle::NatV6, Middle::Direct, Middle::DirectV6]
-            .map(prepare)
-            .into_iter()
-            .unzip();
-    let goals = [
-        Goal::new(Middle::NatV6, Middle::Nat, 0.85, 1.0),
-        Goal::new(Middle::DirectV6, Middle::Direct, 0.85, 1.0),
+    let pairs = [
+        [Middle::Nat, Middle::NatV6],
+        [Middle::Direct, Middle::DirectV6],
+        [Middle::FullNat, Middle::FullNatV6],
     ];
-    [
-        ("both families, 1 000 flows", Flows::Many(1_000)),
-        ("both families, each packet a new flow", Flows::Endless),
-    ]
-    .into_iter()
-    .flat_map(|(name, flows)| rows(&lanes, name, flows, &goals, repeat))
-    .collect()
+    let of = |[four, six]: [Middle; 2]| {
+        let (lanes, _sinks): (Vec<Lane>, Vec<TcxLink>) =
+            [four, six].map(prepare).into_iter().unzip();
+        let goal = Goal::new(six, four, 0.85, 1.0);
+        rows(&lanes, "1 000 flows", Flows::Many(1_000), &[goal], repeat)
+    };
+    pairs.into_iter().flat_map(of).collect()
 }
 
 fn rows(lanes: &[Lane], name: &str, flows: Flows, goals: &[Goal], repeat: usize) -> Vec<Row> {
