@@ -220,7 +220,6 @@ fn what_cannot_work_is_refused_with_the_cure() {
     );
     assert_eq!(lab.arp("all"), pair("0", "0"), "nothing was begun");
     refused("start", "add --vip ADDRESS");
-    refused("start --vip fd00::1 --mode tun", "carry IPv4 only");
     refused(
         "start --vip 10.1.0.101 --mode tun --interface lo",
         "Ethernet interfaces only",

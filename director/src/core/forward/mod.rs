@@ -2,6 +2,7 @@
 
 mod across;
 mod cut;
+mod front;
 mod ftp;
 mod full_nat;
 mod kernel;
@@ -17,7 +18,7 @@ mod segments;
 pub mod sequence;
 mod tunnel;
 
-pub(super) use across::Front;
+pub(super) use front::Front;
 use full_nat::Rewritten;
 pub(super) use outer::{encapsulation, outer_protocol};
 pub(super) use paths::Tunnels;

@@ -293,6 +293,22 @@ fn what_every_link_of_ipv6_takes_goes_through_the_narrowest_tunnel() {
     }
 }
 
+/// A packet of TCP that is to be cut into segments of so many bytes.
+fn of_many_segments(ends: (End, End), size: u16, data: &[u8]) -> (VnetHeader, Vec<u8>) {
+    let (protocol, mut whole) = segment(Kind::Tcp(ACK), ends.0, ends.1, data);
+    let sum = checksum::fold(pseudo(protocol, CLIENT6, VIP6, whole.len()));
+    transport::set_field(&mut whole, transport::TCP_CHECKSUM, sum);
+    let vnet = VnetHeader {
+        flags: NEEDS_CSUM,
+        gso_type: 4,
+        hdr_len: 74,
+        gso_size: size,
+        csum_start: 54,
+        csum_offset: transport::TCP_CHECKSUM as u16,
+    };
+    (vnet, carried(protocol.0, CLIENT6, VIP6, &whole))
+}
+
 #[test]
 fn frames_of_many_segments_are_cut_and_each_has_its_tunnel() {
     for outside in [Family::V6, Family::V4] {
@@ -300,18 +316,7 @@ fn frames_of_many_segments_are_cut_and_each_has_its_tunnel() {
         let ends = ((CLIENT6, 40001), (VIP6, 90));
         from_client(&mut director, &packet(Kind::Tcp(SYN), ends.0, ends.1));
         let data: Vec<u8> = (0..5000_u32).map(|at| (at / 7) as u8).collect();
-        let (protocol, mut whole) = segment(Kind::Tcp(ACK), ends.0, ends.1, &data);
-        let sum = checksum::fold(pseudo(protocol, CLIENT6, VIP6, whole.len()));
-        transport::set_field(&mut whole, transport::TCP_CHECKSUM, sum);
-        let vnet = VnetHeader {
-            flags: NEEDS_CSUM,
-            gso_type: 4,
-            hdr_len: 74,
-            gso_size: 1400,
-            csum_start: 54,
-            csum_offset: transport::TCP_CHECKSUM as u16,
-        };
-        let asked = carried(protocol.0, CLIENT6, VIP6, &whole);
+        let (vnet, asked) = of_many_segments(ends, 1400, &data);
         let frames = train(&mut director, vnet, &asked);
         assert_eq!(frames.len(), 4);
         let mut came: Vec<u8> = Vec::new();
@@ -340,22 +345,8 @@ fn segments_that_every_link_of_ipv6_takes_are_cut_for_the_narrowest_tunnel() {
         let asked = carried(protocol.0, CLIENT6, VIP6, &whole);
         let mut came = Vec::new();
         let of_one = train(&mut director, nothing, &asked);
-        let (_, mut many) = segment(Kind::Tcp(ACK), ends.0, ends.1, &data);
-        let sum = checksum::fold(pseudo(protocol, CLIENT6, VIP6, many.len()));
-        transport::set_field(&mut many, transport::TCP_CHECKSUM, sum);
-        let vnet = VnetHeader {
-            flags: NEEDS_CSUM,
-            gso_type: 4,
-            hdr_len: 74,
-            gso_size: 1220,
-            csum_start: 54,
-            csum_offset: transport::TCP_CHECKSUM as u16,
-        };
-        let of_many = train(
-            &mut director,
-            vnet,
-            &carried(protocol.0, CLIENT6, VIP6, &many),
-        );
+        let (vnet, many) = of_many_segments(ends, 1220, &data);
+        let of_many = train(&mut director, vnet, &many);
         assert_eq!((of_one.len(), of_many.len()), (2, 4));
         for (vnet, frame) in of_one.iter().chain(&of_many) {
             assert!(frame.len() <= 1280);
