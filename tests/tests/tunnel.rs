@@ -6,19 +6,10 @@ mod common;
 
 use std::ops::Deref;
 
-use common::{Pair, Transfers, compare_transfers, is_reset};
+use common::{Pair, TUNNELS, Transfers, compare_transfers, is_reset};
 use laboratory::host::Host;
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
-
-/// The program that takes tunnels off knows no remote checksum offload.
-const KINDS: [&str; 5] = [
-    "-i",
-    "-i --tun-type gue --tun-port 6080 --tun-nocsum",
-    "-i --tun-type gue --tun-port 6080 --tun-csum",
-    "-i --tun-type gre --tun-nocsum",
-    "-i --tun-type gre --tun-csum",
-];
 
 /// Servers that are set up, and put back at the end.
 struct Lab(OneLan);
@@ -64,7 +55,7 @@ fn a_thousand_requests_by_each_kind_of_tunnel() {
         .map(|server| Nginx::start(server, server.name(), 80, None))
         .collect();
     let director = Director::start(&lab.director);
-    for kind in KINDS {
+    for kind in TUNNELS {
         director.admin("-C");
         director.admin("-A -t 10.2.0.100:80 -s rr");
         for number in 0..2 {

@@ -7,21 +7,12 @@ mod common;
 use std::net::IpAddr;
 use std::path::Path;
 
-use common::{Transfers, compare_download, compare_transfers, compare_upload, datagrams};
+use common::{TUNNELS, Transfers, compare_download, compare_transfers, compare_upload, datagrams};
 use laboratory::host::Host;
 use laboratory::ipv6::{beside, like};
 use laboratory::paths::{Method, Narrow, Paths};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
-
-/// The program that takes tunnels off knows no remote checksum offload.
-const KINDS: [&str; 5] = [
-    "-i",
-    "-i --tun-type gue --tun-port 6080 --tun-nocsum",
-    "-i --tun-type gue --tun-port 6080 --tun-csum",
-    "-i --tun-type gre --tun-nocsum",
-    "-i --tun-type gre --tun-csum",
-];
 
 /// An address of the VIP inside, one of the server outside.
 fn mixtures() -> [(IpAddr, IpAddr); 3] {
@@ -116,7 +107,7 @@ fn requests_and_datagrams_by_each_kind_of_tunnel() {
     datagrams::echo(&lab.lan.servers[0], like(OneLan::VIP), 53);
     for mixture @ (vip, _) in mixtures() {
         let director = lab.director(mixture);
-        for (number, kind) in KINDS.iter().enumerate() {
+        for (number, kind) in TUNNELS.iter().enumerate() {
             let verb = if number == 0 { "-a" } else { "-e" };
             tunnel(&director, verb, mixture, kind);
             let url = format!("http://{}/?[1-200]", bracketed(vip));
@@ -148,7 +139,7 @@ fn bulk_transfers_go_through_whole() {
         }
         for mixture @ (vip, _) in mixtures() {
             let director = lab.director(mixture);
-            for (verb, kind) in [("-a", KINDS[0]), ("-e", KINDS[2])] {
+            for (verb, kind) in [("-a", TUNNELS[0]), ("-e", TUNNELS[2])] {
                 tunnel(&director, verb, mixture, kind);
                 compare_transfers(&lab.lan.client, &bracketed(vip), &lab.web, &transfers);
             }

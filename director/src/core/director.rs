@@ -291,15 +291,14 @@ impl Director {
         let Some(ip) = Ip::read(frame.packet()) else {
             return Verdict::Local;
         };
-        let whole = ip.piece.is_none();
-        match (ip.family(), ip.protocol) {
-            (_, protocol) if protocol.is_ipsec() => self.follow_keys(arrival, frame, outbox),
+        let (whole, family) = (ip.piece.is_none(), ip.family());
+        match ip.protocol {
+            protocol if protocol.is_ipsec() => self.follow_keys(arrival, &ip, frame, outbox),
             // A later one of IPv6 does not know what the first has behind the header that both have.
-            (Family::V6, _) if !whole => self.fragment(arrival, frame, outbox),
-            (_, protocol) if protocol.has_ports() => {
-                if !whole {
-                    return self.fragment(arrival, frame, outbox);
-                }
+            protocol if !whole && (family == Family::V6 || protocol.has_ports()) => {
+                self.fragment(arrival, &ip, frame, outbox)
+            }
+            protocol if protocol.has_ports() => {
                 if protocol == Protocol::SCTP && !forward::finish(frame) {
                     return Verdict::Drop(Reason::Unsegmentable);
                 }
@@ -308,8 +307,8 @@ impl Director {
                     None => Verdict::Drop(Reason::MalformedTransport),
                 }
             }
-            (Family::V4, Protocol::ICMP) | (Family::V6, Protocol::ICMPV6) if whole => {
-                self.icmp(arrival.now, frame, outbox)
+            protocol if whole && protocol == icmp_of(family) => {
+                self.icmp(arrival.now, &ip, frame, outbox)
             }
             _ => Verdict::Local,
         }
@@ -408,6 +407,13 @@ const fn malformed(error: Malformed) -> Reason {
     match error {
         Malformed::Checksum => Reason::IpChecksum,
         _ => Reason::MalformedIp,
+    }
+}
+
+const fn icmp_of(family: Family) -> Protocol {
+    match family {
+        Family::V4 => Protocol::ICMP,
+        Family::V6 => Protocol::ICMPV6,
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! What nearly every packet of IPv4 passes reads its header by a view of its own; this is for the rest.
 
-use shared::addr::{Addr, Family, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::wire::checksum::{self, Change};
-use shared::wire::{ipv4, ipv6};
+use shared::wire::ipv6::Piece;
+use shared::wire::{ipv4, ipv6, transport};
 
 /// The headers of a packet up to what it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,17 +28,6 @@ pub struct Ip {
     pub dont_fragment: bool,
     /// Of a fragment.
     pub piece: Option<Piece>,
-}
-
-/// What makes a packet a fragment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Where it belongs in the whole, bytes.
-    pub offset: u16,
-    /// Whether more follow.
-    pub more: bool,
-    /// Tells the fragments of one packet from another's.
-    pub identification: u32,
 }
 
 impl Ip {
@@ -88,11 +78,7 @@ impl Ip {
             ttl: packet.hop_limit(),
             tos: packet.traffic_class(),
             dont_fragment: true,
-            piece: chain.piece.map(|piece| Piece {
-                offset: piece.offset,
-                more: piece.more,
-                identification: piece.identification,
-            }),
+            piece: chain.piece,
         })
     }
 
@@ -105,6 +91,19 @@ impl Ip {
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         let end = packet.len().min(self.total);
         packet.get(self.header..end).unwrap_or_default()
+    }
+
+    /// The flow of a packet that carries this, which begins with ports. None if those are not there.
+    #[inline(never)]
+    pub fn flow(&self, payload: &[u8]) -> Option<FlowKey> {
+        let (source_port, destination_port) = transport::ports(payload)?;
+        Some(FlowKey {
+            protocol: self.protocol,
+            source: self.source,
+            source_port,
+            destination: self.destination,
+            destination_port,
+        })
     }
 
     /// Whether it is a fragment that has no ports.

@@ -200,9 +200,7 @@ fn acceptable_v4(asm: &mut Assembler, accepted: Label, leave: Label) {
         leave,
     );
     asm.load(Size::Byte, R1, R10, INNER + IPV4_PROTOCOL);
-    for protocol in BALANCED {
-        asm.jump_if(R1, Cond::Eq, protocol, accepted);
-    }
+    accept_balanced(asm, accepted);
     asm.jump_if(R1, Cond::Eq, PROTOCOL_ICMP, icmp);
     asm.jump(leave);
 
@@ -235,9 +233,7 @@ fn acceptable_v6(asm: &mut Assembler, accepted: Label, leave: Label) {
         leave,
     );
     asm.load(Size::Byte, R1, R10, INNER + IPV6_NEXT);
-    for protocol in BALANCED {
-        asm.jump_if(R1, Cond::Eq, protocol, accepted);
-    }
+    accept_balanced(asm, accepted);
     asm.jump_if(R1, Cond::Eq, PROTOCOL_ICMPV6, icmp);
     asm.jump_if(R1, Cond::Eq, PROTOCOL_FRAGMENT, fragment);
     asm.jump(leave);
@@ -249,10 +245,15 @@ fn acceptable_v6(asm: &mut Assembler, accepted: Label, leave: Label) {
 
     asm.bind(fragment);
     first_byte(asm, leave);
+    accept_balanced(asm, accepted);
+    asm.jump(leave);
+}
+
+/// To `accepted` with a protocol, in `R1`, that is balanced.
+fn accept_balanced(asm: &mut Assembler, accepted: Label) {
     for protocol in BALANCED {
         asm.jump_if(R1, Cond::Eq, protocol, accepted);
     }
-    asm.jump(leave);
 }
 
 /// What is behind the inner header of IPv6, in `R1`.

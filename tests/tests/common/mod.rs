@@ -111,6 +111,15 @@ pub fn inject(ifindex: u32, frames: &[&[u8]]) {
     socket.send_batch(all, |number, error| panic!("frame {number}: {error}"));
 }
 
+/// How `lvsadm -a` is told of each kind of tunnel. The program that takes tunnels off knows no remote checksum offload.
+pub const TUNNELS: [&str; 5] = [
+    "-i",
+    "-i --tun-type gue --tun-port 6080 --tun-nocsum",
+    "-i --tun-type gue --tun-port 6080 --tun-csum",
+    "-i --tun-type gre --tun-nocsum",
+    "-i --tun-type gre --tun-csum",
+];
+
 /// A TCP connection through the director, both ends of it.
 pub struct Pair {
     pub client: TcpStream,

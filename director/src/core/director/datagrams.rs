@@ -17,13 +17,11 @@ impl Director {
     pub(super) fn fragment(
         &mut self,
         arrival: Arrival,
+        ip: &Ip,
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Some(ip) = Ip::read(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedIp);
-        };
-        let Some(part) = Part::of(&ip, frame.packet()) else {
+        let Some(part) = Part::of(ip, frame.packet()) else {
             return Verdict::Drop(Reason::MalformedFragment);
         };
         if !part.is_first() {
@@ -37,7 +35,7 @@ impl Director {
                 Verdict::Drop(Reason::FragmentsFull)
             };
         }
-        let (verdict, way) = match Headers::of(&ip, frame.packet()) {
+        let (verdict, way) = match Headers::of(ip, frame.packet()) {
             // Of IPv6 the fragments of all protocols come here.
             _ if !ip.protocol.has_ports() => (Verdict::Local, Fate::Host),
             Some(headers) => {

@@ -49,7 +49,7 @@ impl Headers {
     pub(super) fn of(ip: &Ip, packet: &[u8]) -> Option<Headers> {
         let payload = ip.payload(packet);
         let segment = segment(ip.protocol, payload, ip.piece.is_some())?;
-        let flow = flow_of(ip, payload)?;
+        let flow = ip.flow(payload)?;
         Some(Headers {
             segment: Some(segment),
             ..Headers::of_fragment(ip, flow)
@@ -64,7 +64,7 @@ impl Headers {
             Ok(packet) => Headers::flow(&packet),
             Err(_) => {
                 let ip = Ip::read(bytes)?;
-                flow_of(&ip, ip.payload(bytes))
+                ip.flow(ip.payload(bytes))
             }
         }
     }
@@ -133,17 +133,4 @@ fn segment(protocol: Protocol, payload: &[u8], is_fragment: bool) -> Option<Segm
         }
         _ => transport::udp_is_whole(payload).then_some(Segment::Udp),
     }
-}
-
-/// The flow of a packet whose IP headers were read.
-#[inline(never)]
-fn flow_of(ip: &Ip, payload: &[u8]) -> Option<FlowKey> {
-    let (source_port, destination_port) = transport::ports(payload)?;
-    Some(FlowKey {
-        protocol: ip.protocol,
-        source: ip.source,
-        source_port,
-        destination: ip.destination,
-        destination_port,
-    })
 }

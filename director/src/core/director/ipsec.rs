@@ -9,7 +9,6 @@ use crate::core::frame::Frame;
 use crate::core::ip::Ip;
 use crate::core::operation::ForwardMethod;
 use crate::core::protocol::ipsec::key_exchange;
-use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Verdict};
 
 impl Director {
@@ -19,6 +18,7 @@ impl Director {
     pub(super) fn follow_keys(
         &mut self,
         arrival: Arrival,
+        ip: &Ip,
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
@@ -26,9 +26,6 @@ impl Director {
         if arrival.way == Way::Routed && arrival.seen.is_some() {
             return Verdict::Consumed;
         }
-        let Some(ip) = Ip::read(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedIp);
-        };
         let keys = key_exchange((ip.source, ip.destination));
         let found = self.balancer.find(&keys);
         let followed = found.map(|(id, _)| self.balancer.connection(id).forward());
@@ -42,7 +39,7 @@ impl Director {
         let headers = Headers {
             // Counts as one of the conversation, which lives on by it.
             segment: Some(Segment::Udp),
-            ..Headers::of_fragment(&ip, flow)
+            ..Headers::of_fragment(ip, flow)
         };
         let (now, mark) = (arrival.now, arrival.mark);
         let class = self.balancer.classify(now, &keys, Segment::Udp, mark);

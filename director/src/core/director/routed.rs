@@ -9,6 +9,7 @@ use shared::wire::ipv4::{Edit, Packet};
 use super::{Arrival, Director, Headers, MIN_MTU, Way, malformed};
 use crate::core::balancer::UNMARKED;
 use crate::core::frame::Frame;
+use crate::core::ip::Ip;
 use crate::core::net::{Mac, PortId};
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Verdict};
@@ -118,15 +119,13 @@ impl Director {
             way: Way::Routed,
             mark: UNMARKED,
         };
-        let later = Packet::new_checked(frame.packet())
-            .ok()
-            .filter(|packet| packet.fragment_offset() != 0)
-            .map(|packet| usize::from(packet.total_length()));
-        let Some(total) = later else {
+        let sound = Packet::new_checked(frame.packet()).is_ok();
+        let later = Ip::read(frame.packet()).filter(|ip| sound && ip.is_later_fragment());
+        let Some(ip) = later else {
             return Verdict::Consumed;
         };
-        frame.trim(total);
-        let verdict = self.fragment(arrival, frame, outbox);
+        frame.trim(ip.total);
+        let verdict = self.fragment(arrival, &ip, frame, outbox);
         self.settle(verdict, outbox)
     }
 }

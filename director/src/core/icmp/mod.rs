@@ -34,12 +34,10 @@ impl Director {
     pub(super) fn icmp(
         &mut self,
         now: Time,
+        ip: &Ip,
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        let Some(ip) = Ip::read(frame.packet()) else {
-            return Verdict::Drop(Reason::MalformedIp);
-        };
         let message = ip.payload(frame.packet());
         let receiver = ip.destination;
         if !is_error(ip.family(), message) {
@@ -76,7 +74,7 @@ impl Director {
             (Direction::Reply, Some((client, _))) => client.address,
             _ => receiver,
         };
-        if method.is_nat() && !verifies(&ip, message) {
+        if method.is_nat() && !verifies(ip, message) {
             return Verdict::Drop(Reason::IcmpChecksum);
         }
         // Counted where packets are, see `forward`. Nobody is told of a failure: it is an error
@@ -268,14 +266,7 @@ fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
         return None;
     }
     // Whatever the length says: some senders leave it in another byte order.
-    let (source_port, destination_port) = transport::ports(bytes.get(ip.header..)?)?;
-    Some(FlowKey {
-        protocol: ip.protocol,
-        source: ip.source,
-        source_port,
-        destination: ip.destination,
-        destination_port,
-    })
+    ip.flow(bytes.get(ip.header..)?)
 }
 
 /// To the server: the receiver and the quoted sender become the server. To the client: the sender
