@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol,
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
@@ -22,7 +22,9 @@ use super::types::{Prefix, Route, RouteKind, Rule, RulePorts, Scope};
 use crate::addr::Family;
 
 /// An address to add. IPv6 addresses are usable at once: duplicate
-/// address detection makes no sense for an address that other hosts have too.
+/// address detection makes no sense for an address that other hosts have too. One without a network (/128) is
+/// deprecated (RFC 4862 section 5.5.4): others reach it, but nothing that the host says of itself leaves with
+/// it unless told to, as with IPv4.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAddress<'a> {
     /// Index of the interface.
@@ -52,7 +54,16 @@ impl Netlink {
                 .attributes
                 .push(AddressAttribute::Label(label.to_owned())),
             (Family::V4, None) => {}
-            (Family::V6, _) => message.header.flags = AddressHeaderFlags::Nodad,
+            (Family::V6, _) => {
+                message.header.flags = AddressHeaderFlags::Nodad;
+                if new.prefix == Prefix::host(new.prefix.address) {
+                    let mut lifetimes = CacheInfo::default();
+                    (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, FOR_EVER);
+                    message
+                        .attributes
+                        .push(AddressAttribute::CacheInfo(lifetimes));
+                }
+            }
         }
         self.request(
             RouteNetlinkMessage::NewAddress(message),
@@ -310,3 +321,6 @@ fn neighbour_message(link: u32, address: IpAddr) -> NeighbourMessage {
         .push(NeighbourAttribute::Destination(address.into()));
     message
 }
+
+/// `INFINITY_LIFE_TIME` of include/net/addrconf.h
+const FOR_EVER: u32 = u32::MAX;

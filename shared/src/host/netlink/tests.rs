@@ -93,7 +93,7 @@ fn addresses_come_and_go_with_label_and_mark() {
         );
         let shown = ip("-6 addr show dev lo");
         assert!(
-            shown.contains("inet6 fd00::100/128 scope global nodad"),
+            shown.contains("inet6 fd00::100/128 scope global nodad deprecated"),
             "{shown}"
         );
 
