@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use director::config::{Config, Connections, Metrics, Service, Vip};
 use director::core::operation::{
-    Beyond, DenyRule, ForwardMethod, Introduction, MarkRule, Netmask, Operation, Persistence,
-    SchedulerFlags, SegmentSize, ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange,
-    Tunnel, TunnelChecksum,
+    Beyond, DenyRule, ForwardMethod, Introduction, Netmask, Operation, Persistence, SchedulerFlags,
+    SegmentSize, ServerGone, ServerSpec, ServiceKey, ServiceSpec, TimeoutChange, Tunnel,
+    TunnelChecksum,
 };
 use director::health::agents::check::{AgentCheck, Weight};
 use director::metrics::labels::BackendLabel;
-use shared::addr::{Family, Protocol};
+use shared::addr::Protocol;
 
 #[track_caller]
 fn faults(text: &str, expected: &str) {
@@ -243,9 +243,11 @@ interface = "eth0"
 [[mark]]
 mark = 8
 address = "2001:db8::1"
+source = "10.0.0.0/8"
 [[service]]
 address = "[2001:db8::1]:80"
 protocol = "tcp"
+family = "ipv6"
 persistence = 300
 netmask = "255.255.255.0"
   [[service.server]]
@@ -263,11 +265,12 @@ protocol = "tcp"
   forward = "fullnat"
 "#,
         r#"d.toml:2:11: prefix length `129' of 2001:db8::1 is not from 1 to 128; write "2001:db8::1/128"
-d.toml:6:11: IPv6, as in "2001:db8::1", is not there yet here; write an IPv4 address
-d.toml:11:11: netmask "255.255.255.0" is not a prefix length from 1 to 128; write one, as in "64"
-d.toml:13:13: real server 10.0.0.1 is not of the address family of its service; write one that is, or forward = "tun"
-d.toml:18:13: real server [2001:db8::3]:8080 has not the port of its service, and "dr" does not change ports; write "[2001:db8::3]:80", or forward = "nat"
-d.toml:23:13: real server 2001:db8::2 is not of the address family of its service; write one that is, or forward = "tun"
+d.toml:7:10: no packet goes from "10.0.0.0/8" to 2001:db8::1, which is of the other address family
+d.toml:11:10: `family' is for a service by mark, which has no address to tell; leave it out
+d.toml:13:11: netmask "255.255.255.0" is not a prefix length from 1 to 128; write one, as in "64"
+d.toml:15:13: real server 10.0.0.1 is not of the address family of its service; write one that is, or forward = "tun"
+d.toml:20:13: real server [2001:db8::3]:8080 has not the port of its service, and "dr" does not change ports; write "[2001:db8::3]:80", or forward = "nat"
+d.toml:25:13: real server 2001:db8::2 is not of the address family of its service; write one that is, or forward = "tun"
 "#,
     );
 }
@@ -650,97 +653,6 @@ slow_start = 30
             ]),
             with(names, ServerGone::Reschedule, 7, 0),
             with(web, ServerGone::Reset, 0, 30),
-        ]
-    );
-}
-
-#[test]
-fn marks() {
-    faults(
-        r#"[[mark]]
-protocol = "tcp"
-address = "192.0.2.1:80"
-[[mark]]
-mark = 0
-address = "192.0.2.1"
-ports = ["90-80", "0", "http", "1-2"]
-source = "10.0.0.0/33"
-[[service]]
-fwmark = 7
-protocol = "tcp"
-server_gone = "reset"
-[[service]]
-fwmark = "web"
-"#,
-        r#"d.toml:1:1: [[mark]] has no `mark'; write mark = 8
-d.toml:3:11: the ports are a list; write address = "192.0.2.1", ports = ["80"]
-d.toml:5:8: `mark' is 0, out of range; write a whole number from 1 to 4294967295
-d.toml:7:10: "90-80" is no port and no range of ports; write "80" or "8000-8010"
-d.toml:7:19: "0" is no port and no range of ports; write "80" or "8000-8010"
-d.toml:7:24: "http" is no port and no range of ports; write "80" or "8000-8010"
-d.toml:8:10: prefix length `33' of 10.0.0.0 is not from 0 to 32; write "10.0.0.0/32"
-d.toml:11:12: a service by mark takes whatever carries the mark; leave `protocol' out, or `fwmark'
-d.toml:12:15: only TCP connections can be reset; write server_gone = "reschedule"
-d.toml:14:10: `fwmark' is a string; write a whole number from 1 to 4294967295
-"#,
-    );
-    let config = Config::parse(
-        r#"[[mark]]
-mark = 7
-protocol = "tcp"
-address = "192.0.2.1"
-ports = ["80", "8000-8010"]
-source = "10.0.0.0/8"
-[[mark]]
-mark = 8
-address = "192.0.2.1"
-[[service]]
-fwmark = 7
-persistence = 300
-server_gone = "auto"
-[[service.server]]
-address = "10.1.0.1"
-forward = "nat"
-"#,
-        "d.toml",
-    )
-    .expect("nothing is wrong");
-    let key = ServiceKey::Mark {
-        mark: 7,
-        family: Family::V4,
-    };
-    let rule = |mark, protocol, ports, source| MarkRule {
-        mark,
-        protocol,
-        address: [192, 0, 2, 1].into(),
-        ports,
-        source,
-    };
-    let service = ServiceSpec {
-        persistence: Some(Persistence {
-            timeout_secs: 300,
-            netmask: Netmask::V4(u32::MAX),
-        }),
-        beyond: Beyond {
-            server_gone: Some(ServerGone::Reschedule),
-            ..Beyond::default()
-        },
-        ..ServiceSpec::new(key, "wlc")
-    };
-    let inside = Some(([10, 0, 0, 0].into(), 8));
-    let some = vec![(80, 80), (8000, 8010)];
-    assert_eq!(
-        config.operations(),
-        [
-            Operation::SetMarks(vec![
-                rule(7, Some(Protocol::TCP), some, inside),
-                rule(8, None, vec![], None),
-            ]),
-            Operation::AddService(service),
-            Operation::AddServer(
-                key,
-                ServerSpec::new([10, 1, 0, 1], 0, ForwardMethod::Nat, 1)
-            ),
         ]
     );
 }

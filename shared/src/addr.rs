@@ -15,6 +15,14 @@ impl Addr {
 
     const MAPPED: u128 = 0xffff_0000_0000;
 
+    /// `0.0.0.0` or `::`.
+    pub const fn unspecified(family: Family) -> Addr {
+        match family {
+            Family::V4 => Addr::UNSPECIFIED_V4,
+            Family::V6 => Addr(0),
+        }
+    }
+
     /// An IPv4 address.
     pub const fn v4(address: Ipv4Addr) -> Addr {
         Addr(Self::MAPPED | address.to_bits() as u128)
@@ -139,6 +147,15 @@ impl Family {
             IpAddr::V4(_) => Family::V4,
             IpAddr::V6(_) => Family::V6,
         }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
     }
 }
 

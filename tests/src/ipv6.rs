@@ -14,6 +14,30 @@ pub fn like(address: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, a, b, c, d)
 }
 
+/// An address, or what it is called in IPv6.
+pub fn of(family: Family, address: Ipv4Addr) -> IpAddr {
+    match family {
+        Family::V4 => address.into(),
+        Family::V6 => like(address).into(),
+    }
+}
+
+/// Makes two tests of each function that takes a family.
+#[macro_export]
+macro_rules! of_both_families {
+    ($($test:ident => $four:ident, $six:ident;)*) => {$(
+        #[test]
+        fn $four() {
+            $test(shared::addr::Family::V4);
+        }
+
+        #[test]
+        fn $six() {
+            $test(shared::addr::Family::V6);
+        }
+    )*};
+}
+
 /// Gives hosts the likes of their addresses and routes, and waits until they may use them. Routers go on
 /// routing.
 ///

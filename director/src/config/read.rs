@@ -392,18 +392,6 @@ fn ip_address(
     Some(ip)
 }
 
-/// Whether it is of IPv4, where no other is there yet.
-fn is_ipv4(notes: &mut Notes<'_>, text: Placed<&str>, ip: IpAddr) -> bool {
-    if ip.is_ipv6() {
-        let fault = format!(
-            "IPv6, as in {:?}, is not there yet here; write an IPv4 address",
-            text.value
-        );
-        notes.fault(text.at, fault);
-    }
-    ip.is_ipv4()
-}
-
 /// Whether a server can be one of a service of this family.
 fn is_of_family(
     notes: &mut Notes<'_>,

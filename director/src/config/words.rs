@@ -83,6 +83,7 @@ pub(super) const SERVICE: Keys = Keys {
         "address",
         "protocol",
         "fwmark",
+        "family",
         "scheduler",
         "flags",
         "persistence",
@@ -249,6 +250,11 @@ pub(super) const SCHEDULERS: Words = Words {
 
 pub(super) const SERVER_GONE: Words = Words {
     known: &["keep", "reschedule", "reset", "auto"],
+    later: &[],
+};
+
+pub(super) const FAMILIES: Words = Words {
+    known: &["ipv4", "ipv6"],
     later: &[],
 };
 

@@ -34,7 +34,7 @@ impl<'a> Frame<'a> {
         let header = Header {
             destination: [0; 6],
             source: [0; 6],
-            ethertype: ethernet::IPV4,
+            ethertype: ethertype_of(family_of(frame.packet())?),
         };
         let at = start + vnet::LENGTH;
         frame.buffer[at..at + ethernet::LENGTH].copy_from_slice(&header.to_bytes());

@@ -136,6 +136,8 @@ pub struct Ends {
 pub enum Passed {
     /// One router less to go.
     On,
+    /// It did before, and is not to count: one router more.
+    Back,
     /// Not here.
     Not,
 }
@@ -154,8 +156,10 @@ pub fn edit(packet: &mut [u8], family: Family, ends: Ends, passed: Passed) -> Op
             if let Some(address) = ends.destination {
                 change = change.and(edit.set_destination(address.to_v4_bytes()));
             }
-            if passed == Passed::On {
-                edit.decrement_ttl();
+            match passed {
+                Passed::On => edit.decrement_ttl(),
+                Passed::Back => edit.increment_ttl(),
+                Passed::Not => {}
             }
             edit.finish();
             Some(change)
@@ -169,8 +173,10 @@ pub fn edit(packet: &mut [u8], family: Family, ends: Ends, passed: Passed) -> Op
             if let Some(address) = ends.destination {
                 change = change.and(edit.set_destination(address.to_bytes()));
             }
-            if passed == Passed::On {
-                edit.decrement_hop_limit();
+            match passed {
+                Passed::On => edit.decrement_hop_limit(),
+                Passed::Back => edit.increment_hop_limit(),
+                Passed::Not => {}
             }
             Some(change)
         }

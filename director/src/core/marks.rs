@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 
 use super::capture::CaptureKey;
 use super::net::Prefix;
@@ -27,9 +27,10 @@ impl Marks {
         Some(rule.mark)
     }
 
-    /// Whether a rule gives this mark: then the host need not.
-    pub fn gives(&self, mark: u32) -> bool {
-        self.0.iter().any(|rule| rule.mark == mark)
+    /// Whether a rule gives this mark to packets of a family: then the host need not.
+    pub fn gives(&self, mark: u32, family: Family) -> bool {
+        let given = |rule: &MarkRule| (rule.mark, Family::of(rule.address)) == (mark, family);
+        self.0.iter().any(given)
     }
 
     /// What is to be taken from the wire for the rules to see it, a key for each rule that needs it.
@@ -128,7 +129,8 @@ mod tests {
         let mut elsewhere = flow(Protocol::UDP, [192, 168, 1, 9], 80);
         elsewhere.destination = Addr::from_v4_bytes([10, 0, 0, 101]);
         assert_eq!(marks.mark_of(&elsewhere), None);
-        assert!(marks.gives(3) && !marks.gives(4));
+        assert!(marks.gives(3, Family::V4) && !marks.gives(4, Family::V4));
+        assert!(!marks.gives(3, Family::V6));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use shared::addr::{Addr, Family, Protocol};
+use shared::addr::{Addr, Protocol};
 
 use super::arena::Id;
 use super::guard::Guarded;
@@ -166,9 +166,6 @@ pub fn check(spec: &ServiceSpec) -> Result<Box<dyn Scheduler>, OperationError> {
     }
     let not_yet = |what: &str| Err(OperationError::NotYet(format!("{what} ({})", spec.key)));
     match spec.key {
-        ServiceKey::Mark {
-            family: Family::V6, ..
-        } => return not_yet("an IPv6 service by mark"),
         ServiceKey::Mark { .. } => {}
         // One address would have to stand for as many hosts as there are links.
         ServiceKey::Address {

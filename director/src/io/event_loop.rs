@@ -415,7 +415,7 @@ impl EventLoop {
         if let Err(error) = self.transmit.host().forward_like(name) {
             warn!("frames given back may not be forwarded: {error}");
         }
-        self.routing.interface(name);
+        self.routing.interface(name, self.network.netlink());
         self.transmit.interface(ifindex, self.network.netlink());
         self.ring_is_ready(ifindex);
     }

@@ -46,6 +46,11 @@ impl GiveBack {
         };
         Sysctl::ipv4_conf(name, "rp_filter").write("2")?;
         Sysctl::ipv4_conf(name, "accept_local").write("1")?;
+        // Where new devices have no IPv6, those that the administrator gave it have frames to give back.
+        match Sysctl::ipv6_conf(name, "disable_ipv6").write("0") {
+            Err(error) if !error.is_missing() => return Err(error.into()),
+            _ => {}
+        }
         netlink.set_link_mtu(ifindex, MTU)?;
         netlink.add_address(&NewAddress {
             link: ifindex,
@@ -65,8 +70,14 @@ impl GiveBack {
 
     /// What the host forwards of an interface's frames it shall forward of ours too.
     pub(super) fn forward_like(&self, interface: &str) -> Result<(), SysctlError> {
+        let name = self.tun.name();
         if Sysctl::ipv4_conf(interface, "forwarding").read()? == "1" {
-            Sysctl::ipv4_conf(self.tun.name(), "forwarding").write("1")?;
+            Sysctl::ipv4_conf(name, "forwarding").write("1")?;
+        }
+        // Since Linux 6.17, and where the host does not forward as a whole.
+        let six = Sysctl::ipv6_conf(interface, "force_forwarding").read();
+        if six.is_ok_and(|value| value == "1") {
+            Sysctl::ipv6_conf(name, "force_forwarding").write("1")?;
         }
         Ok(())
     }

@@ -16,25 +16,23 @@
 //! 3: from all lookup local         was 0
 //! ```
 //!
-//! All of it is undone when the last of them goes, at the end, and at the start after a crash: rules and routes
-//! have our protocol number, and settings are remembered in a file.
+//! Each family has such rules of its own. What is undone when the last of a family goes, at the end, and at the
+//! start after a crash: rules and routes have our protocol number, and settings are remembered in a file.
 
 mod filters;
+mod forwarding;
 mod rules;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::{fs, io};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use shared::addr::Family;
-use shared::host::netlink::{
-    Netlink, NetlinkError, OUR_PROTOCOL, Prefix, Route, Rule, TABLE_LOCAL,
-};
-use shared::host::sysctl::{Remembered, Sysctl, SysctlError};
+use shared::host::netlink::{Netlink, NetlinkError};
+use shared::host::sysctl::SysctlError;
 use shared::sys::{SyscallError, namespace};
 use tracing::{info, warn};
 
@@ -42,10 +40,7 @@ use super::intake;
 use crate::core::capture::RouteKey;
 use crate::core::view::InterfaceView;
 use crate::sys::mark_tap::MarkTap;
-use rules::{
-    BEFORE, BEHIND, FIRST, OURS, OWN_MTU, SITE, TABLE, TABLE_OWN, is_local, local, remove_rules,
-    rule,
-};
+use forwarding::Forwarding;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,21 +48,18 @@ pub(super) struct Routing {
     ifindex: u32,
     device: String,
     registry: Registry,
-    remembered: PathBuf,
     tap: Option<MarkTap>,
+    /// Whose rules are there.
+    families: BTreeSet<Family>,
     keys: BTreeSet<RouteKey>,
-    settings: Remembered,
-    /// Whether what others send is forwarded here.
-    forwards: bool,
-    /// Whose packets are forwarded then.
-    interfaces: BTreeSet<String>,
+    forwarding: Forwarding,
 }
 
 /// Why the host cannot bring marked packets here.
 #[derive(Debug, thiserror::Error)]
 pub enum RoutingError {
     /// Rules or routes were refused.
-    #[error("{0}; CONFIG_IP_MULTIPLE_TABLES is needed")]
+    #[error("{0}; CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES are needed")]
     Netlink(#[from] NetlinkError),
     /// No socket on the device.
     #[error("{0}; marks can be told since Linux 5.19")]
@@ -78,6 +70,12 @@ pub enum RoutingError {
     /// A setting was refused.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// The host gets its own way out by router advertisements, and would not take them any more.
+    #[error(
+        "the host does not forward IPv6, and if it did it would no longer take the default route that \
+         routers advertise on {0}; set net.ipv6.conf.{0}.accept_ra=2 and net.ipv6.conf.all.forwarding=1"
+    )]
+    Advertised(String),
     /// The settings that are changed cannot be remembered.
     #[error("{path}: {source}")]
     Remember {
@@ -99,24 +97,17 @@ impl Routing {
         netlink: &mut Netlink,
     ) -> Result<Routing, RoutingError> {
         let cookie = namespace::cookie().map_err(RoutingError::Namespace)?;
+        // A cookie is never used again.
+        let remembered = PathBuf::from(format!("/run/lvs/director-{cookie}.settings"));
         let mut routing = Routing {
             ifindex,
             device: device.to_owned(),
             registry,
-            // A cookie is never used again.
-            remembered: PathBuf::from(format!("/run/lvs/director-{cookie}.settings")),
             tap: None,
+            families: BTreeSet::new(),
             keys: BTreeSet::new(),
-            settings: Remembered::default(),
-            forwards: false,
-            interfaces: BTreeSet::new(),
+            forwarding: Forwarding::new(remembered),
         };
-        if let Ok(text) = fs::read_to_string(&routing.remembered) {
-            match serde_json::from_str(&text) {
-                Ok(settings) => routing.settings = settings,
-                Err(error) => warn!("{}: {error}", routing.remembered.display()),
-            }
-        }
         routing.undo(netlink);
         Ok(routing)
     }
@@ -142,13 +133,14 @@ impl Routing {
         })
     }
 
-    /// Makes sure that packets with marks can be routed here.
-    pub(super) fn prepare(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
-        self.begin(netlink)?;
-        if self.forwards {
-            return Ok(());
-        }
-        let made = self.forward_all();
+    /// Makes sure that packets of a family with marks can be routed here.
+    pub(super) fn prepare(
+        &mut self,
+        family: Family,
+        netlink: &mut Netlink,
+    ) -> Result<(), RoutingError> {
+        self.begin(family, netlink)?;
+        let made = self.forwarding.begin(family, &self.device, netlink);
         if made.is_err() {
             self.settle(netlink);
         }
@@ -162,12 +154,12 @@ impl Routing {
         netlink: &mut Netlink,
     ) -> Result<(), RoutingError> {
         if is_of_others(key) {
-            self.prepare(netlink)?;
+            self.prepare(key.family(), netlink)?;
         } else {
-            self.begin(netlink)?;
+            self.begin(key.family(), netlink)?;
         }
         self.keys.insert(key);
-        let added = netlink.add_rule(&rule(key));
+        let added = netlink.add_rule(&rules::rule(key));
         added.or_else(|error| {
             if error.is_exists() {
                 Ok(())
@@ -180,7 +172,7 @@ impl Routing {
     /// No longer routes these packets here.
     pub(super) fn remove(&mut self, key: RouteKey, netlink: &mut Netlink) {
         if self.keys.remove(&key)
-            && let Err(error) = netlink.delete_rule(&rule(key))
+            && let Err(error) = netlink.delete_rule(&rules::rule(key))
         {
             warn!("{error}");
         }
@@ -188,155 +180,81 @@ impl Routing {
 
     /// Ends what there is nothing more to route for.
     pub(super) fn settle(&mut self, netlink: &mut Netlink) {
-        if self.tap.is_some() && self.keys.is_empty() {
-            self.undo(netlink);
-        } else if !self.keys.iter().any(|&key| is_of_others(key)) {
-            self.forward_no_more();
+        for family in self.families.clone() {
+            let mut keys = self.keys.iter().filter(|key| key.family() == family);
+            if keys.clone().next().is_none() {
+                self.end(family, netlink);
+            } else if !keys.any(|&key| is_of_others(key)) {
+                self.forwarding.end(family);
+            }
         }
     }
 
     /// Frames are taken from this interface.
-    pub(super) fn interface(&mut self, name: &str) {
-        self.interfaces.insert(name.to_owned());
-        if self.forwards
-            && let Err(error) = self.forward(name)
-        {
+    pub(super) fn interface(&mut self, name: &str, netlink: &mut Netlink) {
+        if let Err(error) = self.forwarding.interface(name, netlink) {
             warn!("marked packets of {name} do not get here: {error}");
         }
     }
 
     /// Undoes everything.
     pub(super) fn undo(&mut self, netlink: &mut Netlink) {
-        if let Some(tap) = self.tap.take() {
+        self.keys.clear();
+        for family in [Family::V4, Family::V6] {
+            self.end(family, netlink);
+        }
+    }
+
+    /// Undoes what is there for a family.
+    fn end(&mut self, family: Family, netlink: &mut Netlink) {
+        self.families.remove(&family);
+        if self.families.is_empty()
+            && let Some(tap) = self.tap.take()
+        {
             // The kernel forgets the descriptor anyway when it is closed.
             let _ = self.registry.deregister(&mut SourceFd(&tap.as_raw_fd()));
         }
-        self.keys.clear();
-        if let Err(error) = remove_rules(netlink) {
+        if let Err(error) = rules::remove(family, netlink) {
             warn!("rules of the host's routing are left behind: {error}");
         }
-        self.forward_no_more();
+        self.forwarding.end(family);
     }
 
-    /// Puts the settings back by which what others send gets here.
-    fn forward_no_more(&mut self) {
-        self.forwards = false;
-        if let Err(error) = self.settings.restore() {
-            warn!("{error}");
-        }
-        if self.settings.is_empty() {
-            let _ = fs::remove_file(&self.remembered);
-        }
-    }
-
-    /// Makes sure that packets can be routed here.
-    fn begin(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
-        if self.tap.is_some() {
+    /// Makes sure that packets of a family can be routed here.
+    fn begin(&mut self, family: Family, netlink: &mut Netlink) -> Result<(), RoutingError> {
+        if !self.families.insert(family) {
             return Ok(());
         }
-        let made = self.make(netlink);
+        let made = self.make(family, netlink);
         if made.is_err() {
-            self.undo(netlink);
+            self.end(family, netlink);
         }
         made
     }
 
-    fn make(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
+    fn make(&mut self, family: Family, netlink: &mut Netlink) -> Result<(), RoutingError> {
+        if self.tap.is_none() {
+            self.open(netlink)?;
+        }
+        rules::make(family, (self.ifindex, &self.device), netlink)?;
+        let (first, last) = (rules::BEFORE, rules::BEHIND);
+        info!(
+            "the host routes packets to the director, by the rules {first} to {last} of {family}"
+        );
+        Ok(())
+    }
+
+    fn open(&mut self, netlink: &mut Netlink) -> Result<(), RoutingError> {
         // Nobody reads the device: what the socket has seen need not wait there.
         netlink.set_link_queue(self.ifindex, 1)?;
         let tap = MarkTap::open(self.ifindex).map_err(RoutingError::Tap)?;
-        let fd = tap.as_raw_fd();
-        self.registry
-            .register(
-                &mut SourceFd(&fd),
-                intake::token(self.ifindex),
-                Interest::READABLE,
-            )
-            .map_err(RoutingError::Poll)?;
+        let (fd, token) = (tap.as_raw_fd(), intake::token(self.ifindex));
+        let registered = self
+            .registry
+            .register(&mut SourceFd(&fd), token, Interest::READABLE);
+        registered.map_err(RoutingError::Poll)?;
         self.tap = Some(tap);
-        // The host's own packets are to be made as for the wire; those of others may have been merged.
-        for (table, mtu) in [(TABLE, None), (TABLE_OWN, Some(OWN_MTU))] {
-            netlink.replace_route(&Route {
-                table,
-                mtu,
-                link: Some(self.ifindex),
-                // Wider than the device's own address: nobody is to be called by that.
-                scope: SITE,
-                ..Route::to(Prefix::new(Ipv4Addr::UNSPECIFIED, 0))
-            })?;
-        }
-        netlink.add_rule(&Rule::lookup(Family::V4, BEHIND, TABLE_LOCAL))?;
-        for (priority, device) in [(BEFORE, &self.device[..]), (OURS, "lo")] {
-            netlink.add_rule(&Rule {
-                input: Some(device.to_owned()),
-                goto: Some(BEHIND),
-                ..Rule::lookup(Family::V4, priority, 0)
-            })?;
-        }
-        let rules = netlink.rules(Family::V4)?;
-        if rules.iter().any(|rule| is_local(rule, FIRST)) {
-            netlink.delete_rule(&local(FIRST))?;
-        }
-        for rule in &rules {
-            let foreign = rule.protocol != OUR_PROTOCOL && !is_local(rule, FIRST);
-            if foreign && rule.priority <= BEHIND {
-                warn!(
-                    "{rule} comes before the director's own, which begin at {BEFORE}: what it decides does \
-                       not get here"
-                );
-            }
-        }
-        info!("the host routes packets to the director, by the rules {BEFORE} to {BEHIND}");
         Ok(())
-    }
-
-    fn forward_all(&mut self) -> Result<(), RoutingError> {
-        for name in self.interfaces.clone() {
-            match self.forward(&name) {
-                // It has vanished, or has another name.
-                Err(RoutingError::Sysctl(error)) if error.is_missing() => {
-                    self.interfaces.remove(&name);
-                }
-                outcome => outcome?,
-            }
-        }
-        filters::warn_of_them(&self.device);
-        self.forwards = true;
-        Ok(())
-    }
-
-    /// What comes in by this interface may be forwarded into the device.
-    fn forward(&mut self, name: &str) -> Result<(), RoutingError> {
-        let is = |setting: &str, value: &str| {
-            let any = ["all", name].map(|name| Sysctl::ipv4_conf(name, setting).read());
-            any.iter()
-                .any(|read| read.as_deref().is_ok_and(|read| read == value))
-        };
-        if is("rp_filter", "1") && is("src_valid_mark", "1") {
-            warn!(
-                "{name} has rp_filter=1 and src_valid_mark=1: the host drops marked packets there; set \
-                   net.ipv4.conf.{name}.rp_filter=2"
-            );
-        }
-        let setting = Sysctl::ipv4_conf(name, "forwarding");
-        if !self.settings.note(&setting, "1")? {
-            return Ok(());
-        }
-        self.remember()?;
-        info!("packets from {name} are forwarded as long as there are services by mark");
-        Ok(setting.write("1")?)
-    }
-
-    fn remember(&self) -> Result<(), RoutingError> {
-        let failed = |source| RoutingError::Remember {
-            path: self.remembered.clone(),
-            source,
-        };
-        if let Some(folder) = self.remembered.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let text = serde_json::to_string(&self.settings).map_err(io::Error::from);
-        fs::write(&self.remembered, text.map_err(failed)?).map_err(failed)
     }
 }
 

@@ -267,8 +267,7 @@ impl Transmit {
                 };
                 let mark = routed.mark;
                 let frame = Frame::around_packet(routed.buffer, routed.vnet_at, routed.end);
-                // What the kernel itself says in the device, of neighbours in IPv6, is nobody's.
-                let Some(mut frame) = frame.filter(|frame| is_ipv4(frame.packet())) else {
+                let Some(mut frame) = frame else {
                     continue;
                 };
                 let verdict = director.handle_routed(now, mark, &mut frame, outbox);
@@ -335,10 +334,6 @@ impl Transmit {
             None => director.count_drop(Reason::LinkDown),
         }
     }
-}
-
-fn is_ipv4(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|byte| byte >> 4 == 4)
 }
 
 fn count(sent: &mut Vec<u64>, port: PortId, frames: usize) {

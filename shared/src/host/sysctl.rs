@@ -55,6 +55,11 @@ impl Sysctl {
         Sysctl(format!("net/ipv4/conf/{interface}/{name}"))
     }
 
+    /// The same of IPv6: `net/ipv6/conf/INTERFACE/NAME`.
+    pub fn ipv6_conf(interface: &str, name: &str) -> Sysctl {
+        Sysctl(format!("net/ipv6/conf/{interface}/{name}"))
+    }
+
     /// Below `/proc/sys`.
     pub fn path(&self) -> &str {
         &self.0
@@ -121,8 +126,16 @@ impl Remembered {
     /// else, or whose interface is gone, is left alone. What failed stays remembered; the first
     /// failure is reported when all have been tried.
     pub fn restore(&mut self) -> Result<(), SysctlError> {
+        self.restore_below("")
+    }
+
+    /// The same of those settings only whose path begins like this.
+    pub fn restore_below(&mut self, path: &str) -> Result<(), SysctlError> {
         let mut failure = None;
         self.0.retain(|setting, change| {
+            if !setting.path().starts_with(path) {
+                return true;
+            }
             let outcome = match setting.read() {
                 Ok(now) if now == change.set => setting.write(&change.before),
                 Ok(_) => Ok(()),
@@ -181,6 +194,8 @@ mod tests {
 
             let stored = serde_json::to_string(&remembered).unwrap();
             let mut remembered: Remembered = serde_json::from_str(&stored).unwrap();
+            remembered.restore_below("net/ipv6/").unwrap();
+            assert_eq!(ours.read().unwrap(), "1", "of another part of the network");
             remembered.restore().unwrap();
             assert!(remembered.is_empty());
             assert_eq!(ours.read().unwrap(), "0");

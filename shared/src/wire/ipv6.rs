@@ -214,6 +214,11 @@ impl<'a> Edit<'a> {
         self.0[7] = self.0[7].wrapping_sub(1);
     }
 
+    /// One router more to go.
+    pub fn increment_hop_limit(&mut self) {
+        self.0[7] = self.0[7].wrapping_add(1);
+    }
+
     /// Sets the source address, and says what changed.
     #[inline]
     pub fn set_source(&mut self, address: [u8; 16]) -> Change {

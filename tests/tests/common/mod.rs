@@ -6,7 +6,7 @@ pub mod datagrams;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use laboratory::host::Host;
@@ -76,6 +76,13 @@ pub fn compare_upload(client: &Host, vip: &str, web: &Nginx, transfers: &Transfe
         "the upload differs"
     );
     fs::remove_file(web.put_file("it")).unwrap();
+}
+
+/// A socket of UDP on a host; what does not come at all is not waited for.
+pub fn bound(host: &Host, address: IpAddr, port: u16) -> UdpSocket {
+    let socket = host.run(|| UdpSocket::bind((address, port)).unwrap());
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket
 }
 
 /// Whether a host answers an echo request sent from this thread's namespace.

@@ -1,7 +1,7 @@
 //! `[[mark]]`
 
 use super::deny::network;
-use super::{decimal, endpoint, is_ipv4};
+use super::{decimal, endpoint};
 use crate::config::words;
 use crate::core::operation::MarkRule;
 use shared::config::{Notes, Placed, Section, word};
@@ -19,7 +19,6 @@ pub(super) fn mark(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Ma
         .required_text(notes, "address", "\"192.168.100.240\"")
         .and_then(|text| {
             let (address, port) = endpoint(notes, text)?;
-            is_ipv4(notes, text, address).then_some(())?;
             if port.is_some() {
                 let fault = format!(
                     "the ports are a list; write address = \"{address}\", ports = [\"80\"]"
@@ -34,8 +33,18 @@ pub(super) fn mark(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<Ma
         .map(|text| ports(notes, text))
         .collect();
     let source = section.text(notes, "source").map(|text| {
-        let (address, length) = network(notes, text)?;
-        is_ipv4(notes, text, address).then_some((address, length))
+        let (network, length) = network(notes, text)?;
+        if let Some(address) = address
+            && address.is_ipv6() != network.is_ipv6()
+        {
+            let fault = format!(
+                "no packet goes from {:?} to {address}, which is of the other address family",
+                text.value
+            );
+            notes.fault(text.at, fault);
+            return None;
+        }
+        Some((network, length))
     });
     Some(MarkRule {
         mark: mark?.value,

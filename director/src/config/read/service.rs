@@ -85,14 +85,22 @@ fn name(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Option<(usize, Servi
                 notes.fault(given.at, fault);
             }
         }
-        let key = ServiceKey::Mark {
-            mark: mark.value,
-            family: Family::V4,
+        let family = match section.text(notes, "family") {
+            None => Family::V4,
+            Some(given) => match word(notes, "family", given, &words::FAMILIES)? {
+                "ipv6" => Family::V6,
+                _ => Family::V4,
+            },
         };
-        return Some((mark.at, key));
+        let mark_of = |mark| ServiceKey::Mark { mark, family };
+        return Some((mark.at, mark_of(mark.value)));
     }
     if !section.lacks("fwmark") {
         return None;
+    }
+    if let Some(given) = section.text(notes, "family") {
+        let fault = "`family' is for a service by mark, which has no address to tell; leave it out";
+        notes.fault(given.at, fault);
     }
     let text = section.required_text(notes, "address", "\"192.168.100.240:80\"");
     let protocol = section

@@ -29,7 +29,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 
-use shared::addr::{Addr, FlowKey};
+use shared::addr::{Addr, Family, FlowKey};
 use shared::time::Time;
 use siphasher::sip::SipHasher13;
 
@@ -327,9 +327,9 @@ impl Balancer {
         self.servers[server].spec().tunnel
     }
 
-    /// Whether rules of its own give packets this mark.
-    pub fn marks(&self, mark: u32) -> bool {
-        self.marks.gives(mark)
+    /// Whether rules of its own give packets of a family this mark.
+    pub fn marks(&self, mark: u32, family: Family) -> bool {
+        self.marks.gives(mark, family)
     }
 
     /// The switches of `net.ipv4.vs`.

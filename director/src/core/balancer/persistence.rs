@@ -1,7 +1,7 @@
 //! Persistence (`ip_vs_sched_persist`): a template remembers which real server a client, or a network of
 //! clients, was sent to, and new connections of it follow.
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::time::Time;
 
 use super::schedule::Birth;
@@ -32,9 +32,12 @@ impl Balancer {
                 (own, per_port, key)
             }
             // Whatever carries the mark, of any protocol, address and port. The kernel writes the mark where
-            // the virtual address would be.
-            ServiceKey::Mark { mark, .. } => {
-                let address = Addr::v4(mark.into());
+            // the virtual address would be, of IPv6 into its first word.
+            ServiceKey::Mark { mark, family } => {
+                let address = match family {
+                    Family::V4 => Addr::v4(mark.into()),
+                    Family::V6 => Addr::from_bytes((u128::from(mark) << 96).to_be_bytes()),
+                };
                 (
                     ALL_PORTS,
                     false,

@@ -247,7 +247,7 @@ impl Balancer {
             }
         }
         if let ServiceKey::Mark { mark, family } = service.spec.key {
-            let wants = service.wants_key() && !self.marks.gives(mark);
+            let wants = service.wants_key() && !self.marks.gives(mark, family);
             match (wants, std::mem::replace(&mut service.holds_key, wants)) {
                 (true, false) => self.captures.acquire_mark(mark, family),
                 (false, true) => self.captures.release_mark(mark, family),

@@ -69,7 +69,10 @@ pub enum CaptureKey {
         address: Addr,
     },
     /// The host routes marked packets to the director: whatever address they have.
-    Marks,
+    Marks {
+        /// Those of this family.
+        family: Family,
+    },
     /// Packets to a client on the host itself, for as long as a connection of its is balanced by NAT.
     Client {
         /// Transport protocol.
@@ -115,7 +118,7 @@ impl CaptureKey {
             | CaptureKey::LocalFragments { address }
             | CaptureKey::Client { address, .. }
             | CaptureKey::Tunnel { address, .. } => address,
-            CaptureKey::Marks => Addr::UNSPECIFIED_V4,
+            CaptureKey::Marks { family } => Addr::unspecified(family),
         }
     }
 
@@ -138,7 +141,7 @@ impl CaptureKey {
             CaptureKey::Local { .. } => Class::Local,
             CaptureKey::RoutedFragments { .. } => Class::RoutedFragments,
             CaptureKey::LocalFragments { .. } => Class::LocalFragments,
-            CaptureKey::Marks => Class::Marks,
+            CaptureKey::Marks { .. } => Class::Marks,
             CaptureKey::Tunnel { .. } => Class::Tunnel,
             CaptureKey::Client { .. } => Class::Client,
         }

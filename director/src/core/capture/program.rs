@@ -231,13 +231,12 @@ fn ipv6(asm: &mut Assembler, ends: Ends) {
     asm.jump_if(R7, Cond::Eq, IPPROTO_ICMPV6, icmp_message);
 
     asm.copy_frame(R8, PORTS6, ports::LENGTH, leave);
-    asm.load(Size::Half, R1, R10, IPV6 + ipv6::SOURCE as i16);
-    asm.alu(Alu::And, R1, skb::network(ipv6::LINK_LOCAL_MASK));
-    asm.jump_if(R1, Cond::Eq, skb::network(ipv6::LINK_LOCAL), leave);
+    unless_link_local(asm, ipv6::SOURCE, leave);
     place(asm, Ends6::Outer);
     ask(asm, Family::V6, &WITH_PORTS, ends);
 
     asm.bind(icmp_message);
+    unless_link_local(asm, ipv6::DESTINATION, leave);
     asm.copy_frame(R8, ICMP6, icmp::HEADER + ipv6::HEADER, leave);
     asm.load(Size::Byte, R1, R10, ICMP6);
     asm.jump_if(R1, Cond::Ge, i32::from(icmpv6::FIRST_INFORMATION), leave);
@@ -254,6 +253,13 @@ fn ipv6(asm: &mut Assembler, ends: Ends) {
     asm.store(Size::Word, R10, PORTS6, 0);
     place(asm, Ends6::Outer);
     ask(asm, Family::V6, &FRAGMENT, ends);
+}
+
+/// To `leave` if an address of the frame's own header is of its link alone.
+fn unless_link_local(asm: &mut Assembler, address: usize, leave: Label) {
+    asm.load(Size::Half, R1, R10, IPV6 + address as i16);
+    asm.alu(Alu::And, R1, skb::network(ipv6::LINK_LOCAL_MASK));
+    asm.jump_if(R1, Cond::Eq, skb::network(ipv6::LINK_LOCAL), leave);
 }
 
 /// To `other` unless the header on the stack at `at` is one of IPv6.
@@ -379,7 +385,7 @@ fn ask(asm: &mut Assembler, family: Family, questions: &[Question], ends: Ends) 
         asm.store(Size::Word, R10, address + 4, 0);
         asm.store(Size::Word, R10, address + 8, 0x0000_ffff_u32.to_be() as i32);
     }
-    for question in questions.iter().filter(|question| question.is_of(family)) {
+    for question in questions {
         look_up(asm, family, question);
         match question.found {
             Found::Take => asm.jump_if(R0, Cond::Ne, 0, ends.take),
@@ -419,12 +425,20 @@ fn look_up(asm: &mut Assembler, family: Family, question: &Question) {
         }
         Family::V6 => {
             let address = match question.address {
-                Whose::To => TO6,
-                Whose::From => FROM6,
-                // Nothing that has no address is asked about IPv6.
-                Whose::Host | Whose::Nobody => IPV6 + ipv6::DESTINATION as i16,
+                Whose::To => Some(TO6),
+                Whose::From => Some(FROM6),
+                Whose::Host => Some(IPV6 + ipv6::DESTINATION as i16),
+                Whose::Nobody => None,
             };
-            copy_address(asm, address, KEY + key::ADDRESS as i16);
+            let place = KEY + key::ADDRESS as i16;
+            match address {
+                Some(address) => copy_address(asm, address, place),
+                None => {
+                    for word in (0..16).step_by(4) {
+                        asm.store(Size::Word, R10, place + word, 0);
+                    }
+                }
+            }
         }
     }
     asm.store(

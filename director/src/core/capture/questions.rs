@@ -5,8 +5,6 @@
 //! other way round: an error about a packet that a VIP sent is *to* that VIP, one about a packet
 //! to a real server is *from* that real server. Then both are asked the same.
 
-use shared::addr::Family;
-
 use super::Class;
 
 /// One look into the map, and what follows when the key is there.
@@ -16,17 +14,6 @@ pub(super) struct Question {
     pub(super) address: Whose,
     pub(super) transport: Transport,
     pub(super) found: Found,
-}
-
-impl Question {
-    /// Whether it is asked about packets of this family: marks lead those of IPv4 only.
-    pub(super) fn is_of(&self, family: Family) -> bool {
-        let by_marks = matches!(
-            self.class,
-            Class::Marks | Class::RoutedFragments | Class::LocalFragments
-        );
-        family == Family::V4 || !by_marks
-    }
 }
 
 /// Which address the key has.

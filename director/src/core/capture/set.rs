@@ -59,6 +59,18 @@ pub enum RouteKey {
     },
 }
 
+impl RouteKey {
+    /// Which packets it is about.
+    pub const fn family(self) -> Family {
+        match self {
+            RouteKey::Mark { family, .. } => family,
+            RouteKey::Destination { address, .. }
+            | RouteKey::Answer { address, .. }
+            | RouteKey::Question { address, .. } => address.family(),
+        }
+    }
+}
+
 /// A change that the host's routing has not seen yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteChange {
@@ -74,7 +86,7 @@ pub enum RouteChange {
 pub struct CaptureSet {
     users: BTreeMap<CaptureKey, u32>,
     changes: Vec<CaptureChange>,
-    marks: BTreeMap<RouteKey, u32>,
+    marks: BTreeMap<(Family, u32), u32>,
     routed: BTreeMap<RouteKey, u32>,
     routes: Vec<RouteChange>,
     /// Whether the host's own questions are routed here.
@@ -129,29 +141,32 @@ impl CaptureSet {
 
     /// One more user of a mark.
     pub fn acquire_mark(&mut self, mark: u32, family: Family) {
-        let first = self.marks.is_empty();
-        let key = RouteKey::Mark { mark, family };
-        *self.marks.entry(key).or_insert(0) += 1;
+        let first = !self.has_marks(family);
+        *self.marks.entry((family, mark)).or_insert(0) += 1;
         if first {
-            self.change_ways(true);
+            self.change_ways(family, true);
         }
-        self.route(key);
+        self.route(RouteKey::Mark { mark, family });
     }
 
     /// One user of a mark less.
     pub fn release_mark(&mut self, mark: u32, family: Family) {
-        let key = RouteKey::Mark { mark, family };
-        let Some(users) = self.marks.get_mut(&key) else {
+        let Some(users) = self.marks.get_mut(&(family, mark)) else {
             return;
         };
         *users -= 1;
         if *users == 0 {
-            self.marks.remove(&key);
+            self.marks.remove(&(family, mark));
         }
-        self.unroute(key);
-        if self.marks.is_empty() {
-            self.change_ways(false);
+        self.unroute(RouteKey::Mark { mark, family });
+        if !self.has_marks(family) {
+            self.change_ways(family, false);
         }
+    }
+
+    fn has_marks(&self, family: Family) -> bool {
+        let all = (family, 0)..=(family, u32::MAX);
+        self.marks.range(all).next().is_some()
     }
 
     /// Whether the host's own questions are routed here.
@@ -212,7 +227,7 @@ impl CaptureSet {
                 routes && of(CaptureKey::ServiceFragments { address })
             }
             CaptureKey::LocalFragments { address } => routes && of(CaptureKey::Local { address }),
-            CaptureKey::Marks => routes,
+            CaptureKey::Marks { .. } => routes,
             CaptureKey::Reply { .. }
             | CaptureKey::ReplyFragments { .. }
             | CaptureKey::Local { .. }
@@ -239,14 +254,16 @@ impl CaptureSet {
 
     /// Whether the host routes packets of a key's family here.
     fn routes(&self, key: CaptureKey) -> bool {
-        !self.marks.is_empty() && is_routed(key)
+        self.has_marks(key.address().family())
     }
 
-    /// Everything goes to the director the one way or the other from now on.
-    fn change_ways(&mut self, routes: bool) {
-        let keys = self.users.keys().copied().filter(|&key| is_routed(key));
-        let keys: Vec<CaptureKey> = keys.collect();
-        let own = [CaptureKey::Marks];
+    /// Everything of a family goes to the director the one way or the other from now on.
+    fn change_ways(&mut self, family: Family, routes: bool) {
+        let keys = self.users.keys().copied();
+        let keys: Vec<CaptureKey> = keys
+            .filter(|key| key.address().family() == family)
+            .collect();
+        let own = [CaptureKey::Marks { family }];
         let mut changes = [Vec::new(), Vec::new()];
         for &key in &keys {
             for (way, change) in changes.iter_mut().enumerate() {
@@ -293,11 +310,6 @@ impl CaptureSet {
     }
 }
 
-/// Only what is of IPv4: marks of IPv6 are not there yet.
-fn is_routed(key: CaptureKey) -> bool {
-    key.address().family() == Family::V4
-}
-
 /// What stands in the map for a key.
 fn in_map(key: CaptureKey, routes: bool) -> impl Iterator<Item = CaptureKey> {
     let keys = match key {
@@ -324,7 +336,6 @@ fn in_routing(key: CaptureKey, routes: bool) -> Option<RouteKey> {
 
 fn question(key: CaptureKey) -> Option<RouteKey> {
     match key {
-        _ if !is_routed(key) => None,
         CaptureKey::Service {
             protocol,
             address,
@@ -340,7 +351,6 @@ fn question(key: CaptureKey) -> Option<RouteKey> {
 
 fn answer(key: CaptureKey) -> Option<RouteKey> {
     match key {
-        _ if !is_routed(key) => None,
         CaptureKey::Reply {
             protocol,
             address,
@@ -415,7 +425,7 @@ mod tests {
         let there = [
             reply,
             local,
-            CaptureKey::Marks,
+            CaptureKey::Marks { family: Family::V4 },
             CaptureKey::RoutedFragments { address: VIP },
             CaptureKey::LocalFragments { address: VIP },
         ];
@@ -446,6 +456,32 @@ mod tests {
         assert!(there[2..].iter().all(|&key| !set.contains(key)));
     }
 
+    /// Marks of a family change the ways of that family alone.
+    #[test]
+    fn the_families_have_their_own_ways() {
+        let address = Addr::from_bytes([0x20; 16]);
+        let six = CaptureKey::Service {
+            protocol: Protocol::TCP,
+            address,
+            port: 80,
+        };
+        let mut set = CaptureSet::default();
+        set.acquire(service(80));
+        set.acquire(six);
+        set.acquire_mark(7, Family::V6);
+        assert!(set.contains(service(80)) && !set.contains(six));
+        let routes = set.take_routes();
+        assert!(
+            routes.iter().all(
+                |route| matches!(route, RouteChange::Insert(key) if key.family() == Family::V6)
+            ),
+            "{routes:?}"
+        );
+        set.acquire_mark(7, Family::V4);
+        set.release_mark(7, Family::V6);
+        assert!(!set.contains(service(80)) && set.contains(six));
+    }
+
     #[test]
     fn the_hosts_own_questions_are_routed_if_asked_for() {
         let question = |port| RouteKey::Question {
@@ -473,7 +509,15 @@ mod tests {
     proptest::proptest! {
         /// Whatever comes and goes, in whatever order: the kernel's map holds what `contains` says.
         #[test]
-        fn the_changes_add_up(steps in proptest::collection::vec((0..8_u8, proptest::bool::ANY), 0..60)) {
+        fn the_changes_add_up(
+            family in proptest::sample::select(vec![Family::V4, Family::V6]),
+            steps in proptest::collection::vec((0..8_u8, proptest::bool::ANY), 0..60),
+        ) {
+            let vip = match family {
+                Family::V4 => VIP,
+                Family::V6 => Addr::from_bytes([0x20; 16]),
+            };
+            let service = |port| CaptureKey::Service { protocol: Protocol::TCP, address: vip, port };
             let mut set = CaptureSet::default();
             let (mut map, mut routing) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
             let mut held = [0_u32; 8];
@@ -481,8 +525,8 @@ mod tests {
                 let key = [
                     service(80),
                     service(81),
-                    CaptureKey::Local { address: VIP },
-                    CaptureKey::Reply { protocol: Protocol::UDP, address: VIP, port: 0 },
+                    CaptureKey::Local { address: vip },
+                    CaptureKey::Reply { protocol: Protocol::UDP, address: vip, port: 0 },
                 ];
                 let users = &mut held[usize::from(what)];
                 if !come && *users == 0 {
@@ -492,8 +536,8 @@ mod tests {
                 match (key.get(usize::from(what)), come) {
                     (Some(&key), true) => set.acquire(key),
                     (Some(&key), false) => set.release(key),
-                    (None, true) => set.acquire_mark(u32::from(what), Family::V4),
-                    (None, false) => set.release_mark(u32::from(what), Family::V4),
+                    (None, true) => set.acquire_mark(u32::from(what), family),
+                    (None, false) => set.release_mark(u32::from(what), family),
                 }
                 for change in set.take_changes() {
                     match change {
@@ -515,7 +559,7 @@ mod tests {
                 for key in &map {
                     proptest::prop_assert!(set.contains(*key), "{}", key);
                 }
-                proptest::prop_assert_eq!(map.contains(&CaptureKey::Marks), marks > 0);
+                proptest::prop_assert_eq!(map.contains(&CaptureKey::Marks { family }), marks > 0);
                 proptest::prop_assert_eq!(map.contains(&service(80)), marks == 0 && held[0] > 0);
             }
         }

@@ -46,7 +46,6 @@ pub fn treat(frame: &[u8], port_mac: [u8; 6], set: &CaptureSet) -> Treatment {
     };
     let answers = questions
         .iter()
-        .filter(|question| question.is_of(subject.host.family()))
         .filter(|question| set.contains(subject.key(question)));
     let decided = answers
         .map(|question| question.found)
@@ -73,7 +72,7 @@ impl Subject {
             Whose::To => self.to.0,
             Whose::From => self.from.0,
             Whose::Host => self.host,
-            Whose::Nobody => Addr::UNSPECIFIED_V4,
+            Whose::Nobody => Addr::unspecified(self.host.family()),
         };
         let port = match question.transport {
             Transport::None | Transport::AnyPort => 0,
@@ -97,7 +96,9 @@ impl Subject {
             Class::Local => CaptureKey::Local { address },
             Class::RoutedFragments => CaptureKey::RoutedFragments { address },
             Class::LocalFragments => CaptureKey::LocalFragments { address },
-            Class::Marks => CaptureKey::Marks,
+            Class::Marks => CaptureKey::Marks {
+                family: address.family(),
+            },
             Class::Tunnel => CaptureKey::Tunnel {
                 protocol,
                 address,
@@ -182,14 +183,20 @@ fn ipv6_subject(packet: &[u8]) -> Option<(Subject, &'static [Question])> {
         return Some((subject, &FRAGMENT));
     }
     let payload = packet.get(chain.at..)?;
-    if chain.protocol == Protocol::ICMPV6.0 {
+    let is_error = chain.protocol == Protocol::ICMPV6.0;
+    // A router does not forward what is from such an address, and what an error to one is about stays on its
+    // link too.
+    let end = if is_error {
+        header.destination()
+    } else {
+        header.source()
+    };
+    if half(&end, 0)? & ipv6::LINK_LOCAL_MASK == ipv6::LINK_LOCAL {
+        return None;
+    }
+    if is_error {
         let subject = icmpv6_subject(payload, destination)?;
         return Some((subject, &ICMP_ERROR));
-    }
-    // A router does not forward what is from such an address.
-    let first = half(&header.source(), 0)?;
-    if first & ipv6::LINK_LOCAL_MASK == ipv6::LINK_LOCAL {
-        return None;
     }
     let subject = Subject {
         protocol: Protocol(chain.protocol),

@@ -1,15 +1,15 @@
 //! Packets that do not come off the wire: the host routes them here, marked ones and its own, or keeps them and
 //! gives a copy.
 
-use shared::addr::Addr;
+use shared::addr::{Addr, Family};
 use shared::time::Time;
 use shared::wire::icmpv4::Error;
-use shared::wire::ipv4::{Edit, Packet};
+use shared::wire::{ipv4, ipv6};
 
-use super::{Arrival, Director, Headers, MIN_MTU, Way, malformed};
+use super::{Arrival, Director, Headers, Way, malformed};
 use crate::core::balancer::UNMARKED;
 use crate::core::frame::Frame;
-use crate::core::ip::Ip;
+use crate::core::ip::{self, Ends, Ip, Passed, family_of, min_mtu};
 use crate::core::net::{Mac, PortId};
 use crate::core::reason::Reason;
 use crate::core::verdict::{Outbox, Verdict};
@@ -30,21 +30,20 @@ impl Director {
             way: Way::Routed,
             mark,
         };
-        let verdict = match Packet::new_checked(frame.packet()) {
-            Ok(packet) if self.network.is_local(Addr::from_v4_bytes(packet.source())) => {
-                let to = Addr::from_v4_bytes(packet.destination());
+        let verdict = match ends(frame.packet()) {
+            // What it says of its own on the device, to groups and to IPv6 routers.
+            Ok((_, to)) if !to.is_unicast() => Verdict::Consumed,
+            Ok((from, to)) if self.network.is_local(from) => {
                 let way = Way::Own;
                 self.own(Arrival { way, ..arrival }, to, frame, outbox)
             }
-            Ok(_) => {
+            Ok((from, _)) => {
                 // The host has taken one off already, and will again of what is given back.
-                if let Some(mut edit) = Edit::new(frame.packet_mut()) {
-                    edit.increment_ttl();
-                    edit.finish();
-                }
+                let (packet, family) = (frame.packet_mut(), from.family());
+                ip::edit(packet, family, Ends::default(), Passed::Back);
                 self.sort(arrival, frame, outbox)
             }
-            Err(error) => Verdict::Drop(malformed(error)),
+            Err(reason) => Verdict::Drop(reason),
         };
         self.settle(verdict, outbox)
     }
@@ -59,10 +58,6 @@ impl Director {
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
-        // What it says of its own on the device, of groups and the like.
-        if !to.is_unicast() {
-            return Verdict::Consumed;
-        }
         match self.sort(arrival, frame, outbox) {
             Verdict::Local if !self.network.is_local(to) => {
                 self.send_on(arrival, to, frame, outbox)
@@ -83,18 +78,16 @@ impl Director {
         let Some(hop) = self.own_hop(to, None) else {
             return Verdict::Drop(Reason::NoRoute);
         };
-        let Ok(packet) = Packet::new_lenient(frame.packet()) else {
+        let Some(ip) = Ip::read(frame.packet()) else {
             return Verdict::Drop(Reason::MalformedIp);
         };
-        let (vnet, mtu) = (frame.vnet(), hop.mtu.max(MIN_MTU));
-        let largest = Headers::read(&packet).map_or_else(
-            || usize::from(packet.total_length()),
-            |headers| headers.largest(vnet, frame),
-        );
+        let (vnet, mtu) = (frame.vnet(), hop.mtu.max(min_mtu(ip.family())));
+        let largest = Headers::of(&ip, frame.packet())
+            .map_or(ip.total, |headers| headers.largest(vnet, frame));
         if largest <= mtu as usize {
             return self.send(&hop, frame);
         }
-        if packet.dont_fragment() || vnet.is_gso() {
+        if ip.dont_fragment || vnet.is_gso() {
             let speaker = self.network.source_towards(hop.port, to);
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
             let error = Error::FragmentationNeeded { mtu };
@@ -119,7 +112,7 @@ impl Director {
             way: Way::Routed,
             mark: UNMARKED,
         };
-        let sound = Packet::new_checked(frame.packet()).is_ok();
+        let sound = ends(frame.packet()).is_ok();
         let later = Ip::read(frame.packet()).filter(|ip| sound && ip.is_later_fragment());
         let Some(ip) = later else {
             return Verdict::Consumed;
@@ -128,4 +121,19 @@ impl Director {
         let verdict = self.fragment(arrival, &ip, frame, outbox);
         self.settle(verdict, outbox)
     }
+}
+
+/// Source and destination of a packet with a sound header.
+fn ends(packet: &[u8]) -> Result<(Addr, Addr), Reason> {
+    if family_of(packet) == Some(Family::V6) {
+        let packet = ipv6::Packet::new_checked(packet).map_err(|_| Reason::MalformedIp)?;
+        let (source, destination) = (packet.source(), packet.destination());
+        return Ok((Addr::from_bytes(source), Addr::from_bytes(destination)));
+    }
+    let packet = ipv4::Packet::new_checked(packet).map_err(malformed)?;
+    let (source, destination) = (packet.source(), packet.destination());
+    Ok((
+        Addr::from_v4_bytes(source),
+        Addr::from_v4_bytes(destination),
+    ))
 }

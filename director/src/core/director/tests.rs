@@ -15,6 +15,7 @@ mod own_packets;
 mod proxy_protocol;
 mod resets;
 mod routed;
+mod routed_v6;
 mod sctp;
 mod segment_size;
 mod sip;

@@ -24,7 +24,7 @@ pub(super) use outer::{encapsulation, outer_protocol};
 pub(super) use paths::Tunnels;
 pub(super) use sctp::finish;
 
-use shared::addr::{Addr, Family, Protocol};
+use shared::addr::{Addr, Protocol};
 use shared::wire::icmpv4::Error;
 use shared::wire::transport::Port;
 
@@ -176,10 +176,10 @@ impl Director {
             Direction::Request => destination.address,
             Direction::Reply => connection.client().address,
         };
-        // The host routes here what it sends from addresses of its interfaces, and nothing else; of IPv6 not
-        // yet.
-        let routed = receiver.family() == Family::V4 && self.network.is_local(receiver);
-        if receiver.ip().is_loopback() || !routed {
+        // The host routes here what it sends from addresses of its interfaces, and nothing else.
+        let routed = self.network.is_local(receiver) && !receiver.ip().is_loopback();
+        // An answer in the other family would have to be another packet.
+        if !routed || self.crosses(id) {
             return Verdict::Drop(Reason::LocalServer);
         }
         let vnet = frame.vnet();

@@ -95,9 +95,14 @@ fn so_does_the_program_with_a_pulse() {
 /// While the host routes marked packets to the director.
 #[test]
 fn they_agree_about_copies() {
-    let mut set = set();
-    set.acquire_mark(7, shared::addr::Family::V4);
-    agree(CaptureKind::Tcx, set);
+    use shared::addr::Family::{V4, V6};
+    for families in [&[V4][..], &[V6], &[V4, V6]] {
+        let mut set = set();
+        for &family in families {
+            set.acquire_mark(7, family);
+        }
+        agree(CaptureKind::Tcx, set);
+    }
 }
 
 fn agree(kind: CaptureKind, mut set: CaptureSet) {

@@ -1,6 +1,5 @@
 //! What lvsadm asks of everything that runs.
 
-use shared::addr::Family;
 use shared::host::netlink::Netlink;
 use shared::time::Time;
 
@@ -40,13 +39,10 @@ pub(super) struct Desk<'a> {
 impl Backend for Desk<'_> {
     fn apply(&mut self, operation: &Operation) -> Result<(), OperationError> {
         if let Operation::AddService(spec) = operation
-            && let ServiceKey::Mark {
-                family: Family::V4,
-                mark,
-            } = spec.key
-            && !self.director.balancer.marks(mark)
+            && let ServiceKey::Mark { family, mark } = spec.key
+            && !self.director.balancer.marks(mark, family)
         {
-            let prepared = self.routing.prepare(self.netlink);
+            let prepared = self.routing.prepare(family, self.netlink);
             prepared.map_err(|error| {
                 OperationError::Unfit(format!("the host cannot route {} here: {error}", spec.key))
             })?;

@@ -1,13 +1,14 @@
 //! Who keeps marked packets from getting here.
 
+use shared::addr::Family;
 use shared::host::netlink::ForwardChain;
 use tracing::warn;
 
 /// What netfilter drops on its way into the device never gets here. Where the kernel knows no nftables,
 /// there is nothing to say.
-pub(super) fn warn_of_them(device: &str) {
+pub(super) fn warn_of_them(of: Family, device: &str) {
     for chain in ForwardChain::list().unwrap_or_default() {
-        if chain.drops {
+        if chain.drops && chain.is_passed_by(of) {
             warn!("{}", lost(&chain, device));
         }
     }
@@ -21,10 +22,10 @@ fn lost(chain: &ForwardChain, device: &str) -> String {
         name,
         ..
     } = chain;
-    let cure = if (*family, &table[..], &name[..]) == ("ip", "filter", "FORWARD") {
-        format!("iptables -I FORWARD -o {device} -j ACCEPT")
-    } else {
-        format!("nft insert rule {family} {table} {name} oifname {device} accept")
+    let cure = match (*family, &table[..], &name[..]) {
+        ("ip", "filter", "FORWARD") => format!("iptables -I FORWARD -o {device} -j ACCEPT"),
+        ("ip6", "filter", "FORWARD") => format!("ip6tables -I FORWARD -o {device} -j ACCEPT"),
+        _ => format!("nft insert rule {family} {table} {name} oifname {device} accept"),
     };
     format!(
         "chain {name} of table {table} has the policy DROP: marked packets get to the director only if a \
@@ -44,6 +45,12 @@ mod tests {
                 "filter",
                 "FORWARD",
                 "; iptables -I FORWARD -o lvs0 -j ACCEPT",
+            ),
+            (
+                "ip6",
+                "filter",
+                "FORWARD",
+                "; ip6tables -I FORWARD -o lvs0 -j ACCEPT",
             ),
             (
                 "inet",

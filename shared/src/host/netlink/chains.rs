@@ -4,12 +4,14 @@
 use netlink_packet_core::{NetlinkSerializable, NlasIterator};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use crate::addr::Family;
+
 use super::request::{Fault, Netlink, NetlinkError};
 
-/// A base chain of the hook `forward` that IPv4 packets pass.
+/// A base chain of the hook `forward` that packets of IPv4, of IPv6 or of both pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardChain {
-    /// As `nft` calls it: `ip` or `inet`.
+    /// As `nft` calls it: `ip`, `ip6` or `inet`.
     pub family: &'static str,
     /// Its table.
     pub table: String,
@@ -20,6 +22,14 @@ pub struct ForwardChain {
 }
 
 impl ForwardChain {
+    /// Whether packets of a family pass it.
+    pub fn is_passed_by(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.family != "ip6",
+            Family::V6 => self.family != "ip",
+        }
+    }
+
     /// All of the namespace.
     ///
     /// # Errors
@@ -59,6 +69,7 @@ impl NetlinkSerializable for GetChains {
 fn chain(body: &[u8]) -> Result<Option<ForwardChain>, Fault> {
     let family = match body.first() {
         Some(&NFPROTO_IPV4) => "ip",
+        Some(&NFPROTO_IPV6) => "ip6",
         Some(&NFPROTO_INET) => "inet",
         _ => return Ok(None),
     };
@@ -102,6 +113,7 @@ fn number(value: &[u8]) -> Option<u32> {
 const FAMILY_HEADER: usize = 4;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
 
 /// Messages of the subsystem nftables, 10.
 const NEW_CHAIN: u16 = (10 << 8) | 3;
@@ -137,15 +149,24 @@ mod tests {
                 let status = Command::new("sh").args(["-c", line]).status().unwrap();
                 assert!(status.success(), "{line}");
             }
-            let chain = |table: &str, drops| ForwardChain {
-                family: "ip",
+            let chain = |family, table: &str, drops| ForwardChain {
+                family,
                 table: table.to_owned(),
                 name: "FORWARD".to_owned(),
                 drops,
             };
             let mut chains = ForwardChain::list().unwrap();
-            chains.sort_by_key(|chain| chain.table.clone());
-            assert_eq!(chains, [chain("filter", true), chain("mangle", false)]);
+            chains.sort_by_key(|chain| (chain.table.clone(), chain.family));
+            let expected = [
+                chain("ip", "filter", true),
+                chain("ip6", "filter", true),
+                chain("ip", "mangle", false),
+            ];
+            assert_eq!(chains, expected);
+            for (family, expected) in [(Family::V4, [true, false]), (Family::V6, [false, true])] {
+                let passed = [0, 1].map(|at: usize| chains[at].is_passed_by(family));
+                assert_eq!(passed, expected);
+            }
         });
     }
 }

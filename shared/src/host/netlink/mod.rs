@@ -44,5 +44,11 @@ pub const LOCAL_ADDRESS_PROTOCOL: u8 = 77;
 /// The routing table of connected and static routes, `RT_TABLE_MAIN`.
 pub const TABLE_MAIN: u32 = 254;
 
+/// `RTPROT_KERNEL`, of `include/uapi/linux/rtnetlink.h`: what the kernel has made itself.
+pub const RTPROT_KERNEL: u8 = 2;
+
+/// `RTPROT_RA`: what a router has advertised.
+pub const RTPROT_RA: u8 = 9;
+
 /// The routing table of the host's own addresses, `RT_TABLE_LOCAL`.
 pub const TABLE_LOCAL: u32 = 255;

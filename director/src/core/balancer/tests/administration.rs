@@ -121,13 +121,6 @@ fn what_is_not_there_yet_is_named() {
             .unwrap_err()
             .to_string()
     };
-    assert_eq!(
-        service(|s| s.key = ServiceKey::Mark {
-            mark: 7,
-            family: Family::V6
-        }),
-        "an IPv6 service by mark (FWM 7 IPv6) is not there yet"
-    );
     let link_local = |s: &mut ServiceSpec| {
         let address = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         s.key = ServiceKey::new(Protocol::TCP, address, 80);

@@ -62,8 +62,12 @@ fn ports(from: u16, to: u16) -> Vec<u8> {
 }
 
 fn treated(packet: &[u8]) -> Treatment {
+    treated_by(&set(), packet)
+}
+
+fn treated_by(set: &CaptureSet, packet: &[u8]) -> Treatment {
     let frame = [&MAC[..], &[2, 0, 0, 0, 0, 9], &[0x86, 0xdd], packet].concat();
-    treat(&frame, MAC, &set())
+    treat(&frame, MAC, set)
 }
 
 fn taken(packet: &[u8]) -> bool {
@@ -101,12 +105,38 @@ fn what_is_behind_extension_headers() {
     for field in [1, 8, 9] {
         assert!(taken(&chain(ipv6::FRAGMENT, [0, 0, 0, field, 0, 0, 0, 1])));
     }
-    let to_host = |to| {
-        let later = [TCP, 0, 0, 8, 0, 0, 0, 1, 9, 9];
-        treated(&packet(ipv6::FRAGMENT, CLIENT, to, &later))
+}
+
+/// While there are marks of IPv6, the host routes what is to services, and fragments that may be marked are copied.
+#[test]
+fn what_marks_lead() {
+    let mut marked = set();
+    marked.acquire_mark(7, shared::addr::Family::V6);
+    let later = [TCP, 0, 0, 8, 0, 0, 0, 1, 9, 9];
+    let elsewhere = of(0x200);
+    for (to, unmarked, expected) in [
+        (HOST, Treatment::Leave, Treatment::Copy),
+        (VIP, Treatment::Take, Treatment::Leave),
+        (elsewhere, Treatment::Leave, Treatment::Copy),
+    ] {
+        let fragment = packet(ipv6::FRAGMENT, CLIENT, to, &later);
+        assert_eq!(treated(&fragment), unmarked, "{to:?}");
+        assert_eq!(treated_by(&marked, &fragment), expected, "{to:?}");
+    }
+    let request = packet(TCP, CLIENT, VIP, &ports(4000, 80));
+    assert_eq!(treated_by(&marked, &request), Treatment::Leave);
+    let error = |to| {
+        let too_big = Error::FragmentationNeeded { mtu: 1280 };
+        let about = packet(TCP, CLIENT, elsewhere, &ports(4000, 80));
+        let message = icmpv6::message(too_big, of(0xffff), to, &about);
+        packet(58, of(0xffff), to, &message)
     };
-    // Marks are of IPv4: nothing is copied.
-    assert_eq!(to_host(HOST), Treatment::Leave);
+    assert_eq!(treated(&error(CLIENT)), Treatment::Leave);
+    assert_eq!(treated_by(&marked, &error(CLIENT)), Treatment::Take);
+    let mut link_local = HOST;
+    link_local[..2].copy_from_slice(&[0xfe, 0x80]);
+    let to_link = treated_by(&marked, &error(link_local));
+    assert_eq!(to_link, Treatment::Leave, "only its own link knows it");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
 use crate::core::balancer::Settings;
 use crate::core::director::{Director, Entropy};
 use crate::core::frame::{self, Frame};
+use crate::core::ip::{self, Ends, Passed, family_of};
 use crate::core::net::{Mac, NetworkEvent, Port, PortId, Prefix, RouteInfo, RouteKind};
 use crate::core::operation::{ForwardMethod, Operation, ServerSpec, ServiceKey, ServiceSpec};
 use crate::core::verdict::{Outbox, Outgoing, Verdict};
@@ -349,9 +350,8 @@ pub(crate) fn copy(director: &mut Director, packet: &[u8]) -> Outcome {
 /// A packet that the host has routed here: one router less, and no Ethernet header.
 pub(crate) fn routed(director: &mut Director, mark: u32, packet: &[u8]) -> Outcome {
     let mut packet = packet.to_vec();
-    Packet::new_checked(&mut packet[..])
-        .unwrap()
-        .decrement_ttl();
+    let family = family_of(&packet).unwrap();
+    ip::edit(&mut packet, family, Ends::default(), Passed::On).unwrap();
     let bytes = frame::compose(
         Mac::default(),
         Mac::default(),

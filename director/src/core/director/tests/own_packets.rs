@@ -22,7 +22,7 @@ fn address(director: &mut Director, address: [u8; 4]) {
 }
 
 /// The host routes here what it sends itself: one router less than it says is none.
-fn own(director: &mut Director, packet: &[u8]) -> (Verdict, Vec<u8>, Vec<Outgoing>) {
+pub(super) fn own(director: &mut Director, packet: &[u8]) -> (Verdict, Vec<u8>, Vec<Outgoing>) {
     let mut bytes = vec![0; 64];
     let nobody = Default::default();
     bytes.extend(frame::compose(
