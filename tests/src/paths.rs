@@ -9,11 +9,13 @@
 //! ```
 //! The director's interfaces hold neither the VIP, which is on its `lo`, nor a real server and a client at once.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use shared::addr::Family;
 use shared::host::netlink::Netlink;
 
 use crate::host::Host;
+use crate::ipv6::{beside, of};
 use crate::link::cable;
 use crate::process::scratch;
 use crate::programs::{Director, ours};
@@ -53,6 +55,8 @@ pub enum Narrow {
 pub struct Paths {
     /// How the server gets its packets.
     pub method: Method,
+    /// Of which family they are, and the addresses of everybody.
+    pub family: Family,
     /// Sends requests.
     pub client: Host,
     /// Balances.
@@ -83,13 +87,17 @@ impl Method {
         )
     }
 
-    /// Bytes that it adds to a packet on the way to the server.
-    pub fn outer(self) -> u32 {
+    /// Bytes that it adds to a packet on the way to the server, in a header of this family.
+    pub fn outer(self, family: Family) -> u32 {
+        let header = match family {
+            Family::V4 => 20,
+            Family::V6 => 40,
+        };
         match self {
             Method::Nat | Method::Direct | Method::FullNat | Method::Mark => 0,
-            Method::Ipip => 20,
-            Method::Gue => 20 + 8 + 4,
-            Method::Gre => 20 + 8,
+            Method::Ipip => header,
+            Method::Gue => header + 8 + 4,
+            Method::Gre => header + 8,
         }
     }
 
@@ -111,6 +119,8 @@ impl Paths {
     pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
     /// The client.
     pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+    /// The server, but by [`Method::Direct`].
+    pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 11);
     /// The only local address, by [`Method::FullNat`].
     pub const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 9);
 
@@ -119,6 +129,14 @@ impl Paths {
     /// # Panics
     /// Without root.
     pub fn new(method: Method) -> Paths {
+        Paths::of(method, Family::V4)
+    }
+
+    /// The same in one of the families; of IPv6 beside IPv4.
+    ///
+    /// # Panics
+    /// Without root.
+    pub fn of(method: Method, family: Family) -> Paths {
         let [client, outer, inner, director, near, far, server] = [
             "client", "outer", "inner", "director", "near", "far", "server",
         ]
@@ -184,19 +202,45 @@ impl Paths {
         }
         let paths = Paths {
             method,
+            family,
             client,
             director,
             server,
             routers,
         };
+        if family == Family::V6 {
+            let hosts = [&paths.client, &paths.director, &paths.server];
+            beside(hosts.into_iter().chain(&paths.routers));
+        }
+        let vip = paths.vip().to_string();
         match method {
-            Method::Direct => paths.rsagent(&["start", "--vip", "192.0.2.100"]),
+            Method::Direct => paths.rsagent(&["start", "--vip", &vip]),
             _ if method.answers_directly() => {
-                paths.rsagent(&["start", "--mode", "tun", "--vip", "192.0.2.100"]);
+                paths.rsagent(&["start", "--mode", "tun", "--vip", &vip]);
             }
             _ => {}
         }
         paths
+    }
+
+    /// The virtual IP address, of the family.
+    pub fn vip(&self) -> IpAddr {
+        of(self.family, Paths::VIP)
+    }
+
+    /// The client, of the family.
+    pub fn client_address(&self) -> IpAddr {
+        of(self.family, Paths::CLIENT)
+    }
+
+    /// The local address, of the family.
+    pub fn local(&self) -> IpAddr {
+        of(self.family, Paths::LOCAL)
+    }
+
+    /// A port of the VIP, as it stands in a URL.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.vip(), port)
     }
 
     /// A director with services at TCP port 80 and UDP port 53 of the VIP, and the options given.
@@ -206,8 +250,10 @@ impl Paths {
     pub fn start(&self, service: &str) -> Director {
         let file = scratch("toml");
         let local = match self.method {
-            Method::FullNat => "[fullnat]\nlocal_addresses = [\"10.1.0.9\"]\n",
-            _ => "",
+            Method::FullNat => {
+                format!("[fullnat]\nlocal_addresses = [\"{}\"]\n", self.local())
+            }
+            _ => String::new(),
         };
         std::fs::write(&file, local).expect("a file for the director");
         let name = file.display().to_string();
@@ -216,11 +262,16 @@ impl Paths {
         if self.method == Method::Mark {
             for (protocol, port) in [("tcp", 80), ("udp", 53)] {
                 let rule = format!(
-                    "-t mangle -A PREROUTING -d 192.0.2.100 -p {protocol} --dport {port} \
-                     -j MARK --set-mark 1"
+                    "-t mangle -A PREROUTING -d {} -p {protocol} --dport {port} \
+                     -j MARK --set-mark 1",
+                    self.vip()
                 );
                 let words: Vec<&str> = rule.split_whitespace().collect();
-                self.director.succeed("iptables", &words);
+                let program = match self.family {
+                    Family::V4 => "iptables",
+                    Family::V6 => "ip6tables",
+                };
+                self.director.succeed(program, &words);
             }
         }
         for name in self.services() {
@@ -240,25 +291,28 @@ impl Paths {
         }
     }
 
-    fn services(&self) -> &'static [&'static str] {
-        match self.method {
-            Method::Mark => &["-f 1"],
-            _ => &["-t 192.0.2.100:80", "-u 192.0.2.100:53"],
+    /// How lvsadm is told of them.
+    pub fn services(&self) -> Vec<String> {
+        match (self.method, self.family) {
+            (Method::Mark, Family::V4) => vec!["-f 1".to_owned()],
+            (Method::Mark, Family::V6) => vec!["-f 1 -6".to_owned()],
+            _ => vec![format!("-t {}", self.at(80)), format!("-u {}", self.at(53))],
         }
     }
 
     /// The real server's address.
-    pub fn server_address(&self) -> Ipv4Addr {
-        match self.method {
+    pub fn server_address(&self) -> IpAddr {
+        let address = match self.method {
             Method::Direct => Ipv4Addr::new(10, 5, 0, 11),
-            _ => Ipv4Addr::new(10, 3, 0, 11),
-        }
+            _ => Paths::SERVER,
+        };
+        of(self.family, address)
     }
 
     /// The server's address that its answers come from.
-    pub fn answering_address(&self) -> Ipv4Addr {
+    pub fn answering_address(&self) -> IpAddr {
         if self.method.answers_directly() {
-            Paths::VIP
+            self.vip()
         } else {
             self.server_address()
         }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
 use std::path::Path;
 
 use common::{Transfers, compare_download, compare_transfers, compare_upload, datagrams};
-use laboratory::ipv6::{beside, like};
+use laboratory::ipv6::{beside, like, of};
 use laboratory::paths::{Method, Narrow, Paths};
 use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx};
@@ -60,19 +60,12 @@ impl Lab {
     }
 
     fn server(&self) -> IpAddr {
-        self.of_family(self.paths.server_address())
+        of(self.family, Paths::SERVER)
     }
 
     /// As whom the server knows the client.
     fn local(&self) -> IpAddr {
-        self.of_family(Paths::LOCAL)
-    }
-
-    fn of_family(&self, address: std::net::Ipv4Addr) -> IpAddr {
-        match self.family {
-            Family::V4 => address.into(),
-            Family::V6 => like(address).into(),
-        }
+        of(self.family, Paths::LOCAL)
     }
 
     fn web(&self, bytes: Option<&Path>) -> Nginx {

@@ -6,13 +6,14 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use common::bound;
 use common::datagrams::receive;
 use laboratory::host::Host;
-use laboratory::ipv6::{beside, like};
 use laboratory::paths::{Method, Paths};
 use laboratory::wait::SOON;
+use shared::addr::Family;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// All ESP packets to an address of a host.
@@ -45,27 +46,20 @@ fn received(socket: &UdpSocket, what: &str) -> (IpAddr, u8) {
     (from.ip(), sealed[0])
 }
 
-fn follows(method: Method, like: fn(Ipv4Addr) -> IpAddr) {
-    let paths = Paths::new(method);
-    let hosts = [&paths.client, &paths.director, &paths.server];
-    beside(hosts.into_iter().chain(&paths.routers));
+fn follows(method: Method, family: Family) {
+    let paths = Paths::of(method, family);
     let director = paths.start("");
-    let [vip, address] = [Paths::VIP, paths.server_address()].map(like);
-    let [vip_port, server_port] = [vip, address].map(|address| SocketAddr::new(address, 500));
+    let (vip, vip_port) = (paths.vip(), paths.at(500));
+    let server_port = SocketAddr::new(paths.server_address(), 500);
     director.admin(&format!("-A -u {vip_port} -s rr"));
     let options = method.options();
     director.admin(&format!("-a -u {vip_port} -r {server_port} {options}"));
     let what = || format!("{method:?}, {vip}: {}", director.admin("status"));
-    let [own, answering] = [Paths::CLIENT, paths.answering_address()].map(like);
+    let (own, answering) = (paths.client_address(), paths.answering_address());
     let client = sealed(&paths.client, own);
     let server = sealed(&paths.server, answering);
-    let bound = |host: &Host, address| {
-        let socket = host.run(|| UdpSocket::bind((address, 500)).unwrap());
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        socket
-    };
-    let asks = bound(&paths.client, own);
-    let answers = bound(&paths.server, answering);
+    let asks = bound(&paths.client, own, 500);
+    let answers = bound(&paths.server, answering, 500);
 
     // Nobody has spoken of keys: the server must not see this one.
     send(&client, vip, 1);
@@ -77,21 +71,22 @@ fn follows(method: Method, like: fn(Ipv4Addr) -> IpAddr) {
     assert_eq!(received(&client, &what()), (vip, 3));
 }
 
-#[test]
-fn by_nat() {
-    follows(Method::Nat, IpAddr::V4);
-    follows(Method::Nat, |address| like(address).into());
+fn by_nat(family: Family) {
+    follows(Method::Nat, family);
 }
 
-#[test]
-fn by_direct_routing() {
-    follows(Method::Direct, IpAddr::V4);
-    follows(Method::Direct, |address| like(address).into());
+fn by_direct_routing(family: Family) {
+    follows(Method::Direct, family);
 }
 
-#[test]
-fn by_a_tunnel() {
-    follows(Method::Ipip, IpAddr::V4);
+fn by_a_tunnel(family: Family) {
+    follows(Method::Ipip, family);
+}
+
+laboratory::of_both_families! {
+    by_nat => by_nat_of_ipv4, by_nat_of_ipv6;
+    by_direct_routing => by_direct_routing_of_ipv4, by_direct_routing_of_ipv6;
+    by_a_tunnel => by_a_tunnel_of_ipv4, by_a_tunnel_of_ipv6;
 }
 
 const ESP: i32 = 50;

@@ -6,10 +6,9 @@ mod common;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use common::{Transfers, compare_download, compare_transfers, compare_upload, datagrams};
+use common::{Transfers, compare_transfers, datagrams};
 use laboratory::host::Host;
 use laboratory::ipv6::{beside, like};
-use laboratory::paths::{Method, Narrow, Paths};
 use laboratory::process::scratch;
 use laboratory::programs::{Director, Nginx};
 use laboratory::topology::{OneLan, Routed};
@@ -230,50 +229,4 @@ fn the_rest_of_the_host_is_untouched() {
     assert!(wait_for(SOON, || {
         director.drops().contains(&("no_server".to_owned(), 1))
     }));
-}
-
-/// A link of 1 280 bytes, the least of IPv6, somewhere on the way: nothing stalls, and who sends too much is told.
-#[test]
-fn the_narrowest_link_stalls_nothing() {
-    for method in [Method::Nat, Method::Direct] {
-        let transfers = Transfers::of(10);
-        for narrow in [Narrow::Front, Narrow::Own, Narrow::Behind] {
-            if (method, narrow) == (Method::Direct, Narrow::Behind) {
-                // The server is on the director's own link.
-                continue;
-            }
-            let paths = Paths::new(method);
-            let hosts = [&paths.client, &paths.director, &paths.server];
-            beside(hosts.into_iter().chain(&paths.routers));
-            paths.mtu(narrow, 1280);
-            let web = Nginx::of_both_families(&paths.server, 80, Some(transfers.path()));
-            let director = Director::start(&paths.director);
-            let (vip, server) = (like(Paths::VIP), like(paths.server_address()));
-            let how = if method == Method::Nat { "-m" } else { "-g" };
-            director.admin(&format!("-A -t [{vip}]:80 -s rr"));
-            director.admin(&format!("-a -t [{vip}]:80 -r [{server}]:80 {how}"));
-            let status = || format!("{method:?}, {narrow:?}: {}", director.admin("status"));
-
-            let name = format!("[{vip}]");
-            compare_download(&paths.client, &name, &transfers);
-            let passes_back = narrow == Narrow::Front || method == Method::Nat;
-            let from = Some(like(paths.answering_address()));
-            let told = Paths::learned(&paths.server, like(Paths::CLIENT), from);
-            assert_eq!(
-                told,
-                passes_back.then_some(1280),
-                "the server, {}",
-                status()
-            );
-            // Or it would ask for segments that fit.
-            paths
-                .server
-                .succeed("ip", &["-6", "route", "flush", "cache"]);
-            compare_upload(&paths.client, &name, &web, &transfers);
-            let told = Paths::learned(&paths.client, vip, None::<Ipv6Addr>);
-            assert_eq!(told, Some(1280), "the client, {}", status());
-            let by_us = status().contains("too_big");
-            assert_eq!(by_us, narrow == Narrow::Own, "{}", status());
-        }
-    }
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use laboratory::paths::{Method, Paths};
 use laboratory::programs::Director;
 use laboratory::topology::{OneLan, Routed};
 use laboratory::wait::{SOON, wait_for};
+use shared::addr::Family;
 
 /// What ethtool calls them. Without checksums there is no segmentation on a device, but in the kernel
 /// there is.
@@ -24,7 +25,7 @@ const FEATURES: [&[&str]; 4] = [&["tx", "rx"], &["tso"], &["gso"], &["gro"]];
 struct Matrix<'a> {
     client: &'a Host,
     server: &'a Host,
-    vip: Ipv4Addr,
+    vip: IpAddr,
     director: &'a Host,
     devices: &'a [&'a str],
     administered: Director,
@@ -36,12 +37,13 @@ impl<'a> Matrix<'a> {
     fn new(
         (client, director, server): (&'a Host, &'a Host, &'a Host),
         devices: &'a [&'a str],
-        (vip, rip, method): (Ipv4Addr, Ipv4Addr, &str),
+        (vip, rip, method): (IpAddr, IpAddr, &str),
     ) -> Matrix<'a> {
         let administered = Director::start(director);
         for (kind, port) in [("-t", TCP), ("-u", UDP)] {
-            administered.admin(&format!("-A {kind} {vip}:{port} -s rr"));
-            administered.admin(&format!("-a {kind} {vip}:{port} -r {rip}:{port} {method}"));
+            let [vip, rip] = [vip, rip].map(|address| SocketAddr::new(address, port));
+            administered.admin(&format!("-A {kind} {vip} -s rr"));
+            administered.admin(&format!("-a {kind} {vip} -r {rip} {method}"));
         }
         // A datagram's answer comes from where it went to.
         let answering = if method == "-g" { vip } else { rip };
@@ -56,7 +58,7 @@ impl<'a> Matrix<'a> {
     fn of(
         (client, director, server): (&'a Host, &'a Host, &'a Host),
         devices: &'a [&'a str],
-        (vip, answering): (Ipv4Addr, Ipv4Addr),
+        (vip, answering): (IpAddr, IpAddr),
         (administered, largest): (Director, usize),
     ) -> Matrix<'a> {
         echo_tcp(server);
@@ -175,7 +177,7 @@ fn pattern(bytes: usize) -> Vec<u8> {
 }
 
 fn echo_tcp(server: &Host) {
-    let listener = server.run(|| TcpListener::bind(("0.0.0.0", TCP)).unwrap());
+    let listener = server.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, TCP)).unwrap());
     thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             thread::spawn(move || {
@@ -199,7 +201,7 @@ fn nat(front: u32, behind: u32, test: impl Fn(&Matrix)) {
     let matrix = Matrix::new(
         (&lab.client, &lab.director, &lab.servers[0]),
         &["cl", "rs"],
-        (Routed::VIP, Routed::server(0), "-m"),
+        (Routed::VIP.into(), Routed::server(0).into(), "-m"),
     );
     test(&matrix);
 }
@@ -217,40 +219,52 @@ fn direct(mtu: u32) {
     let matrix = Matrix::new(
         (&lab.client, &lab.director, server),
         &["eth0"],
-        (OneLan::VIP, OneLan::server(0), "-g"),
+        (OneLan::VIP.into(), OneLan::server(0).into(), "-g"),
     );
     matrix.run();
     matrix.no_drops_but(&[]);
 }
 
 /// A method that has a network of its own, with routers.
-fn routed(method: Method) {
-    let paths = Paths::new(method);
+fn routed(method: Method, family: Family) {
+    let paths = Paths::of(method, family);
+    let largest = match family {
+        Family::V4 => 1472,
+        Family::V6 => 1452,
+    };
     let matrix = Matrix::of(
         (&paths.client, &paths.director, &paths.server),
         &["cl", "rs"],
-        (Paths::VIP, paths.answering_address()),
-        (paths.start(""), 1472 - method.outer() as usize),
+        (paths.vip(), paths.answering_address()),
+        (paths.start(""), largest - method.outer(family) as usize),
     );
     matrix.run();
     matrix.no_drops_but(&[]);
 }
 
-#[test]
-fn tunnels() {
+fn tunnels(family: Family) {
     for method in [Method::Ipip, Method::Gue, Method::Gre] {
-        routed(method);
+        routed(method, family);
     }
 }
 
-#[test]
-fn fullnat() {
-    routed(Method::FullNat);
+fn fullnat(family: Family) {
+    routed(Method::FullNat, family);
+}
+
+fn firewall_mark(family: Family) {
+    routed(Method::Mark, family);
+}
+
+laboratory::of_both_families! {
+    tunnels => tunnels_of_ipv4, tunnels_of_ipv6;
+    fullnat => fullnat_of_ipv4, fullnat_of_ipv6;
+    firewall_mark => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
 }
 
 #[test]
-fn firewall_mark() {
-    routed(Method::Mark);
+fn nat_of_ipv6() {
+    routed(Method::Nat, Family::V6);
 }
 
 #[test]

@@ -1,82 +1,94 @@
-//! A link of 1 400 bytes somewhere on the way, by each forwarding method: nothing stalls, and who sends too
-//! much is told.
+//! A link of 1 400 bytes somewhere on the way, of IPv6 one of 1 280, which is its least, by each forwarding
+//! method: nothing stalls, and who sends too much is told.
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
 mod common;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use common::{Transfers, compare_download, compare_upload};
 use laboratory::paths::{Method, Narrow, Paths};
 use laboratory::programs::Nginx;
+use shared::addr::Family;
 
 /// Ten megabytes each way; then client and server know what they can only have been told.
-fn nothing_stalls(method: Method) {
+fn nothing_stalls(method: Method, family: Family) {
+    let (mtu, least) = match family {
+        Family::V4 => (1400, 68),
+        Family::V6 => (1280, 1280),
+    };
     let transfers = Transfers::of(10);
     for narrow in [Narrow::Front, Narrow::Own, Narrow::Behind] {
         if (method, narrow) == (Method::Direct, Narrow::Behind) {
             // The server is on the director's own link.
             continue;
         }
-        let paths = Paths::new(method);
-        paths.mtu(narrow, MTU);
-        let web = Nginx::start(&paths.server, "server", 80, Some(transfers.path()));
+        let paths = Paths::of(method, family);
+        paths.mtu(narrow, mtu);
+        let web = Nginx::of_both_families(&paths.server, 80, Some(transfers.path()));
         let director = paths.start("");
         let status = || format!("{method:?}, {narrow:?}: {}", director.admin("status"));
+        let vip = paths.at(80).to_string();
 
-        compare_download(&paths.client, "192.0.2.100", &transfers);
+        compare_download(&paths.client, &vip, &transfers);
         let passes_back = narrow == Narrow::Front || !method.answers_directly();
         let told = match method {
-            Method::FullNat => Paths::learned(&paths.server, Paths::LOCAL, None::<Ipv4Addr>),
+            Method::FullNat => Paths::learned(&paths.server, paths.local(), None::<IpAddr>),
             _ => {
                 let from = Some(paths.answering_address());
-                Paths::learned(&paths.server, Paths::CLIENT, from)
+                Paths::learned(&paths.server, paths.client_address(), from)
             }
         };
-        assert_eq!(told, passes_back.then_some(MTU), "the server, {}", status());
+        assert_eq!(told, passes_back.then_some(mtu), "the server, {}", status());
 
         // Or it would ask for segments that fit.
-        paths.server.succeed("ip", &["route", "flush", "cache"]);
-        compare_upload(&paths.client, "192.0.2.100", &web, &transfers);
+        let words = match family {
+            Family::V4 => ["-4", "route", "flush", "cache"],
+            Family::V6 => ["-6", "route", "flush", "cache"],
+        };
+        paths.server.succeed("ip", &words);
+        compare_upload(&paths.client, &vip, &web, &transfers);
         let outer = match narrow {
             Narrow::Front => 0,
-            Narrow::Own | Narrow::Behind => method.outer(),
+            Narrow::Own | Narrow::Behind => method.outer(family),
         };
-        let told = Paths::learned(&paths.client, Paths::VIP, None::<Ipv4Addr>);
-        assert_eq!(told, Some(MTU - outer), "the client, {}", status());
+        let told = Paths::learned(&paths.client, paths.vip(), None::<IpAddr>);
+        let fits = (mtu - outer).max(least);
+        assert_eq!(told, Some(fits), "the client, {}", status());
         // Of a tunnel's way the director is told as well, and says so to whom did not hear it yet.
-        let either = narrow == Narrow::Behind && method.outer() > 0;
+        let either = narrow == Narrow::Behind && method.outer(family) > 0;
         let by_us = status().contains("too_big");
         assert!(either || by_us == (narrow == Narrow::Own), "{}", status());
     }
 }
 
-#[test]
-fn nat() {
-    nothing_stalls(Method::Nat);
+fn nat(family: Family) {
+    nothing_stalls(Method::Nat, family);
 }
 
-#[test]
-fn direct_routing() {
-    nothing_stalls(Method::Direct);
+fn direct_routing(family: Family) {
+    nothing_stalls(Method::Direct, family);
 }
 
-#[test]
-fn tunnels() {
+fn tunnels(family: Family) {
     for method in [Method::Ipip, Method::Gue, Method::Gre] {
-        nothing_stalls(method);
+        nothing_stalls(method, family);
     }
 }
 
-#[test]
-fn fullnat() {
-    nothing_stalls(Method::FullNat);
+fn fullnat(family: Family) {
+    nothing_stalls(Method::FullNat, family);
 }
 
-#[test]
-fn firewall_mark() {
-    nothing_stalls(Method::Mark);
+fn firewall_mark(family: Family) {
+    nothing_stalls(Method::Mark, family);
 }
 
-const MTU: u32 = 1400;
+laboratory::of_both_families! {
+    nat => nat_of_ipv4, nat_of_ipv6;
+    direct_routing => direct_routing_of_ipv4, direct_routing_of_ipv6;
+    tunnels => tunnels_of_ipv4, tunnels_of_ipv6;
+    fullnat => fullnat_of_ipv4, fullnat_of_ipv6;
+    firewall_mark => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
+}

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
-use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use director::core::ip::{OWN_TTL, Own};
 use director::sys::packet_socket::PacketSocket;
 use laboratory::host::Host;
 use laboratory::paths::{Method, Paths};
 use laboratory::programs::Director;
 use laboratory::wait::{SOON, wait_for};
-use shared::wire::ipv4::{DF, Header, Packet};
+use shared::addr::{Addr, Family};
+use shared::wire::ipv4::DF;
 use shared::wire::sctp::{self, chunk};
 use shared::wire::transport;
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
@@ -19,43 +21,43 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// One end of an association: all SCTP packets to an address of a host.
 struct End {
-    socket: Socket,
+    /// A raw one.
+    socket: UdpSocket,
     port: u16,
 }
 
 impl End {
-    fn new(host: &Host, address: Ipv4Addr, port: u16) -> End {
-        let sctp = Protocol::from(SCTP);
-        let socket = host.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(sctp)).unwrap());
-        socket
-            .bind(&SockAddr::from(SocketAddrV4::new(address, 0)))
-            .unwrap();
+    fn new(host: &Host, address: IpAddr, port: u16) -> End {
+        let (sctp, address) = (Protocol::from(SCTP), SocketAddr::new(address, 0));
+        let domain = Domain::for_address(address);
+        let socket = host.run(|| Socket::new(domain, Type::RAW, Some(sctp)).unwrap());
+        socket.bind(&SockAddr::from(address)).unwrap();
+        let socket = UdpSocket::from(socket);
         socket.set_read_timeout(Some(SOON)).unwrap();
         End { socket, port }
     }
 
-    fn send(&self, (address, port): (Ipv4Addr, u16), kind: u8, data: usize) {
+    fn send(&self, (address, port): (IpAddr, u16), kind: u8, data: usize) {
         let packet = packet(self.port, port, kind, data);
-        let to = SockAddr::from(SocketAddrV4::new(address, 0));
-        self.socket.send_to(&packet, &to).unwrap();
+        self.socket.send_to(&packet, (address, 0)).unwrap();
     }
 
     /// The next packet, whose checksum is right: who sent it, to which port, its first chunk, its length.
-    fn receive(&self, what: &str) -> ((Ipv4Addr, u16), u16, u8, usize) {
+    fn receive(&self, what: &str) -> ((IpAddr, u16), u16, u8, usize) {
         let mut buffer = vec![0; 4000];
-        let length = loop {
-            match (&self.socket).read(&mut buffer) {
+        let (length, sender) = loop {
+            match self.socket.recv_from(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 outcome => break outcome.unwrap_or_else(|error| panic!("{what}: {error}")),
             }
         };
-        let packet = Packet::new_checked(&buffer[..length]).unwrap();
-        let body = packet.payload();
+        // A raw socket of IPv4 tells the header too.
+        let header = if sender.is_ipv4() { 20 } else { 0 };
+        let body = &buffer[header..length];
         assert!(sctp::verifies(body), "{what}: CRC32c");
         let (source, destination) = transport::ports(body).unwrap();
         let kind = sctp::ChunkTypes::of(body).unwrap().next().unwrap();
-        let sender = (packet.source().into(), source);
-        (sender, destination, kind, body.len())
+        ((sender.ip(), source), destination, kind, body.len())
     }
 }
 
@@ -74,31 +76,36 @@ fn leave_to_the_card(
     host: &Host,
     device: &str,
     router: [u8; 6],
-    ends: (Ipv4Addr, Ipv4Addr),
+    (source, destination): (IpAddr, IpAddr),
     mut body: Vec<u8>,
 ) {
     body[sctp::CHECKSUM..sctp::HEADER].fill(0);
+    let header = Own {
+        source: Addr::from(source),
+        destination: Addr::from(destination),
+        protocol: shared::addr::Protocol::SCTP,
+        tos: 0,
+        ttl: OWN_TTL,
+        identification: 1,
+        fragment: DF,
+    };
+    let header = header.to_bytes(body.len());
     let vnet = VnetHeader {
         flags: NEEDS_CSUM,
-        csum_start: 34,
+        csum_start: 14 + header.len() as u16,
         csum_offset: sctp::CHECKSUM as u16,
         ..VnetHeader::default()
     };
-    let header = Header {
-        tos: 0,
-        identification: 1,
-        fragment: DF,
-        ttl: 64,
-        protocol: SCTP as u8,
-        source: ends.0.octets(),
-        destination: ends.1.octets(),
+    let ethertype = match source {
+        IpAddr::V4(_) => [0x08, 0x00],
+        IpAddr::V6(_) => [0x86, 0xdd],
     };
     let frame = [
         &vnet.to_bytes()[..],
         &router,
         &host.ethernet_address(device),
-        &[0x08, 0x00],
-        &header.to_bytes(body.len()),
+        &ethertype,
+        &header,
         &body,
     ]
     .concat();
@@ -115,25 +122,23 @@ fn established(director: &Director) -> bool {
     ours.is_some_and(|line| line.contains("14:5") && line.contains("ESTABLISHED"))
 }
 
-fn associate(method: Method) {
-    let paths = Paths::new(method);
+fn associate(method: Method, family: Family) {
+    let paths = Paths::of(method, family);
     let director = paths.start("");
     let inner_port = if method.answers_directly() {
         PORT
     } else {
         3868
     };
-    let (service, address) = (
-        format!("--sctp-service 192.0.2.100:{PORT}"),
-        paths.server_address(),
-    );
+    let server = SocketAddr::new(paths.server_address(), inner_port);
+    let service = format!("--sctp-service {}", paths.at(PORT));
     director.admin(&format!("-A {service} -s rr"));
     let options = method.options();
-    director.admin(&format!("-a {service} -r {address}:{inner_port} {options}"));
-    let client = End::new(&paths.client, Paths::CLIENT, 40001);
+    director.admin(&format!("-a {service} -r {server} {options}"));
+    let client = End::new(&paths.client, paths.client_address(), 40001);
     let server = End::new(&paths.server, paths.answering_address(), inner_port);
-    let vip = (Paths::VIP, PORT);
-    let mut known = (Paths::CLIENT, client.port);
+    let vip = (paths.vip(), PORT);
+    let mut known = (paths.client_address(), client.port);
     let conversation = [
         (true, chunk::INIT, 16),
         (false, chunk::INIT_ACK, 200),
@@ -156,8 +161,8 @@ fn associate(method: Method) {
         }
     }
     let expected = match method {
-        Method::FullNat => Paths::LOCAL,
-        _ => Paths::CLIENT,
+        Method::FullNat => paths.local(),
+        _ => paths.client_address(),
     };
     assert_eq!(known.0, expected);
     let what = format!("{method:?}: {}", director.admin("-Lnc"));
@@ -165,7 +170,7 @@ fn associate(method: Method) {
 
     let [outer, .., far] = &paths.routers;
     let body = packet(client.port, PORT, chunk::DATA, 700);
-    let ends = (Paths::CLIENT, Paths::VIP);
+    let ends = (paths.client_address(), paths.vip());
     let router = outer.ethernet_address("cl");
     leave_to_the_card(&paths.client, "eth0", router, ends, body);
     let (sender, port, got, length) = server.receive("left to the card");
@@ -185,27 +190,31 @@ fn associate(method: Method) {
     assert!(status.contains("dropped packets\n  none"), "{status}");
 }
 
-#[test]
-fn by_nat() {
-    associate(Method::Nat);
+fn by_nat(family: Family) {
+    associate(Method::Nat, family);
 }
 
-#[test]
-fn by_direct_routing() {
-    associate(Method::Direct);
+fn by_direct_routing(family: Family) {
+    associate(Method::Direct, family);
 }
 
-#[test]
-fn by_full_nat() {
-    associate(Method::FullNat);
+fn by_full_nat(family: Family) {
+    associate(Method::FullNat, family);
 }
 
-#[test]
-fn by_each_tunnel() {
+fn by_each_tunnel(family: Family) {
     for method in [Method::Ipip, Method::Gue, Method::Gre] {
-        associate(method);
+        associate(method, family);
     }
 }
 
+laboratory::of_both_families! {
+    by_nat => by_nat_of_ipv4, by_nat_of_ipv6;
+    by_direct_routing => by_direct_routing_of_ipv4, by_direct_routing_of_ipv6;
+    by_full_nat => by_full_nat_of_ipv4, by_full_nat_of_ipv6;
+    by_each_tunnel => by_each_tunnel_of_ipv4, by_each_tunnel_of_ipv6;
+}
+
 const SCTP: i32 = 132;
+
 const PORT: u16 = 36412;

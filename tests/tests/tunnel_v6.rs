@@ -7,10 +7,9 @@ mod common;
 use std::net::IpAddr;
 use std::path::Path;
 
-use common::{TUNNELS, Transfers, compare_download, compare_transfers, compare_upload, datagrams};
+use common::{TUNNELS, Transfers, compare_transfers, datagrams};
 use laboratory::host::Host;
 use laboratory::ipv6::{beside, like};
-use laboratory::paths::{Method, Narrow, Paths};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
 
@@ -145,35 +144,5 @@ fn bulk_transfers_go_through_whole() {
             }
             lab.nothing_is_lost(&director);
         }
-    }
-}
-
-/// A link of 1 280 bytes on the director's side of the tunnel or within it: what every link of IPv6 takes goes
-/// through in pieces of the outer packet, and who sends more is told.
-#[test]
-fn the_narrowest_link_stalls_nothing() {
-    let transfers = Transfers::of(10);
-    for narrow in [Narrow::Front, Narrow::Own, Narrow::Behind] {
-        let paths = Paths::new(Method::Ipip);
-        let hosts = [&paths.client, &paths.director, &paths.server];
-        beside(hosts.into_iter().chain(&paths.routers));
-        serve(&paths.server, Paths::VIP);
-        paths.mtu(narrow, 1280);
-        let web = Nginx::of_both_families(&paths.server, 80, Some(transfers.path()));
-        let director = Director::start(&paths.director);
-        let (vip, server) = (like(Paths::VIP), like(paths.server_address()));
-        director.admin(&format!("-A -t [{vip}]:80 -s rr"));
-        director.admin(&format!("-a -t [{vip}]:80 -r [{server}]:80 -i"));
-        let name = format!("[{vip}]");
-        compare_download(&paths.client, &name, &transfers);
-        // Or it would ask for segments that fit.
-        paths
-            .server
-            .succeed("ip", &["-6", "route", "flush", "cache"]);
-        compare_upload(&paths.client, &name, &web, &transfers);
-        let told = Paths::learned(&paths.client, vip, None::<std::net::Ipv6Addr>);
-        let status = director.admin("status");
-        assert_eq!(told, Some(1280), "{narrow:?}: {status}");
-        rsagent(&paths.server, &["stop"]);
     }
 }
