@@ -921,7 +921,7 @@ weight = true
 least_weight = 9
 most_weight = 8
 "#,
-        r#"d.toml:2:10: "all:9111" is not an address to listen at; write one, as in "0.0.0.0:9111"
+        r#"d.toml:2:10: "all:9111" is not an address to listen at; write one, as in "[::]:9111"
 d.toml:3:12: `key_file' is "agent.key", which depends on where the director is started; write a path from the root, such as "/etc/lvs/agent.key"
 d.toml:4:12: with a key file nothing is insecure; leave `insecure' out, or `key_file' if everybody's reports are to be believed
 d.toml:5:1: [agents] has no key `kee_file'; write `key_file'
@@ -957,7 +957,7 @@ address = "10.1.0.2"
     );
     let config = Config::parse(&text, "d.toml").expect("nothing is wrong");
     let agents = config.agents.expect("it is there");
-    assert_eq!(agents.listen.to_string(), "0.0.0.0:9111");
+    assert_eq!(agents.listen.to_string(), "[::]:9111");
     let key_file = agents.key_file.expect("the usual one");
     assert_eq!(key_file, PathBuf::from("/etc/lvs/agent.key"));
     let Service {

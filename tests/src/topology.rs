@@ -104,6 +104,8 @@ impl OneLan {
     pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
     /// The client.
     pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 10);
+    /// The director.
+    pub const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 
     /// With so many servers.
     ///

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -10,6 +10,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use shared::agent::{Key, KeyError, MAX_DATAGRAM};
 use shared::time::Time;
+use socket2::{Domain, Socket, Type};
 use tracing::{error, info, warn};
 
 use super::clock::wall_micros;
@@ -252,11 +253,29 @@ fn carry_out(verdicts: Vec<Verdict>, now: Time, balancer: &mut Balancer) {
 
 fn listen(address: SocketAddr, registry: &Registry) -> Result<Listener, AgentsError> {
     let failed = |source| AgentsError::Listen { address, source };
-    let mut socket = UdpSocket::bind(address).map_err(failed)?;
+    let mut socket = bind(address).map_err(failed)?;
     registry
         .register(&mut socket, AGENTS, Interest::READABLE)
         .map_err(failed)?;
     Ok(Listener { socket, address })
+}
+
+/// A socket for everybody hears both families, whatever `net.ipv6.bindv6only` says; IPv4 alone on a host that
+/// does not know the other.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    if address.is_ipv4() || !address.ip().is_unspecified() {
+        return UdpSocket::bind(address);
+    }
+    let socket = match Socket::new(Domain::IPV6, Type::DGRAM, None) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            return UdpSocket::bind((Ipv4Addr::UNSPECIFIED, address.port()).into());
+        }
+        socket => socket?,
+    };
+    socket.set_only_v6(false)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(UdpSocket::from_std(socket.into()))
 }
 
 fn warn_of_insecurity(address: SocketAddr) {

@@ -1,20 +1,24 @@
 //! The same with rsagent itself: direct routing, on servers that nothing else has prepared.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use laboratory::ipv6::{beside, of};
 use laboratory::process::{Process, scratch};
 use laboratory::programs::{Director, Nginx, ours};
 use laboratory::topology::OneLan;
 use laboratory::wait::{SOON, wait_for};
+use shared::addr::Family;
 
 /// Two servers with nginx and `rsagent run`, and a director that knows of them by their reports alone.
 struct Lab {
     net: OneLan,
+    family: Family,
     director: Director,
     agents: Vec<Process>,
     _web: Vec<Nginx>,
@@ -23,11 +27,26 @@ struct Lab {
 
 impl Lab {
     fn new() -> Lab {
-        Lab::reporting_to("\"10.2.0.1\"")
+        Lab::of(Family::V4, &[OneLan::DIRECTOR])
     }
 
-    fn reporting_to(directors: &str) -> Lab {
+    fn of(family: Family, directors: &[Ipv4Addr]) -> Lab {
         let net = OneLan::new(2);
+        if family == Family::V6 {
+            beside([&net.client, &net.director].into_iter().chain(&net.servers));
+            for server in &net.servers {
+                // Or they go with the link.
+                server.sysctl("net/ipv6/conf/eth0/keep_addr_on_down", "1");
+            }
+        }
+        let [vip, first, second] =
+            [OneLan::VIP, OneLan::server(0), OneLan::server(1)].map(|address| of(family, address));
+        let service = SocketAddr::new(vip, 80);
+        let directors: Vec<String> = directors
+            .iter()
+            .map(|&director| format!("\"{}\"", of(family, director)))
+            .collect();
+        let directors = directors.join(", ");
         let folder = scratch("agents");
         fs::create_dir(&folder).unwrap();
         let key = folder.join("key");
@@ -35,24 +54,25 @@ impl Lab {
         fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
         let of_agents = folder.join("rsagent.toml");
         let text = format!(
-            "vips = [\"10.2.0.100\"]\ndirectors = [{directors}]\nkey_file = {key:?}\ninterval = \"200ms\"\n"
+            "vips = [\"{vip}\"]\ndirectors = [{directors}]\nkey_file = {key:?}\ninterval = \"200ms\"\n"
         );
         fs::write(&of_agents, text).unwrap();
         let config = folder.join("director.toml");
         let text = format!(
             "[agents]\nkey_file = {key:?}\n\
-             [[service]]\naddress = \"10.2.0.100:80\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
+             [[service]]\naddress = \"{service}\"\nprotocol = \"tcp\"\nscheduler = \"rr\"\n\
              check = {{ type = \"agent\" }}\n\
-             [[service.server]]\naddress = \"10.2.0.11\"\n\
-             [[service.server]]\naddress = \"10.2.0.12\"\n"
+             [[service.server]]\naddress = \"{first}\"\n\
+             [[service.server]]\naddress = \"{second}\"\n"
         );
         fs::write(&config, text).unwrap();
         let web = net.servers.iter();
-        let web = web.map(|server| Nginx::start(server, server.name(), 80, None));
+        let web = web.map(|server| Nginx::of_both_families(server, 80, None));
         let web = web.collect();
         let director = Director::start_with(&net.director, &["--config", config.to_str().unwrap()]);
         let mut lab = Lab {
             net,
+            family,
             director,
             agents: Vec::new(),
             _web: web,
@@ -62,9 +82,20 @@ impl Lab {
             let agent = lab.run_agent(number);
             lab.agents.push(agent);
         }
-        lab.log_has("10.2.0.11:80 is up");
-        lab.log_has("10.2.0.12:80 is up");
+        for number in 0..2 {
+            lab.log_has(&format!("{} is up", lab.server(number)));
+        }
         lab
+    }
+
+    /// The web server on a host.
+    fn server(&self, number: u8) -> SocketAddr {
+        SocketAddr::new(of(self.family, OneLan::server(number)), 80)
+    }
+
+    fn service(&self) -> SocketAddr {
+        let vip: IpAddr = of(self.family, OneLan::VIP);
+        SocketAddr::new(vip, 80)
     }
 
     fn run_agent(&self, number: usize) -> Process {
@@ -93,7 +124,8 @@ impl Lab {
 
     /// Who answers, each once.
     fn answers(&self) -> Vec<String> {
-        let words = ["-sS", "-m", "20", "--http1.0", "http://10.2.0.100/?[1-10]"];
+        let url = format!("http://{}/?[1-10]", self.service());
+        let words = ["-sS", "-m", "20", "--http1.0", &url];
         let text = self.net.client.succeed("curl", &words);
         let mut answers: Vec<String> = text.lines().map(str::to_owned).collect();
         answers.sort();
@@ -118,14 +150,21 @@ impl Drop for Lab {
     }
 }
 
-#[test]
-fn two_servers_with_nothing_but_rsagent_serve_and_go() {
-    let mut lab = Lab::new();
+laboratory::of_both_families! {
+    serve_and_go => two_servers_with_nothing_but_rsagent_serve_and_go, those_of_ipv6_do_so_too;
+}
+
+fn serve_and_go(family: Family) {
+    let mut lab = Lab::of(family, &[OneLan::DIRECTOR]);
+    let (second, service) = (lab.server(1), lab.service());
     assert_eq!(lab.answers(), ["server 1", "server 2"]);
 
     // Drained by its own administrator, and back.
     lab.tell(1, "drain");
-    lab.log_has("10.2.0.12:80 is draining, for TCP 10.2.0.100:80: its agent drains it");
+    let drains = "its agent drains it";
+    lab.log_has(&format!(
+        "{second} is draining, for TCP {service}: {drains}"
+    ));
     assert_eq!(lab.answers(), ["server 1"]);
     let status = lab.director.admin("status");
     assert!(status.contains("drained by its agent for "), "{status}");
@@ -134,7 +173,8 @@ fn two_servers_with_nothing_but_rsagent_serve_and_go() {
 
     // A clean stop says good-bye.
     lab.agents[1].signal("TERM");
-    lab.log_has("10.2.0.12:80 is down, for TCP 10.2.0.100:80: its agent has stopped");
+    let down = format!("{second} is down, for TCP {service}");
+    lab.log_has(&format!("{down}: its agent has stopped"));
     assert_eq!(lab.answers(), ["server 1"]);
     assert!(lab.agents[1].ended(SOON).success());
     lab.agents[1] = lab.run_agent(1);
@@ -143,9 +183,7 @@ fn two_servers_with_nothing_but_rsagent_serve_and_go() {
     // The link is cut: what a loss of power looks like from here.
     let cut = Instant::now();
     lab.net.servers[1].succeed("ip", &["link", "set", "eth0", "down"]);
-    lab.log_has(
-        "10.2.0.12:80 is down, for TCP 10.2.0.100:80: its agent has not reported for 700 ms",
-    );
+    lab.log_has(&format!("{down}: its agent has not reported for 700 ms"));
     assert!(
         cut.elapsed() < Duration::from_secs(1),
         "{:?}",
@@ -197,7 +235,7 @@ fn a_drain_goes_to_its_end_under_traffic_and_no_request_fails() {
 /// Both hear the same agents, and each decides for itself.
 #[test]
 fn two_directors_judge_the_same_servers() {
-    let lab = Lab::reporting_to("\"10.2.0.1\", \"10.2.0.10\"");
+    let lab = Lab::of(Family::V4, &[OneLan::DIRECTOR, OneLan::CLIENT]);
     let config = lab.folder.join("director.toml");
     let options = ["--config", config.to_str().unwrap()];
     let mut other = Director::start_with(&lab.net.client, &options);

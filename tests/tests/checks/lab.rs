@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,8 +52,8 @@ impl Lab {
     }
 
     /// A real server as `status --json` shows it.
-    pub fn server(&self, address: Ipv4Addr, port: u16) -> serde_json::Value {
-        let status = self.status();
+    pub fn server(&self, address: impl Into<IpAddr>, port: u16) -> serde_json::Value {
+        let (status, address) = (self.status(), address.into());
         let services = status["services"].as_array().unwrap();
         let mut servers = services
             .iter()
@@ -68,7 +68,7 @@ impl Lab {
     }
 
     /// Its health, and why.
-    pub fn health(&self, address: Ipv4Addr, port: u16) -> (String, String) {
+    pub fn health(&self, address: impl Into<IpAddr>, port: u16) -> (String, String) {
         let server = self.server(address, port);
         let text = |key: &str| server[key].as_str().unwrap_or_default().to_owned();
         (text("health"), text("reason"))

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
 mod deaths;
+mod ipv6;
 mod lab;
 mod protocols;
 mod scripts;

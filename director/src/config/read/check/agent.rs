@@ -14,7 +14,7 @@ use crate::health::agents::check::{AgentCheck, Weight};
 
 /// `[agents]`
 pub(in crate::config::read) fn agents(notes: &mut Notes<'_>, section: Section<'_, '_>) -> Agents {
-    let everywhere = SocketAddr::from(([0; 4], PORT));
+    let everywhere = SocketAddr::from(([0_u16; 8], PORT));
     let listen = section.text(notes, "listen");
     let listen = listen.map_or(Some(everywhere), |text| {
         socket_address(notes, text, everywhere)
