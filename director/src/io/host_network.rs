@@ -4,7 +4,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use shared::addr::{Addr, Family};
 use shared::host::netlink::{
-    Event, Link, Monitor, Neighbour, NeighbourState, Netlink, NetlinkError, Route, RouteKind,
+    Event, Link, Monitor, Neighbour, NeighbourState, Netlink, NetlinkError, NextHop, Route,
+    RouteKind,
 };
 use tracing::warn;
 
@@ -99,11 +100,19 @@ impl HostNetwork {
                         prefix: prefix(&address.prefix),
                     }));
                 }
-                Event::Route(it) | Event::RouteReplaced(it) => {
-                    heard.extend(route(&it).map(NetworkEvent::Route).map(Heard::Network));
+                Event::Route(it) => {
+                    let routes = routes(&it).into_iter();
+                    heard.extend(routes.map(NetworkEvent::Route).map(Heard::Network));
+                }
+                Event::RouteReplaced(it) => {
+                    let mut routes = routes(&it).into_iter();
+                    let first = routes.next().map(NetworkEvent::RouteReplaced);
+                    let all = first.into_iter().chain(routes.map(NetworkEvent::Route));
+                    heard.extend(all.map(Heard::Network));
                 }
                 Event::RouteGone(it) => {
-                    heard.extend(route(&it).map(NetworkEvent::RouteGone).map(Heard::Network));
+                    let routes = routes(&it).into_iter();
+                    heard.extend(routes.map(NetworkEvent::RouteGone).map(Heard::Network));
                 }
                 Event::Neighbour(it) => heard.extend(neighbour(&it).map(Heard::Network)),
                 Event::NeighbourGone(it) => {
@@ -137,7 +146,7 @@ impl HostNetwork {
     fn routes(&mut self) -> Result<NetworkEvent, NetlinkError> {
         let mut all = Vec::new();
         for family in [Family::V4, Family::V6] {
-            all.extend(self.netlink.routes(family)?.iter().filter_map(route));
+            all.extend(self.netlink.routes(family)?.iter().flat_map(routes));
         }
         Ok(NetworkEvent::Routes(all))
     }
@@ -168,27 +177,42 @@ fn prefix(prefix: &shared::host::netlink::Prefix) -> Prefix {
     Prefix::new(prefix.address.into(), prefix.length)
 }
 
-/// None: a route that balanced packets do not follow.
-fn route(route: &Route) -> Option<RouteInfo> {
-    if route.dead || route.tos != 0 || route.kind == RouteKind::Throw {
-        return None;
+/// None: a route that balanced packets do not follow. Of a multipath route of IPv4 the first next hop that is
+/// usable; of IPv6 all of them, which come and go one by one.
+fn routes(route: &Route) -> Vec<RouteInfo> {
+    if route.tos != 0 || route.kind == RouteKind::Throw {
+        return Vec::new();
     }
-    let kind = match (route.kind, route.link) {
-        (RouteKind::Unicast, Some(ifindex)) => Kind::Unicast {
-            ifindex,
-            gateway: route.gateway.map(Addr::from),
-        },
-        (RouteKind::Local, _) => Kind::Local,
-        _ => Kind::Unreachable,
+    let first = NextHop {
+        link: route.link,
+        gateway: route.gateway,
+        dead: route.dead,
     };
-    Some(RouteInfo {
-        destination: prefix(&route.destination),
-        table: route.table,
-        metric: route.metric,
-        kind,
-        mtu: route.mtu,
-        source: route.source.map(Addr::from),
-    })
+    let most = match route.destination.family() {
+        Family::V4 => 1,
+        Family::V6 => usize::MAX,
+    };
+    let hops = [&first].into_iter().chain(&route.others);
+    let usable = hops.filter(|hop| !hop.dead).take(most);
+    let lead = |hop: &NextHop| {
+        let kind = match (route.kind, hop.link) {
+            (RouteKind::Unicast, Some(ifindex)) => Kind::Unicast {
+                ifindex,
+                gateway: hop.gateway.map(Addr::from),
+            },
+            (RouteKind::Local, _) => Kind::Local,
+            _ => Kind::Unreachable,
+        };
+        RouteInfo {
+            destination: prefix(&route.destination),
+            table: route.table,
+            metric: route.metric,
+            kind,
+            mtu: route.mtu,
+            source: route.source.map(Addr::from),
+        }
+    };
+    usable.map(lead).collect()
 }
 
 /// None: nothing is known yet.
@@ -207,3 +231,67 @@ fn neighbour(neighbour: &Neighbour) -> Option<NetworkEvent> {
 
 /// `ARPHRD_ETHER`
 const ETHERNET: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::core::net::{CachedHop, Network, Route as Way};
+    use shared::sys::namespace::Namespace;
+
+    /// Two routers of one metric, as such that advertise themselves: whichever goes, the other is the way. As the
+    /// kernel tells it.
+    #[test]
+    fn one_of_two_routers_of_ipv6_goes() {
+        let in_namespace = || {
+            let ip = |words: &str| {
+                let status = Command::new("ip").args(words.split(' ')).status();
+                assert!(status.unwrap().success(), "ip {words}");
+            };
+            ip("link add v0 type veth peer name v1");
+            ip("link set v1 up");
+            ip("link set v0 up");
+            for router in 1..=3 {
+                let mac = format!("02:00:00:00:00:0{router}");
+                ip(&format!(
+                    "-6 neigh add fe80::{router} dev v0 lladdr {mac} nud permanent"
+                ));
+            }
+            let mut host = HostNetwork::open().unwrap();
+            let mut network = Network::default();
+            for heard in host.dump().unwrap() {
+                if let Heard::Network(event) = heard {
+                    network.apply(event);
+                }
+            }
+            let mut step = |change: &str, router: u8, way: Option<u8>| {
+                let to = "dev v0 proto ra metric 1024";
+                ip(&format!(
+                    "-6 route {change} default via fe80::{router} {to}"
+                ));
+                for heard in host.changes() {
+                    if let Heard::Network(event) = heard {
+                        network.apply(event);
+                    }
+                }
+                let to = Addr::from_bytes([0x20; 16]);
+                let next = match network.resolve(&mut CachedHop::default(), to, None) {
+                    Way::Via(hop) => hop.destination,
+                    _ => None,
+                };
+                let expected = way.map(|router| Mac([2, 0, 0, 0, 0, router]));
+                assert_eq!(next, expected, "{change} {router}");
+            };
+            step("add", 1, Some(1));
+            step("append", 2, Some(1));
+            step("del", 1, Some(2));
+            step("append", 1, Some(2));
+            step("del", 2, Some(1));
+            step("append", 2, Some(1));
+            step("replace", 3, Some(3));
+            step("del", 3, None);
+        };
+        Namespace::new().unwrap().run(in_namespace).unwrap();
+    }
+}

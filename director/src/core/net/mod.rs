@@ -85,8 +85,10 @@ pub enum NetworkEvent {
     },
     /// All addresses with the interfaces that carry them, after some changes may have been missed.
     Addresses(Vec<(u32, Prefix)>),
-    /// A route came, or replaced its like.
+    /// A route came; of IPv4 it replaces its like.
     Route(RouteInfo),
+    /// A route came instead of its like.
+    RouteReplaced(RouteInfo),
     /// A route went.
     RouteGone(RouteInfo),
     /// All routes, after some may have been missed.
@@ -205,7 +207,12 @@ impl Network {
                 }
             }
             NetworkEvent::Route(route) => {
-                if self.routes.insert(route) {
+                if self.routes.insert(route, false) {
+                    self.routes_changed();
+                }
+            }
+            NetworkEvent::RouteReplaced(route) => {
+                if self.routes.insert(route, true) {
                     self.routes_changed();
                 }
             }

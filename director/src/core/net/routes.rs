@@ -95,8 +95,9 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Returns whether anything changed.
-    pub(super) fn insert(&mut self, route: RouteInfo) -> bool {
+    /// One more route, or with `replaces` instead of those of its table and metric. Returns whether anything
+    /// changed.
+    pub(super) fn insert(&mut self, route: RouteInfo, replaces: bool) -> bool {
         if !(TABLE_DEFAULT..=TABLE_LOCAL).contains(&route.table) {
             return false;
         }
@@ -107,20 +108,25 @@ impl Routes {
             .of_length(key.length, family)
             .entry(key.address)
             .or_default();
-        if like.contains(&route) {
-            return false;
-        }
-        // NLM_F_REPLACE sends only the new route: the kernel allows one per (table, metric) unless
-        // it was appended, and then the first one is used.
-        match like
-            .iter_mut()
-            .find(|old| (old.table, old.metric) == (route.table, route.metric))
-        {
-            Some(old) => *old = route,
+        let before = like.clone();
+        let rank = |route: &RouteInfo| (route.table, route.metric);
+        // NLM_F_REPLACE sends only the new route. Of IPv4 the kernel allows one per table and metric unless it
+        // was appended, and then the first one is used; of IPv6 several, such as those of routers that
+        // advertise themselves.
+        let alone = replaces || family == Family::V4;
+        let place = like
+            .iter()
+            .position(|old| rank(old) == rank(&route) && (alone || old.kind == route.kind));
+        match place {
+            Some(at) => like[at] = route,
             None => like.push(route),
         }
+        if replaces {
+            let mut first = true;
+            like.retain(|old| rank(old) != rank(&route) || std::mem::take(&mut first));
+        }
         like.sort_by_key(|route| (std::cmp::Reverse(route.table), route.metric));
-        true
+        *like != before
     }
 
     /// Returns whether anything changed.
@@ -151,7 +157,7 @@ impl Routes {
     pub(super) fn replace(&mut self, routes: Vec<RouteInfo>) -> bool {
         let mut new = Routes::default();
         for route in routes {
-            new.insert(route);
+            new.insert(route, false);
         }
         let changed = new.v4 != self.v4 || new.v6 != self.v6;
         *self = new;

@@ -99,6 +99,35 @@ fn the_longest_prefix_wins_and_then_the_lowest_metric() {
     assert_eq!(hop(&mut network, "192.0.2.1").port, CLIENT_SIDE);
 }
 
+/// Two routers that advertise themselves, with one metric: when one of them goes, the other is there.
+#[test]
+fn routes_of_ipv6_are_beside_each_other() {
+    let mut network = network();
+    let by = |gateway| route("::/0", ETH0, Some(gateway), 1024);
+    let (first, second, third) = (by("fe80::1"), by("fe80::2"), by("fe80::3"));
+    let gateway = |network: &mut Network| {
+        let asked = match network.resolve(&mut CachedHop::default(), addr("2001:db8::1"), None) {
+            Route::Via(_) => network.take_asks(),
+            _ => return None,
+        };
+        asked.first().map(|(_, ask)| ask.address)
+    };
+    network.apply(NetworkEvent::Route(first));
+    network.apply(NetworkEvent::Route(second));
+    assert_eq!(gateway(&mut network), Some(addr("fe80::1")));
+    network.apply(NetworkEvent::RouteGone(first));
+    assert_eq!(gateway(&mut network), Some(addr("fe80::2")));
+    network.apply(NetworkEvent::Route(first));
+    network.apply(NetworkEvent::RouteReplaced(third));
+    assert_eq!(gateway(&mut network), Some(addr("fe80::3")));
+    network.apply(NetworkEvent::RouteGone(third));
+    assert_eq!(
+        gateway(&mut network),
+        None,
+        "those that it replaced are gone"
+    );
+}
+
 /// The way to an address that was looked for before is the one that would be found now.
 #[test]
 fn what_was_found_before_is_not_believed_longer() {

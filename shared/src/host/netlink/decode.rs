@@ -17,7 +17,7 @@ use netlink_packet_route::tc::TcHeader;
 
 use super::filter::IngressFilter;
 use super::request::Fault;
-use super::types::{Address, Link, Neighbour, Prefix, Route, Rule, RulePorts};
+use super::types::{Address, Link, Neighbour, NextHop, Prefix, Route, Rule, RulePorts};
 use crate::addr::Family;
 
 /// A link; `None` for what bridges tell about their ports (family `AF_BRIDGE`), where a deletion
@@ -151,7 +151,7 @@ pub(super) fn route(body: &[u8]) -> Result<Option<Route>, Fault> {
         protocol: header.protocol.into(),
         scope: u8::from(header.scope).into(),
         dead: is_dead(header.flags.bits()),
-        next_hops: 1,
+        others: Vec::new(),
     };
     for attribute in attributes(body, ROUTE_HEADER_BYTES) {
         let attribute = attribute?;
@@ -247,23 +247,36 @@ pub(super) fn rule(body: &[u8]) -> Result<Option<Rule>, Fault> {
     Ok(Some(rule))
 }
 
-/// Reads the first next hop into the route, and counts them.
+/// Reads the first next hop into the route, and the others beside it.
 fn multipath(family: Family, mut hops: &[u8], route: &mut Route) -> Result<(), Fault> {
-    route.next_hops = 0;
+    let mut first = true;
     // struct rtnexthop: length, flags, weight, interface; attributes behind it.
     while let Some((head, _)) = hops.split_first_chunk::<NEXT_HOP_HEADER_BYTES>() {
         let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
         let Some(attributes) = hops.get(NEXT_HOP_HEADER_BYTES..length) else {
             return Err(Fault::Malformed(format!("a next hop of {length} bytes")));
         };
-        if route.next_hops == 0 {
-            route.link = Some(u32::from_ne_bytes([head[4], head[5], head[6], head[7]]));
-            route.dead = is_dead(u32::from(head[2]));
-            for attribute in NlasIterator::new(attributes) {
-                next_hop_attribute(family, &attribute?, route)?;
-            }
+        let mut hop = Route::to(route.destination);
+        hop.link = Some(u32::from_ne_bytes([head[4], head[5], head[6], head[7]]));
+        hop.dead = is_dead(u32::from(head[2]));
+        for attribute in NlasIterator::new(attributes) {
+            next_hop_attribute(family, &attribute?, &mut hop)?;
         }
-        route.next_hops += 1;
+        let Route {
+            link,
+            gateway,
+            dead,
+            ..
+        } = hop;
+        if std::mem::take(&mut first) {
+            (route.link, route.gateway, route.dead) = (link, gateway, dead);
+        } else {
+            route.others.push(NextHop {
+                link,
+                gateway,
+                dead,
+            });
+        }
         hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(())

@@ -29,7 +29,8 @@ pub use listeners::{Listener, Listeners};
 pub use monitor::{Event, Monitor};
 pub use request::{Netlink, NetlinkError};
 pub use types::{
-    Address, Link, Neighbour, NeighbourState, Prefix, Route, RouteKind, Rule, RulePorts, Scope,
+    Address, Link, Neighbour, NeighbourState, NextHop, Prefix, Route, RouteKind, Rule, RulePorts,
+    Scope,
 };
 
 /// The protocol number of the addresses (`IFA_PROTO`), routes and rules that we add: nobody's in

@@ -163,7 +163,7 @@ fn routes_of_every_shape_are_told() {
         assert_eq!(to("10.9.0.0/16").metric, 7);
         let several = to("10.8.0.0/16");
         assert_eq!((several.table, several.protocol), (1000, 99));
-        assert_eq!((several.next_hops, several.link), (2, Some(v0)));
+        assert_eq!((several.others.len(), several.link), (1, Some(v0)));
         assert_eq!(several.gateway, Some("10.1.0.7".parse().unwrap()));
         assert_eq!(to("10.7.0.0/16").gateway, Some("fd01::9".parse().unwrap()));
 

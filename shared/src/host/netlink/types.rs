@@ -81,8 +81,19 @@ pub struct Route {
     pub scope: Scope,
     /// The kernel does not use it, as its interface is down or without carrier.
     pub dead: bool,
-    /// How many next hops it has; only the first is told.
-    pub next_hops: usize,
+    /// Of a multipath route, the next hops behind the first.
+    pub others: Vec<NextHop>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHop {
+    /// Interface that packets leave by.
+    pub link: Option<u32>,
+    /// Next router; `None`: on-link.
+    pub gateway: Option<IpAddr>,
+    /// The kernel does not use it.
+    pub dead: bool,
 }
 
 impl Route {
@@ -102,7 +113,7 @@ impl Route {
             protocol: super::OUR_PROTOCOL,
             scope: Scope::Universe,
             dead: false,
-            next_hops: 1,
+            others: Vec::new(),
         }
     }
 }
