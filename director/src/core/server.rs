@@ -259,10 +259,10 @@ impl Server {
         self.templates -= 1;
     }
 
-    /// A connection was made. It is born inactive.
-    pub fn bind(&mut self) {
+    /// A connection was made that is forwarded by `forward`. It is born inactive.
+    pub fn bind(&mut self, forward: ForwardMethod) {
         self.inactive += 1;
-        self.nat_connections += u32::from(self.spec.forward == ForwardMethod::Nat);
+        self.nat_connections += u32::from(forward == ForwardMethod::Nat);
         if self.has_reached_limit() {
             self.load = Load::Overloaded;
         }
@@ -380,7 +380,7 @@ mod tests {
     fn overloaded_at(server: &mut Server) -> (Vec<u32>, Vec<u32>) {
         let (mut rising, mut falling) = (Vec::new(), Vec::new());
         for _ in 0..8 {
-            server.bind();
+            server.bind(ForwardMethod::Nat);
             rising.extend(server.is_overloaded().then(|| server.total()));
         }
         for _ in 0..8 {
@@ -417,7 +417,7 @@ mod tests {
         ] {
             let mut server = server(before.0, before.1);
             for _ in 0..3 {
-                server.bind();
+                server.bind(ForwardMethod::Nat);
             }
             server.restate(spec(after.0, after.1));
             assert_eq!(server.is_overloaded(), overloaded, "{before:?} {after:?}");

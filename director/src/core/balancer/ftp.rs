@@ -142,10 +142,10 @@ impl Balancer {
         keys: Keys,
     ) -> ConnectionId {
         let (server, flow) = (connection.server(), connection.request());
-        let half_open = is_half_open(connection.state());
+        let (half_open, forward) = (is_half_open(connection.state()), connection.forward());
         let deadline = connection.deadline();
         let server = &mut self.servers[server];
-        server.bind();
+        server.bind(forward);
         self.services[server.service].connections += 1;
         let id = self.connections.insert(connection);
         self.wheel.set(self.connections.slab_mut(), id.0, deadline);

@@ -231,7 +231,7 @@ impl Balancer {
         } else {
             LocalEnd::default()
         };
-        server.bind();
+        server.bind(forward);
         service.connections += 1;
         if server.is_available() {
             for traffic in [&mut server.traffic, &mut service.traffic, &mut self.traffic] {
@@ -310,7 +310,7 @@ impl Balancer {
             Some(sender) => (request_to(flow, sender), Direction::Reply),
         };
         let server = &mut self.servers[id];
-        server.bind();
+        server.bind(sending.forward);
         self.services[server.service].connections += 1;
         let connection = Connection::new(&request, id, sending.forward, sending.destination, now);
         Some((self.connections.insert_unseen(connection), direction))

@@ -35,7 +35,7 @@ fn picks(name: &str, weights: &[i32], many: usize, staying: bool) -> String {
         };
         let id = list[position];
         if staying {
-            servers[id].bind();
+            servers[id].bind(ForwardMethod::Nat);
             servers[id].recount(Activity::Active);
         }
         letters.push(char::from(b'A' + id.number() as u8));
@@ -84,7 +84,7 @@ fn wrr_does_not_walk_down_levels_that_nobody_reaches() {
         spec.upper_threshold = limit;
         list.insert(0, servers.insert(Server::new(ServiceId::new(0), spec)));
     }
-    servers[list[0]].bind();
+    servers[list[0]].bind(ForwardMethod::Nat);
     let mut scheduler = by_name("wrr").unwrap();
     scheduler.init(&Pool::new(&list, &servers));
     let mut random = Random::new(1);
@@ -160,7 +160,7 @@ fn two_choices_follow_weights_and_load() {
             list.push(servers.insert(Server::new(ServiceId::new(0), spec)));
         }
         for _ in 0..busy {
-            servers[list[0]].bind();
+            servers[list[0]].bind(ForwardMethod::Nat);
         }
         let mut scheduler = by_name("twos").unwrap();
         let mut random = Random::new(3);
@@ -294,7 +294,7 @@ proptest! {
             // What lblc remembers may be above its threshold.
             let takes = server.is_usable() || name == "lblc" && server.weight() > 0;
             prop_assert!(takes, "{name} picked {:?}", server.spec());
-            server.bind();
+            server.bind(ForwardMethod::Nat);
             if step == 3 {
                 server.recount(Activity::Active);
             }

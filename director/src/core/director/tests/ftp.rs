@@ -305,6 +305,31 @@ fn a_control_connection_stays_while_data_flows() {
     assert_eq!(taken(&mut director).len(), 4);
 }
 
+/// The method of its server may be another one by then.
+#[test]
+fn data_go_as_their_control_connection_does() {
+    let mut director = lab();
+    server_says(&mut director, (7001, 1001), PASSIVE);
+    let key = ServiceKey::new(Protocol::TCP, std::net::Ipv4Addr::from(VIP), 21);
+    let server = ServerSpec::new(
+        std::net::Ipv4Addr::from(SERVER),
+        21,
+        ForwardMethod::Direct,
+        1,
+    );
+    let change = Operation::EditServer(key, server);
+    director.apply(NOW, &change).unwrap();
+    let data = segment(((CLIENT, 5555), (VIP, 40000)), SYN, (50, 0), &[], b"");
+    let there = from_client(&mut director, &data);
+    assert_eq!(read(&there.packet), ((CLIENT, 5555), (SERVER, 40000)));
+    let mut later = NOW;
+    for _ in 0..3 {
+        later = later + std::time::Duration::from_secs(4000);
+        director.handle_timeout(later, &mut Outbox::default());
+    }
+    assert_eq!(director.balancer.connection_count(), 0);
+}
+
 #[test]
 fn other_services_may_say_what_they_like() {
     let mut director = director(ForwardMethod::Nat);
