@@ -1,11 +1,11 @@
-//! FTP by NAT: vsftpd behind, curl in front, data both ways in all four forms.
+//! FTP by NAT and FULLNAT: vsftpd behind, curl in front, data both ways in all four forms.
 
 #![allow(clippy::unwrap_used, reason = "a test may end here")]
 
 mod common;
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +17,7 @@ use laboratory::process::{Process, scratch};
 use laboratory::programs::{Director, rsagent};
 use laboratory::topology::{OneLan, Routed};
 use laboratory::wait::{SOON, wait_for};
+use shared::addr::Family;
 
 /// A server with a file that clients may get, and a folder for what they put.
 struct Vsftpd {
@@ -25,7 +26,7 @@ struct Vsftpd {
 }
 
 impl Vsftpd {
-    fn start(host: &Host, vip: IpAddr, bytes: &[u8]) -> Vsftpd {
+    fn start(host: &Host, address: IpAddr, bytes: &[u8]) -> Vsftpd {
         let folder = scratch("ftp");
         for part in ["files/put", "empty"] {
             fs::create_dir_all(folder.join(part)).unwrap();
@@ -40,7 +41,7 @@ impl Vsftpd {
              write_enable=YES\nanon_upload_enable=YES\nanon_umask=022\nno_anon_password=YES\n\
              anon_root={files}\nsecure_chroot_dir={empty}\nconnect_from_port_20=YES\n\
              seccomp_sandbox=NO\nisolate_network=NO\nxferlog_enable=NO\n",
-            listen = if vip.is_ipv4() {
+            listen = if address.is_ipv4() {
                 "listen"
             } else {
                 "listen=NO\nlisten_ipv6"
@@ -97,6 +98,26 @@ fn lab_of_ipv6(bytes: &[u8]) -> Lab {
     lab_of(net.into_hosts(), vip, ("-m", addresses), ("", bytes))
 }
 
+/// By FULLNAT, with clients of one family and servers of one; these know no way to the clients.
+fn full_nat(client: Family, server: Family, options: &str, bytes: &[u8]) -> Lab {
+    let of = |family, address| match family {
+        Family::V4 => IpAddr::from(address),
+        Family::V6 => like(address).into(),
+    };
+    let net = Routed::new(2);
+    for host in &net.servers {
+        host.succeed("ip", &["route", "del", "default"]);
+    }
+    beside([&net.client, &net.director].into_iter().chain(&net.servers));
+    let addresses = [0, 1].map(|number| of(server, Routed::server(number)));
+    lab_of(
+        net.into_hosts(),
+        of(client, Routed::VIP),
+        ("-b", addresses),
+        (options, bytes),
+    )
+}
+
 /// The same by direct routing.
 fn direct(options: &str, bytes: &[u8]) -> Lab {
     let addresses = [0, 1].map(|number| OneLan::server(number).into());
@@ -119,9 +140,17 @@ fn lab_of(
     (method, addresses): (&str, [IpAddr; 2]),
     (options, bytes): (&str, &[u8]),
 ) -> Lab {
-    let servers = hosts.iter().map(|host| Vsftpd::start(host, vip, bytes));
+    let servers = hosts.iter().zip(addresses);
+    let servers = servers.map(|(host, address)| Vsftpd::start(host, address, bytes));
     let servers = servers.collect();
     let director = Director::start(&director_host);
+    if method == "-b" {
+        // More than one: a server wants to know a client's connections all by the same.
+        for local in LOCALS {
+            director.admin(&format!("-P -z {local}"));
+            director.admin(&format!("-P -z {}", like(local)));
+        }
+    }
     let service = SocketAddr::new(vip, 21);
     director.admin(&format!("-A -t {service} -s rr {options}"));
     for server in addresses {
@@ -138,6 +167,9 @@ fn lab_of(
         _switch: switch,
     }
 }
+
+/// Of FULLNAT.
+const LOCALS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 8), Ipv4Addr::new(10, 1, 0, 9)];
 
 impl Drop for Lab {
     fn drop(&mut self) {
@@ -160,40 +192,47 @@ fn curl(lab: &Lab, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+/// A name, and how curl is told so.
+type Form = (&'static str, &'static [&'static str]);
+
 /// The ways in which a client and a server agree on data connections.
-const FORMS: [(&str, &[&str]); 4] = [
+const FORMS: [Form; 4] = [
     ("PASV", &[]),
     ("EPSV", &["--epsv"]),
     ("PORT", &["--ftp-port", "-"]),
     ("EPRT", &["--ftp-port", "-", "--eprt"]),
 ];
 
+/// Those that IPv6 has.
+const EXTENDED: [Form; 2] = [FORMS[1], FORMS[3]];
+
 #[test]
 fn fifty_megabytes_go_each_way_in_each_form() {
     let file = Transfers::of(50);
     let bytes = fs::read(file.path()).unwrap();
     let lab = lab("", &bytes);
-    for (form, options) in FORMS {
+    compare_files(&lab, &FORMS, &file);
+    assert_tidy(&lab);
+}
+
+/// The client gets and puts a file by each of these forms, in one session for each.
+fn compare_files(lab: &Lab, forms: &[Form], file: &Transfers) {
+    let bytes = fs::read(file.path()).unwrap();
+    let url = url(lab);
+    let bytes_url = format!("{url}/bytes");
+    for (form, options) in forms {
         let got = scratch("got");
         let (from, to) = (file.path().display().to_string(), got.display().to_string());
         let both = [
-            options,
-            &[
-                "-o",
-                &to,
-                "ftp://10.0.0.100/bytes",
-                "--next",
-                "-sS",
-                "-m",
-                "60",
-            ],
+            *options,
+            &["-o", &to, &bytes_url, "--next", "-sS", "-m", "60"],
             &["--disable-epsv", "--disable-eprt"],
             options,
             &["-T", &from],
         ]
         .concat();
-        let put = format!("ftp://10.0.0.100/put/{form}");
-        curl(&lab, &[&both[..], &[&put]].concat());
+        let put = format!("{url}/put/{form}");
+        curl(lab, &[&both[..], &[&put]].concat());
         assert!(fs::read(&got).unwrap() == bytes, "{form}");
         fs::remove_file(&got).unwrap();
         let put = |server: &Vsftpd| fs::read(server.folder.join("files/put").join(form)).ok();
@@ -201,26 +240,59 @@ fn fifty_megabytes_go_each_way_in_each_form() {
         assert_eq!(arrived.len(), 1, "{form}");
         assert!(arrived[0] == bytes, "{form}");
     }
-    assert_tidy(&lab);
+}
+
+fn url(lab: &Lab) -> String {
+    match lab.vip {
+        IpAddr::V4(vip) => format!("ftp://{vip}"),
+        IpAddr::V6(vip) => format!("ftp://[{vip}]"),
+    }
 }
 
 /// Each control connection is another server's, and its data connections go there.
 #[test]
 fn data_goes_where_its_control_connection_goes() {
+    let (four, six) = (Family::V4, Family::V6);
     for options in ["", "-p 60"] {
-        let lab = lab(options, b"");
-        let url = format!("ftp://{}/name", lab.vip);
-        for (form, extra) in FORMS {
-            let names: Vec<String> = (0..4)
-                .map(|_| {
-                    let arguments = [extra, &[&url]].concat();
-                    String::from_utf8(curl(&lab, &arguments)).unwrap()
-                })
-                .collect();
-            let expected = if options.is_empty() { 2 } else { 1 };
-            let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
-            assert_eq!(distinct.len(), expected, "{form} {names:?}");
+        for (lab, forms) in [
+            (lab(options, b""), &FORMS[..]),
+            (full_nat(four, four, options, b""), &FORMS),
+            (full_nat(six, four, options, b""), &EXTENDED),
+        ] {
+            compare_names(&lab, forms, if options.is_empty() { 2 } else { 1 });
+            assert_tidy(&lab);
         }
+    }
+}
+
+/// Four sessions by each of these forms get what so many servers have.
+fn compare_names(lab: &Lab, forms: &[Form], servers: usize) {
+    let url = format!("{}/name", url(lab));
+    for (form, extra) in forms {
+        let names: Vec<String> = (0..4)
+            .map(|_| {
+                let arguments = [*extra, &[&url]].concat();
+                String::from_utf8(curl(lab, &arguments)).unwrap()
+            })
+            .collect();
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), servers, "{form} {names:?}");
+    }
+}
+
+/// The server is told a local address, and knows its client by the same; also where it is of the other family.
+#[test]
+fn fifty_megabytes_go_each_way_by_fullnat() {
+    let file = Transfers::of(50);
+    let bytes = fs::read(file.path()).unwrap();
+    let (four, six) = (Family::V4, Family::V6);
+    for (client, server, forms) in [
+        (four, four, &FORMS[..]),
+        (six, six, &EXTENDED),
+        (six, four, &EXTENDED),
+    ] {
+        let lab = full_nat(client, server, "", &bytes);
+        compare_files(&lab, forms, &file);
         assert_tidy(&lab);
     }
 }

@@ -107,7 +107,7 @@ impl LocalPorts {
         for step in 0..count {
             let at = (self.turn + step) % count;
             let place = &mut self.places[at];
-            if place.address.family() != server.address.family() {
+            if !place.listed || place.address.family() != server.address.family() {
                 continue;
             }
             if let Some(port) = place.take(peer) {
@@ -115,9 +115,27 @@ impl LocalPorts {
                 let place = at as u8;
                 return Some(LocalEnd { place, port });
             }
-            place.conflicts += u64::from(place.listed);
+            place.conflicts += 1;
         }
         None
+    }
+
+    /// A port of the address at a place where a connection has one already, also if that is no local address any
+    /// more: real servers want to know some connections of one client by one address.
+    pub fn take_beside(
+        &mut self,
+        place: u8,
+        protocol: Protocol,
+        server: Endpoint,
+    ) -> Option<LocalEnd> {
+        let beside = self.places.get_mut(usize::from(place))?;
+        match beside.take(Peer::new(protocol, server)) {
+            Some(port) => Some(LocalEnd { place, port }),
+            None => {
+                beside.conflicts += 1;
+                None
+            }
+        }
     }
 
     /// A connection to this end of a real server needs its port no longer.
@@ -188,9 +206,6 @@ impl Place {
     }
 
     fn take(&mut self, peer: Peer) -> Option<u16> {
-        if !self.listed {
-            return None;
-        }
         if self.peers.len() >= self.tidy_at && !self.peers.contains_key(&peer) {
             self.peers.retain(|_, ports| ports.used > 0);
             self.tidy_at = (2 * self.peers.len()).max(FEW_PEERS);
@@ -473,6 +488,24 @@ mod tests {
         assert_eq!(pool.address(end.place), local(8));
         pool.set_addresses(&[]);
         assert!(!pool.has_any(Family::V4) && pool.contains(local(7)) && !pool.contains(local(8)));
+    }
+
+    #[test]
+    fn another_port_of_an_address_in_use_is_given_whatever_it_is_by_now() {
+        let mut pool = pool(2);
+        let end = pool.take(Protocol::TCP, server(1)).unwrap();
+        pool.set_addresses(&[local(7)]);
+        let beside = |pool: &mut LocalPorts| pool.take_beside(end.place, Protocol::TCP, server(2));
+        let other = beside(&mut pool).unwrap();
+        assert_eq!(pool.address(other.place), local(0));
+        for _ in 1..PORTS {
+            assert!(beside(&mut pool).is_some());
+        }
+        assert_eq!(beside(&mut pool), None);
+        assert_eq!(pool.places().next().unwrap().1.conflicts(), 1);
+        pool.let_go(Protocol::TCP, server(2), other);
+        assert_eq!(beside(&mut pool), Some(other));
+        assert_eq!(pool.take_beside(99, Protocol::TCP, server(2)), None);
     }
 
     #[test]

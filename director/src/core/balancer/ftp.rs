@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use shared::addr::{Addr, FlowKey, Protocol};
+use shared::addr::{FlowKey, Protocol};
 use shared::time::Time;
 
 use super::half_open::is_half_open;
 use super::{Balancer, Class};
 use crate::core::capture::CaptureKey;
 use crate::core::connection::{Connection, ConnectionId, Endpoint};
-use crate::core::ftp::{Expected, Invitation, Keys, Numbers};
+use crate::core::ftp::{Expected, Invitation, Moved};
 use crate::core::operation::ForwardMethod;
 use crate::core::protocol::State;
 use crate::core::protocol::tcp::TcpState;
@@ -40,6 +40,7 @@ impl Balancer {
             control,
             server: connection.server(),
             destination,
+            forward: connection.forward(),
             until: now + WAITING,
         };
         // The same words again, or a port to which nobody else has sent this client.
@@ -53,8 +54,7 @@ impl Balancer {
         let port = { port }.find(free)?;
         let invitation = invitation(port);
         if self.transfers.expect(invitation, expected) {
-            let keys = keys_of(vip, port, destination);
-            keys.into_iter().for_each(|key| self.captures.acquire(key));
+            keys_of(invitation, &expected).for_each(|key| self.captures.acquire(key));
         }
         Some(Endpoint { address: vip, port })
     }
@@ -73,29 +73,34 @@ impl Balancer {
         if !self.connections.has_room(1) {
             return Some(Class::Drop(Reason::TableFull));
         }
-        self.transfers.take(&invitation);
-        let keys = keys_of(invitation.vip, invitation.port, expected.destination);
+        if !self.has_server(expected.server, expected.destination) {
+            self.expect_no_more(invitation);
+            return None;
+        }
         let Expected {
             control,
             server,
             destination,
+            forward,
             ..
         } = expected;
-        if !self.has_server(server, destination) {
-            keys.into_iter().for_each(|key| self.captures.release(key));
-            return None;
+        let mut connection = Connection::new(flow, server, forward, destination, now);
+        if !self.take_port_beside(control, &mut connection) {
+            return Some(Class::NoPort);
         }
-        let connection = Connection::new(flow, server, ForwardMethod::Nat, destination, now);
-        Some(Class::Request(self.begin_data(connection, control, keys)))
+        // What is taken from the wire for it stays so.
+        self.transfers.take(&invitation);
+        Some(Class::Request(self.begin_data(connection, control)))
     }
 
-    /// The client of a control connection waits at this port for its server. Whether it is helped.
+    /// The client of a control connection waits at this port for its server. Where the server is to go; none if it
+    /// is not helped.
     pub(in crate::core) fn open_data(
         &mut self,
         now: Time,
         control: ConnectionId,
         client_port: u16,
-    ) -> bool {
+    ) -> Option<Endpoint> {
         let connection = self.connection(control);
         let (virtual_end, to) = (connection.virtual_endpoint(), connection.destination());
         let (server, client_hop) = (connection.server(), connection.client_hop);
@@ -108,8 +113,21 @@ impl Balancer {
             port: to.port.wrapping_sub(1),
             ..to
         };
-        if self.find(&flow).is_some() {
-            return true;
+        let forward = connection.forward();
+        if let Some((id, _)) = self.find(&flow) {
+            let known = self.connection(id);
+            let over = State::Tcp(TcpState::TimeWait);
+            if known.state() != over {
+                let same = (known.destination(), known.forward()) == (destination, forward);
+                return same.then(|| self.known_client(known));
+            }
+            // A client may have but one port for all. Its server has not forgotten the former connection, and
+            // by FULLNAT comes to another port of ours.
+            self.end(id);
+        }
+        let room = self.connections.has_room(1) && self.transfers.has_room(control);
+        if !room || client_port < FIRST_UNPRIVILEGED {
+            return None;
         }
         let back = FlowKey {
             protocol: flow.protocol,
@@ -118,31 +136,45 @@ impl Balancer {
             destination: flow.source,
             destination_port: flow.source_port,
         };
-        let room = self.connections.has_room(1) && self.transfers.has_room(control);
         // Of another service its server may have one to the same port.
-        if !room || client_port < FIRST_UNPRIVILEGED || self.find(&back).is_some() {
-            return false;
+        if forward == ForwardMethod::Nat && self.find(&back).is_some() {
+            return None;
         }
-        let keys = keys_of(flow.destination, flow.destination_port, destination);
-        keys.into_iter().for_each(|key| self.captures.acquire(key));
-        let mut connection = Connection::new(&flow, server, ForwardMethod::Nat, destination, now);
+        let mut connection = Connection::new(&flow, server, forward, destination, now);
+        if !self.take_port_beside(control, &mut connection) {
+            return None;
+        }
+        let known_client = self.known_client(&connection);
+        keys_of_data(&connection).for_each(|key| self.captures.acquire(key));
         let state = State::Tcp(TcpState::Listen);
         connection.set_state(state);
         connection.client_hop = client_hop;
         connection.timeout_secs = self.settings.timeouts.secs(state);
-        self.begin_data(connection, control, keys);
-        true
+        self.begin_data(connection, control);
+        Some(known_client)
+    }
+
+    /// By FULLNAT a data connection has a port of the local address of its control connection: servers ask whether
+    /// both are of one client. False if there is none left.
+    fn take_port_beside(&mut self, control: ConnectionId, data: &mut Connection) -> bool {
+        if data.forward() != ForwardMethod::FullNat {
+            return true;
+        }
+        let place = self.connection(control).local().place;
+        let end = self
+            .locals
+            .take_beside(place, data.protocol(), data.destination());
+        end.is_some_and(|end| {
+            data.set_local(end);
+            true
+        })
     }
 
     /// It is none of those that a service counts.
-    fn begin_data(
-        &mut self,
-        connection: Connection,
-        control: ConnectionId,
-        keys: Keys,
-    ) -> ConnectionId {
+    fn begin_data(&mut self, connection: Connection, control: ConnectionId) -> ConnectionId {
         let (server, flow) = (connection.server(), connection.request());
-        let (half_open, forward) = (is_half_open(connection.state()), connection.forward());
+        let forward = connection.forward();
+        let half_open = is_half_open(connection.state());
         let deadline = connection.deadline();
         let server = &mut self.servers[server];
         server.bind(forward);
@@ -152,10 +184,13 @@ impl Balancer {
         if half_open {
             self.enter_half_open(id);
         }
-        if self.captures.has_local_clients() {
+        if forward == ForwardMethod::Nat && self.captures.has_local_clients() {
             self.expect_answers(&flow);
         }
-        self.transfers.begin(id, control, keys);
+        if forward == ForwardMethod::FullNat {
+            self.shifts.begin(id);
+        }
+        self.transfers.begin(id, control);
         id
     }
 
@@ -165,11 +200,16 @@ impl Balancer {
         server.is_some_and(|server| destination.address == server.spec().key.address.into())
     }
 
+    /// Whether a connection is one of data.
+    pub(super) fn is_data(&self, id: ConnectionId) -> bool {
+        !self.transfers.is_empty() && self.transfers.is_data(id)
+    }
+
     /// A connection has ended, which may have been one of FTP.
     #[cold]
-    pub(super) fn end_transfers(&mut self, id: ConnectionId) {
-        if let Some(keys) = self.transfers.end(id) {
-            keys.into_iter().for_each(|key| self.captures.release(key));
+    pub(super) fn end_transfers(&mut self, id: ConnectionId, connection: &Connection) {
+        if self.transfers.end(id) {
+            keys_of_data(connection).for_each(|key| self.captures.release(key));
         }
         if self.transfers.goes_on(id) {
             self.forget_transfers(Time::ZERO, Some(id));
@@ -185,39 +225,61 @@ impl Balancer {
     }
 
     fn forget_transfers(&mut self, now: Time, ended: Option<ConnectionId>) {
-        for (invitation, destination) in self.transfers.overdue(now, ended) {
-            self.transfers.take(&invitation);
-            let keys = keys_of(invitation.vip, invitation.port, destination);
-            keys.into_iter().for_each(|key| self.captures.release(key));
+        for invitation in self.transfers.overdue(now, ended) {
+            self.expect_no_more(invitation);
         }
     }
 
-    /// How far the server's words of a control connection have moved.
-    pub(in crate::core) fn numbers(&self, control: ConnectionId) -> Option<Numbers> {
-        self.transfers.numbers(control)
+    fn expect_no_more(&mut self, invitation: Invitation) {
+        if let Some(expected) = self.transfers.take(&invitation) {
+            keys_of(invitation, &expected).for_each(|key| self.captures.release(key));
+        }
+    }
+
+    /// How far the words of a control connection have moved.
+    pub(in crate::core) fn words_moved(&self, control: ConnectionId) -> Moved {
+        self.transfers.moved(control)
     }
 
     /// They have moved further.
-    pub(in crate::core) fn set_numbers(&mut self, control: ConnectionId, numbers: Numbers) {
-        self.transfers.set_numbers(control, numbers);
+    pub(in crate::core) fn set_words_moved(&mut self, control: ConnectionId, moved: Moved) {
+        self.transfers.set_moved(control, moved);
     }
 }
 
-/// What is taken from the wire for a data connection.
-fn keys_of(vip: Addr, port: u16, destination: Endpoint) -> Keys {
+/// What is taken from the wire for a data connection that is expected.
+fn keys_of(invitation: Invitation, expected: &Expected) -> impl Iterator<Item = CaptureKey> {
+    let virtual_end = Endpoint {
+        address: invitation.vip,
+        port: invitation.port,
+    };
+    keys(expected.forward, virtual_end, expected.destination)
+}
+
+/// The same for one that is there.
+fn keys_of_data(data: &Connection) -> impl Iterator<Item = CaptureKey> {
+    keys(data.forward(), data.virtual_endpoint(), data.destination())
+}
+
+/// By FULLNAT answers go to a local address, of which everything is taken anyway.
+fn keys(
+    forward: ForwardMethod,
+    virtual_end: Endpoint,
+    destination: Endpoint,
+) -> impl Iterator<Item = CaptureKey> {
     let protocol = Protocol::TCP;
-    [
-        CaptureKey::Service {
-            protocol,
-            address: vip,
-            port,
-        },
-        CaptureKey::Reply {
-            protocol,
-            address: destination.address,
-            port: destination.port,
-        },
-    ]
+    let service = CaptureKey::Service {
+        protocol,
+        address: virtual_end.address,
+        port: virtual_end.port,
+    };
+    let reply = CaptureKey::Reply {
+        protocol,
+        address: destination.address,
+        port: destination.port,
+    };
+    let reply = (forward == ForwardMethod::Nat).then_some(reply);
+    std::iter::once(service).chain(reply)
 }
 
 /// So long a data connection may take to come: as the kernel gives one that listens.

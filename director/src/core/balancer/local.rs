@@ -28,6 +28,15 @@ impl Balancer {
         }
     }
 
+    /// As whom the real server of any connection knows its client.
+    pub(super) fn known_client(&self, connection: &Connection) -> Endpoint {
+        if connection.forward() == ForwardMethod::FullNat {
+            self.local_end(connection)
+        } else {
+            connection.client()
+        }
+    }
+
     /// What is changed in the sequence numbers of a TCP connection by FULLNAT.
     #[inline]
     pub fn shift_mut(&mut self, id: ConnectionId) -> Option<&mut Shift> {
@@ -46,7 +55,11 @@ impl Balancer {
     #[inline]
     pub fn introduction(&self, id: ConnectionId) -> Introduction {
         let server = &self.servers[self.connection(id).server()];
-        self.services[server.service].spec.beyond.introduction
+        match self.services[server.service].spec.beyond.introduction {
+            // Nobody waits for a header in front of a file.
+            Introduction::ProxyProtocol if self.is_data(id) => Introduction::None,
+            introduction => introduction,
+        }
     }
 
     /// The largest segments of a connection, as its service wants them.

@@ -7,6 +7,7 @@ use super::side_table::SideTable;
 use super::{Balancer, Class, ConnectionId, FlowKey, Segment};
 use crate::core::connection::Endpoint;
 use crate::core::forward::sequence::Shift;
+use crate::core::ftp::Moved;
 use crate::core::operation::{ForwardMethod, ServerGone};
 use crate::core::protocol::State;
 use crate::core::protocol::tcp::TcpState;
@@ -30,6 +31,8 @@ pub struct Reset {
     pub forward: ForwardMethod,
     /// What is changed in its numbers on the way.
     pub shift: Shift,
+    /// How far what its ends say has moved, if it is a control connection of FTP.
+    pub moved: Moved,
     /// Where the two ends are, in the numbers of the client.
     pub position: Position,
 }
@@ -199,11 +202,8 @@ impl Balancer {
                 Shift::default()
             },
             client: connection.client(),
-            known_client: if full_nat {
-                self.local_end(connection)
-            } else {
-                connection.client()
-            },
+            moved: self.words_moved(id),
+            known_client: self.known_client(connection),
             virtual_end: connection.virtual_endpoint(),
             destination: connection.destination(),
             server: connection.server(),

@@ -92,7 +92,7 @@ impl Balancer {
             self.leave_half_open();
         }
         if !self.transfers.is_empty() {
-            self.end_transfers(id);
+            self.end_transfers(id, &connection);
         }
         self.services[service_id].connections -= 1;
         self.settle_drain(connection.server());

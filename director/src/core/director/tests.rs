@@ -4,6 +4,7 @@ mod connections;
 mod errors;
 mod fragments;
 mod ftp;
+mod ftp_fullnat;
 mod fullnat;
 mod fullnat6;
 mod garbage;

@@ -14,7 +14,7 @@ use shared::wire::{ipv4, ipv6};
 use super::front::{Front, WITH_FRAGMENT_HEADER, front_bytes};
 use super::full_nat::Rewritten;
 use super::segments::Segments;
-use super::{Director, Frame, Headers, cut, decrement_ttl, is_syn, nat};
+use super::{Director, Frame, Headers, Leg, cut, decrement_ttl, is_syn, nat};
 use crate::core::balancer::{ConnectionId, Direction};
 use crate::core::director::Arrival;
 use crate::core::frame;
@@ -48,13 +48,16 @@ impl Director {
     pub(super) fn forward_across(
         &mut self,
         arrival: Arrival,
-        going: (ConnectionId, Direction),
+        leg: Leg,
         hop: Hop,
         headers: &Headers,
         frame: &mut Frame<'_>,
         outbox: &mut Outbox,
     ) -> Verdict {
         let hop = &hop;
+        let Leg {
+            going, followed, ..
+        } = leg;
         let (id, direction) = going;
         if headers.ttl <= 1 {
             self.complain_on_the_way(arrival, going, Error::TimeExceeded, frame, outbox);
@@ -96,7 +99,6 @@ impl Director {
         if direction == Direction::Reply {
             self.count(arrival, id, direction, headers);
         }
-        let followed = self.balancer.connection(id).is_followed();
         if followed && direction == Direction::Request {
             self.follow_position(id, direction, headers, frame);
         }
@@ -322,8 +324,8 @@ fn summed(address: Addr) -> [u8; 16] {
 /// Bytes of the largest IPv4 packet that may be fragmented: one of the least MTU of IPv6 (RFC 7915
 /// section 5.1).
 const MOST_SMALL: usize = ipv6::MIN_MTU as usize - ipv6::HEADER + ipv4::MIN_HEADER;
-/// More than a packet grows.
-const SPARE_BYTES: usize = 64;
+/// More than a packet grows in front.
+pub(super) const SPARE_BYTES: usize = 64;
 
 // virtio 1.2 section 5.1.6.2
 const TCP_V4: u8 = 1;

@@ -112,8 +112,9 @@ impl Director {
             return Names::Nothing;
         };
         let vnet = frame.vnet();
-        // Only the SYN asks.
-        let opens = direction == Direction::Request && flags.contains(TcpFlags::SYN);
+        // Only the SYN asks; that of a client may be an answer, to a server that opens a data connection.
+        let asks = flags & (TcpFlags::SYN | TcpFlags::ACK) == TcpFlags::SYN;
+        let opens = direction == Direction::Request && asks;
         let opening = opens.then(|| Opening {
             first: sequence::first_sequence(self.balancer.hash_to_server(id), now.as_nanos()),
             introduction: self.balancer.introduction(id),

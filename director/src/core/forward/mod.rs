@@ -29,6 +29,7 @@ use shared::wire::icmpv4::Error;
 use shared::wire::transport::Port;
 
 use super::balancer::{ConnectionId, Direction};
+use super::connection::Endpoint;
 use super::director::{Arrival, Director, Headers, MIN_MTU};
 use super::frame::{self, Frame};
 use super::ip::{self, Ends, Passed, family_of, min_mtu};
@@ -39,6 +40,17 @@ use super::reason::Reason;
 use super::server::ServerId;
 use super::service::FTP;
 use super::verdict::{Outbox, Outgoing, Verdict};
+
+/// The way of a packet of a connection, as far as the connection says it.
+#[derive(Clone, Copy)]
+struct Leg {
+    going: (ConnectionId, Direction),
+    method: ForwardMethod,
+    virtual_end: Endpoint,
+    destination: Endpoint,
+    /// Its numbers are noted on the way.
+    followed: bool,
+}
 
 impl Director {
     /// Sends a packet of a connection on its way.
@@ -79,16 +91,46 @@ impl Director {
             }
             Err(reason) => return nowhere(method, reason),
         };
+        let leg = Leg {
+            going: (id, direction),
+            method,
+            virtual_end,
+            destination,
+            followed,
+        };
+        if virtual_end.port == FTP && method.is_nat() && headers.flow.protocol == Protocol::TCP {
+            return self.forward_words(arrival, leg, hop, headers, frame, outbox);
+        }
+        self.pass_on(arrival, leg, hop, headers, frame, outbox)
+    }
+
+    /// Rewrites a packet that has a way out, and sends it there.
+    #[inline(always)]
+    fn pass_on(
+        &mut self,
+        arrival: Arrival,
+        leg: Leg,
+        hop: Hop,
+        headers: &Headers,
+        frame: &mut Frame<'_>,
+        outbox: &mut Outbox,
+    ) -> Verdict {
+        let Leg {
+            going,
+            method,
+            virtual_end,
+            destination,
+            followed,
+        } = leg;
+        let (id, direction) = going;
         if method.may_change_family() {
             if method == ForwardMethod::Tunnel {
                 return self.forward_by_tunnel(arrival, id, hop, headers, frame, outbox);
             }
             if self.crosses(id) {
-                let going = (id, direction);
-                return self.forward_across(arrival, going, hop, headers, frame, outbox);
+                return self.forward_across(arrival, leg, hop, headers, frame, outbox);
             }
         }
-        let going = (id, direction);
         if headers.ttl <= 1 {
             self.complain_on_the_way(arrival, going, Error::TimeExceeded, frame, outbox);
             return Verdict::Drop(Reason::TtlExceeded);
@@ -116,7 +158,7 @@ impl Director {
             self.follow_position(id, direction, headers, frame);
         }
         if method.is_nat() && is_syn(headers) {
-            self.lower_segment_size((id, direction), headers, &hop, frame);
+            self.lower_segment_size(going, headers, &hop, frame);
         }
         match (method, direction) {
             (ForwardMethod::Nat, Direction::Request) => {
@@ -130,23 +172,12 @@ impl Director {
             }
             (ForwardMethod::FullNat, _) => {
                 let now = arrival.now;
-                let outcome =
-                    self.full_nat(now, (id, direction), headers, Some(&hop), frame, outbox);
+                let outcome = self.full_nat(now, going, headers, Some(&hop), frame, outbox);
                 if outcome == Rewritten::Replaced {
                     return Verdict::Consumed;
                 }
             }
             _ => return Verdict::Drop(Reason::NoMethod),
-        }
-        if virtual_end.port == FTP
-            && method == ForwardMethod::Nat
-            && headers.flow.protocol == Protocol::TCP
-        {
-            let going = (id, direction);
-            let outcome = self.control_of_ftp(arrival.now, going, headers, &hop, frame, outbox);
-            if outcome == Rewritten::Replaced {
-                return Verdict::Consumed;
-            }
         }
         if followed && direction == Direction::Reply {
             self.follow_position(id, direction, headers, frame);

@@ -54,11 +54,18 @@ impl Director {
     }
 
     fn reset_server(&mut self, now: Time, reset: &Reset, outbox: &mut Outbox) {
+        let Position {
+            client_next,
+            server_next,
+        } = reset.position;
+        let said = reset.moved.said(Direction::Request);
+        let client_next = said.map_or(client_next, |said| said.to_hearer(client_next));
+        let heard = reset.moved.heard(Direction::Request);
         let to_server = Bare {
             source: reset.known_client,
             destination: as_the_server_knows(reset),
-            sequence: reset.shift.to_server(reset.position.client_next),
-            acknowledged: reset.position.server_next,
+            sequence: reset.shift.to_server(client_next),
+            acknowledged: heard.map_or(server_next, |heard| heard.to_speaker(server_next)),
             flags: TcpFlags::RST | TcpFlags::ACK,
         };
         let packet = self.bare(&to_server);

@@ -123,8 +123,8 @@ impl Shift {
     }
 }
 
-/// Numbers of a client's segment; a SYN comes with an `opening`, which counts for the first one. What changed of the bytes that a
-/// checksum covers, pseudo header aside, and what names the client with it.
+/// Numbers of a client's segment; a SYN that asks for a connection comes with an `opening`, which counts for the first
+/// one. What changed of the bytes that a checksum covers, pseudo header aside, and what names the client with it.
 pub(super) fn request(
     segment: &mut [u8],
     shift: &mut Shift,
@@ -137,10 +137,8 @@ pub(super) fn request(
         return (Change::default(), Names::Nothing);
     };
     let mut change = Change::default();
-    if flags.contains(TcpFlags::SYN) {
-        if shift.handshake == Handshake::Unseen
-            && let Some(opening) = opening
-        {
+    if let Some(opening) = opening {
+        if shift.handshake == Handshake::Unseen {
             shift.by = opening.first.wrapping_sub(sequence);
             shift.introduction = opening.introduction;
             shift.name_bytes = match opening.introduction {

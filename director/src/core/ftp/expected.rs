@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use shared::addr::Addr;
 use shared::time::Time;
 
-use super::Numbers;
-use crate::core::capture::CaptureKey;
+use super::Moved;
 use crate::core::connection::{ConnectionId, Endpoint};
+use crate::core::operation::ForwardMethod;
 use crate::core::server::ServerId;
 
 /// Whom a client is told to ask for data: its own address, the virtual one, and the port.
@@ -26,12 +26,11 @@ pub(in crate::core) struct Expected {
     pub(in crate::core) server: ServerId,
     /// Where that waits for it.
     pub(in crate::core) destination: Endpoint,
+    /// How it will get there: as the control connection does.
+    pub(in crate::core) forward: ForwardMethod,
     /// It may come until then.
     pub(in crate::core) until: Time,
 }
-
-/// What is taken from the wire for a data connection.
-pub(in crate::core) type Keys = [CaptureKey; 2];
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -39,19 +38,19 @@ pub(in crate::core) struct Transfers {
     expected: BTreeMap<Invitation, Expected>,
     /// When the first of them may be over.
     sweep_at: Option<Time>,
-    /// By the data connection.
-    data: BTreeMap<ConnectionId, (ConnectionId, Keys)>,
+    /// The control connection, by the data connection.
+    data: BTreeMap<ConnectionId, ConnectionId>,
     /// How many of both each control connection has.
     controls: BTreeMap<ConnectionId, u32>,
     /// By the control connection, if words of it were rewritten.
-    numbers: BTreeMap<ConnectionId, Numbers>,
+    moved: BTreeMap<ConnectionId, Moved>,
 }
 
 impl Transfers {
     /// Whether there is nothing of FTP, as nearly everywhere.
     #[inline]
     pub(in crate::core) fn is_empty(&self) -> bool {
-        self.controls.is_empty() && self.numbers.is_empty()
+        self.controls.is_empty() && self.moved.is_empty()
     }
 
     /// Whether a control connection may have one more.
@@ -88,17 +87,24 @@ impl Transfers {
     }
 
     /// A data connection has begun.
-    pub(in crate::core) fn begin(&mut self, data: ConnectionId, control: ConnectionId, keys: Keys) {
-        self.data.insert(data, (control, keys));
+    pub(in crate::core) fn begin(&mut self, data: ConnectionId, control: ConnectionId) {
+        self.data.insert(data, control);
         *self.controls.entry(control).or_insert(0) += 1;
     }
 
-    /// A connection has ended; if it was one of data, what was taken for it.
-    pub(in crate::core) fn end(&mut self, id: ConnectionId) -> Option<Keys> {
-        self.numbers.remove(&id);
-        let (control, keys) = self.data.remove(&id)?;
-        self.let_go(control);
-        Some(keys)
+    /// Whether a connection is one of data.
+    pub(in crate::core) fn is_data(&self, id: ConnectionId) -> bool {
+        self.data.contains_key(&id)
+    }
+
+    /// A connection has ended. Whether it was one of data.
+    pub(in crate::core) fn end(&mut self, id: ConnectionId) -> bool {
+        self.moved.remove(&id);
+        let control = self.data.remove(&id);
+        if let Some(control) = control {
+            self.let_go(control);
+        }
+        control.is_some()
     }
 
     /// Those that do not come in time, or any more since their control connection has ended.
@@ -106,13 +112,12 @@ impl Transfers {
         &self,
         now: Time,
         ended: Option<ConnectionId>,
-    ) -> Vec<(Invitation, Endpoint)> {
+    ) -> Vec<Invitation> {
         let all = self.expected.iter();
         let over = all.filter(|(_, expected)| {
             expected.until <= now || ended.is_some_and(|ended| expected.control == ended)
         });
-        let over = over.map(|(invitation, expected)| (*invitation, expected.destination));
-        over.collect()
+        over.map(|(invitation, _)| *invitation).collect()
     }
 
     /// When [`overdue`](Self::overdue) is to be asked.
@@ -125,12 +130,12 @@ impl Transfers {
         self.sweep_at = self.expected.values().map(|expected| expected.until).min();
     }
 
-    pub(in crate::core) fn numbers(&self, control: ConnectionId) -> Option<Numbers> {
-        self.numbers.get(&control).copied()
+    pub(in crate::core) fn moved(&self, control: ConnectionId) -> Moved {
+        self.moved.get(&control).copied().unwrap_or_default()
     }
 
-    pub(in crate::core) fn set_numbers(&mut self, control: ConnectionId, numbers: Numbers) {
-        self.numbers.insert(control, numbers);
+    pub(in crate::core) fn set_moved(&mut self, control: ConnectionId, moved: Moved) {
+        self.moved.insert(control, moved);
     }
 
     fn let_go(&mut self, control: ConnectionId) {

@@ -1,10 +1,52 @@
-//! The sequence numbers of a control connection whose server's words have been rewritten: what is behind a text
-//! that has become longer or shorter has moved.
+//! The sequence numbers of a control connection where words of one end have been rewritten for the other: what is
+//! behind a text that has become longer or shorter has moved.
 
-/// How far what a server says has moved for its client.
+use crate::core::connection::Direction;
+
+/// How far what each end of a control connection says has moved for the other; none if it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    client: Option<Numbers>,
+    server: Option<Numbers>,
+}
+
+impl Moved {
+    /// Of what is said in this direction.
+    pub(in crate::core) fn said(self, direction: Direction) -> Option<Numbers> {
+        match direction {
+            Direction::Request => self.client,
+            Direction::Reply => self.server,
+        }
+    }
+
+    /// Of what segments of this direction acknowledge.
+    pub(in crate::core) fn heard(self, direction: Direction) -> Option<Numbers> {
+        match direction {
+            Direction::Request => self.server,
+            Direction::Reply => self.client,
+        }
+    }
+
+    /// The segment of this direction with this number has grown by so many bytes, or shrunk.
+    pub(in crate::core) fn grown(self, direction: Direction, number: u32, by: i32) -> Moved {
+        let numbers = Some(Numbers::grown(self.said(direction), number, by));
+        match direction {
+            Direction::Request => Moved {
+                client: numbers,
+                ..self
+            },
+            Direction::Reply => Moved {
+                server: numbers,
+                ..self
+            },
+        }
+    }
+}
+
+/// How far what one end says has moved for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::core) struct Numbers {
-    /// The server's number of the segment that was changed last.
+    /// The speaker's number of the segment that was changed last.
     changed: u32,
     /// Of that one, and of what is in front of it.
     before: u32,
@@ -15,7 +57,7 @@ pub(in crate::core) struct Numbers {
 impl Numbers {
     /// The segment of this number has grown by so many bytes, or shrunk: the first one, or another one. The same
     /// one again is nothing new.
-    pub(in crate::core) fn grown(former: Option<Numbers>, number: u32, by: i32) -> Numbers {
+    fn grown(former: Option<Numbers>, number: u32, by: i32) -> Numbers {
         match former {
             Some(same) if !is_behind(number, same.changed) => same,
             former => {
@@ -29,14 +71,14 @@ impl Numbers {
         }
     }
 
-    /// The client's number for one of the server's.
-    pub(in crate::core) fn to_client(self, number: u32) -> u32 {
+    /// The hearer's number for one of the speaker's.
+    pub(in crate::core) fn to_hearer(self, number: u32) -> u32 {
         let behind = is_behind(number, self.changed);
         number.wrapping_add(if behind { self.after } else { self.before })
     }
 
-    /// The server's number for what the client acknowledges.
-    pub(in crate::core) fn to_server(self, number: u32) -> u32 {
+    /// The speaker's number for what the hearer acknowledges.
+    pub(in crate::core) fn to_speaker(self, number: u32) -> u32 {
         let behind = is_behind(number, self.changed.wrapping_add(self.before));
         number.wrapping_sub(if behind { self.after } else { self.before })
     }
@@ -56,20 +98,20 @@ mod tests {
         for first in [1000, u32::MAX - 20] {
             // 50 bytes become 53.
             let numbers = Numbers::grown(None, first, 3);
-            assert_eq!(numbers.to_client(first), first);
+            assert_eq!(numbers.to_hearer(first), first);
             let next = first.wrapping_add(50);
-            assert_eq!(numbers.to_client(next), next.wrapping_add(3));
-            assert_eq!(numbers.to_server(next.wrapping_add(3)), next);
-            assert_eq!(numbers.to_server(first), first);
+            assert_eq!(numbers.to_hearer(next), next.wrapping_add(3));
+            assert_eq!(numbers.to_speaker(next.wrapping_add(3)), next);
+            assert_eq!(numbers.to_speaker(first), first);
             // The same once more.
             assert_eq!(Numbers::grown(Some(numbers), first, 3), numbers);
             // The next one becomes two shorter.
             let again = Numbers::grown(Some(numbers), next, -2);
-            assert_eq!(again.to_client(next), next.wrapping_add(3));
+            assert_eq!(again.to_hearer(next), next.wrapping_add(3));
             let last = next.wrapping_add(40);
-            assert_eq!(again.to_client(last), last.wrapping_add(1));
-            assert_eq!(again.to_server(last.wrapping_add(1)), last);
-            assert_eq!(again.to_server(next.wrapping_add(3)), next);
+            assert_eq!(again.to_hearer(last), last.wrapping_add(1));
+            assert_eq!(again.to_speaker(last.wrapping_add(1)), last);
+            assert_eq!(again.to_speaker(next.wrapping_add(3)), next);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::str;
 
+use shared::addr::Family;
+
 /// Where data is to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::core) struct Announcement {
@@ -26,6 +28,11 @@ enum Form {
 }
 
 impl Announcement {
+    /// Whether its form has room for addresses of a family.
+    pub(in crate::core) fn has_room_for(&self, family: Family) -> bool {
+        self.form != Form::Six || family == Family::V4
+    }
+
     /// The same for another place, in the same form; none if that has no room for such an address.
     pub(in crate::core) fn written(&self, address: IpAddr, port: u16) -> Option<String> {
         match (self.form, address) {

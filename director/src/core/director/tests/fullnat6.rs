@@ -21,7 +21,7 @@ use crate::core::operation::{
 };
 use crate::core::verdict::{Outgoing, Verdict};
 
-type End = (Addr, u16);
+pub(super) type End = (Addr, u16);
 
 /// A real server, and as whom it knows the client.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ fn summed(protocol: Protocol, from: Addr, to: Addr, at: usize, mut segment: Vec<
     packet(protocol, from, to, &segment)
 }
 
-fn segment(
+pub(super) fn segment(
     (from, to): (End, End),
     flags: u8,
     (sequence, acknowledged): (u32, u32),
@@ -136,7 +136,7 @@ fn datagram((from, to): (End, End), data: &[u8]) -> Vec<u8> {
 }
 
 /// Ends and transport header of a packet, after all its checksums were verified.
-fn read(packet: &[u8]) -> ((End, End), Vec<u8>) {
+pub(super) fn read(packet: &[u8]) -> ((End, End), Vec<u8>) {
     let ip = Ip::read(packet).unwrap();
     assert_eq!(ip.total, packet.len());
     if ip.family() == Family::V4 {
@@ -149,7 +149,7 @@ fn read(packet: &[u8]) -> ((End, End), Vec<u8>) {
     (((ip.source, from), (ip.destination, to)), segment.to_vec())
 }
 
-fn number(segment: &[u8], at: usize) -> u32 {
+pub(super) fn number(segment: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(segment[at..at + 4].try_into().unwrap())
 }
 
@@ -163,7 +163,7 @@ fn back(side: Side, port: u16) -> (End, End) {
     ((side.server, port), (side.local, PORT))
 }
 
-const fn reversed((from, to): (End, End)) -> (End, End) {
+pub(super) const fn reversed((from, to): (End, End)) -> (End, End) {
     (to, from)
 }
 
@@ -199,7 +199,7 @@ fn shaken(side: Side, beyond: Beyond) -> (Director, u32) {
 }
 
 /// A frame of many segments, its checksum left to the card.
-fn partial(packet: &[u8], gso_size: u16) -> (VnetHeader, Vec<u8>) {
+pub(super) fn partial(packet: &[u8], gso_size: u16) -> (VnetHeader, Vec<u8>) {
     let mut packet = packet.to_vec();
     let ip = Ip::read(&packet).unwrap();
     let (gso_type, at, header) = match (ip.protocol, ip.family()) {
