@@ -5,7 +5,8 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,7 +56,7 @@ impl Vsftpd {
         command.arg(&file);
         let process = host.spawn(command);
         let listens = wait_for(SOON, || {
-            host.run(|| std::net::TcpStream::connect(("localhost", 21)).is_ok())
+            host.run(|| TcpStream::connect(("localhost", 21)).is_ok())
         });
         assert!(listens, "vsftpd does not listen:\n{}", process.printed());
         Vsftpd { process, folder }
@@ -324,6 +325,45 @@ fn with_persistence_direct_routing_does_as_well() {
         assert_eq!(curl(&lab, &arguments), b"some bytes", "{form}");
     }
     assert_tidy(&lab);
+}
+
+/// As the kernel's: with port 0, until the client comes.
+#[test]
+fn an_expected_data_connection_is_listed() {
+    for lab in [lab("", b""), full_nat(Family::V4, Family::V4, "", b"")] {
+        let control = lab.client.run(|| TcpStream::connect((lab.vip, 21)));
+        let control = control.unwrap();
+        control.set_read_timeout(Some(SOON)).unwrap();
+        let mut answers = BufReader::new(control.try_clone().unwrap()).lines();
+        let mut last = answers.next().unwrap().unwrap();
+        for words in ["USER anonymous", "PASS none", "EPSV"] {
+            (&control)
+                .write_all(format!("{words}\r\n").as_bytes())
+                .unwrap();
+            last = answers.next().unwrap().unwrap();
+        }
+        let port = last.split('|').nth(3).unwrap();
+        let expected = format!(
+            "{:<18} {:<18} ",
+            "10.0.0.10:0",
+            format!("{}:{port}", lab.vip)
+        );
+        let listed = lab.director.admin("-Lcn");
+        let listens = |line: &&str| line.contains("LISTEN") && line.contains(&expected);
+        assert_eq!(
+            listed.lines().filter(listens).count(),
+            1,
+            "{last}\n{listed}"
+        );
+        let port = port.parse().unwrap();
+        let _data = lab
+            .client
+            .run(|| TcpStream::connect((lab.vip, port)))
+            .unwrap();
+        let listed = lab.director.admin("-Lcn");
+        assert!(!listed.contains("LISTEN"), "{listed}");
+        assert_eq!(listed.matches("ESTABLISHED").count(), 2, "{listed}");
+    }
 }
 
 /// Nothing was dropped, nobody was refused, and no process has ended.

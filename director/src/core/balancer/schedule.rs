@@ -79,7 +79,7 @@ impl Balancer {
     /// Makes a connection for a packet, whatever kind of packet it is.
     pub(super) fn schedule_whatever(&mut self, now: Time, flow: &FlowKey, mark: u32) -> Class {
         if !self.transfers.is_empty()
-            && let Some(class) = self.schedule_data(now, flow)
+            && let Some(class) = self.schedule_data(flow)
         {
             return class;
         }

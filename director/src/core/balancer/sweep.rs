@@ -185,9 +185,14 @@ impl Balancer {
 
     /// Both ends will be told; what they still send is answered for a little while.
     fn reset(&mut self, now: Time, id: ConnectionId) {
-        if let State::Tcp(_) = self.connection(id).state() {
-            self.resets.push(self.reset_of(id));
-            self.close(now, id);
+        match self.connection(id).state() {
+            // Nobody has come yet who could be told.
+            State::Tcp(TcpState::Listen) => self.end(id),
+            State::Tcp(_) => {
+                self.resets.push(self.reset_of(id));
+                self.close(now, id);
+            }
+            State::Sctp(_) | State::Udp => {}
         }
     }
 

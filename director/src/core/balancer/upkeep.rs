@@ -42,7 +42,6 @@ impl Balancer {
                 .set(self.connections.slab_mut(), slot, look_again);
         }
         self.end_drains(now);
-        self.expire_transfers(now);
         self.sweep(now);
         self.warm_up(now);
         self.empty_trash(now);
@@ -56,7 +55,6 @@ impl Balancer {
             self.wheel.poll_at(),
             self.sweep_at.map(|_| Time::ZERO),
             self.drain_at,
-            self.transfers.poll_at(),
             self.warm_at(),
             self.trash.poll_at(),
             self.estimate_at,

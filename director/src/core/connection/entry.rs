@@ -201,6 +201,11 @@ impl Connection {
         }
     }
 
+    /// The port of a client that has come to where it was expected.
+    pub(super) fn set_client_port(&mut self, port: u16) {
+        self.client_port = port;
+    }
+
     /// Whom the client believes to talk to (VIP and its port).
     pub fn virtual_endpoint(&self) -> Endpoint {
         Endpoint {

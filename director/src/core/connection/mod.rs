@@ -119,14 +119,29 @@ impl ConnectionTable {
         key.map_or(0, |key| self.key.hash(&key.reversed()))
     }
 
-    /// Adds a connection that no packet will find: of a service that schedules each packet anew.
+    /// Adds a connection that no packet finds: of a service that schedules each packet anew, or one of which the
+    /// client's port is not known yet.
     pub fn insert_unseen(&mut self, connection: Connection) -> ConnectionId {
         ConnectionId(self.slab.insert(connection))
     }
 
     /// Adds a connection.
     pub fn insert(&mut self, connection: Connection) -> ConnectionId {
-        let slot = self.slab.insert(connection);
+        let id = self.insert_unseen(connection);
+        self.index(id);
+        id
+    }
+
+    /// Packets find a connection that was [unseen](Self::insert_unseen), now that the port of its client is known.
+    pub fn reveal(&mut self, id: ConnectionId, client_port: u16) {
+        if let Some(connection) = self.slab.get_mut(id.0) {
+            connection.set_client_port(client_port);
+        }
+        self.index(id);
+    }
+
+    fn index(&mut self, id: ConnectionId) {
+        let slot = id.0;
         for direction in DIRECTIONS {
             let connection = self.slab.get(slot);
             if let Some(key) = connection.and_then(|c| c.key(direction, &self.locals)) {
@@ -137,7 +152,6 @@ impl ConnectionTable {
                 });
             }
         }
-        ConnectionId(slot)
     }
 
     /// Takes a connection out. It must not be on a timer wheel any more.

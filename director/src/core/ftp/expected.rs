@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 
 use shared::addr::Addr;
-use shared::time::Time;
 
 use super::Moved;
-use crate::core::connection::{ConnectionId, Endpoint};
-use crate::core::operation::ForwardMethod;
-use crate::core::server::ServerId;
+use crate::core::connection::{Connection, ConnectionId};
 
 /// Whom a client is told to ask for data: its own address, the virtual one, and the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,29 +15,26 @@ pub(in crate::core) struct Invitation {
     pub(in crate::core) port: u16,
 }
 
-/// A data connection that a client is about to open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::core) struct Expected {
-    pub(in crate::core) control: ConnectionId,
-    /// Of the control connection.
-    pub(in crate::core) server: ServerId,
-    /// Where that waits for it.
-    pub(in crate::core) destination: Endpoint,
-    /// How it will get there: as the control connection does.
-    pub(in crate::core) forward: ForwardMethod,
-    /// It may come until then.
-    pub(in crate::core) until: Time,
+impl Invitation {
+    /// To a data connection.
+    pub(in crate::core) fn to(data: &Connection) -> Invitation {
+        let (client, virtual_end) = (data.client(), data.virtual_endpoint());
+        Invitation {
+            client: client.address,
+            vip: virtual_end.address,
+            port: virtual_end.port,
+        }
+    }
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(in crate::core) struct Transfers {
-    expected: BTreeMap<Invitation, Expected>,
-    /// When the first of them may be over.
-    sweep_at: Option<Time>,
+    /// Data connections whose client's port is not known yet.
+    expected: BTreeMap<Invitation, ConnectionId>,
     /// The control connection, by the data connection.
     data: BTreeMap<ConnectionId, ConnectionId>,
-    /// How many of both each control connection has.
+    /// How many each control connection has.
     controls: BTreeMap<ConnectionId, u32>,
     /// By the control connection, if words of it were rewritten.
     moved: BTreeMap<ConnectionId, Moved>,
@@ -64,26 +58,25 @@ impl Transfers {
         self.controls.contains_key(&control)
     }
 
-    pub(in crate::core) fn expected(&self, invitation: &Invitation) -> Option<&Expected> {
-        self.expected.get(invitation)
+    pub(in crate::core) fn expected(&self, invitation: &Invitation) -> Option<ConnectionId> {
+        self.expected.get(invitation).copied()
     }
 
-    /// A data connection will come. Whether that is new.
-    pub(in crate::core) fn expect(&mut self, invitation: Invitation, expected: Expected) -> bool {
-        let until = expected.until;
-        self.sweep_at = Some(self.sweep_at.map_or(until, |at| at.min(until)));
-        let new = self.expected.insert(invitation, expected).is_none();
-        if new {
-            *self.controls.entry(expected.control).or_insert(0) += 1;
-        }
-        new
+    /// A client will come to a data connection that has begun.
+    pub(in crate::core) fn expect(&mut self, invitation: Invitation, data: ConnectionId) {
+        self.expected.insert(invitation, data);
     }
 
-    /// It has come, or it will not.
-    pub(in crate::core) fn take(&mut self, invitation: &Invitation) -> Option<Expected> {
-        let expected = self.expected.remove(invitation)?;
-        self.let_go(expected.control);
-        Some(expected)
+    /// It comes.
+    pub(in crate::core) fn take(&mut self, invitation: &Invitation) -> Option<ConnectionId> {
+        self.expected.remove(invitation)
+    }
+
+    /// The data connections of a control connection that nobody has come to.
+    pub(in crate::core) fn expected_by(&self, control: ConnectionId) -> Vec<ConnectionId> {
+        let all = self.expected.values().copied();
+        all.filter(|data| self.data.get(data) == Some(&control))
+            .collect()
     }
 
     /// A data connection has begun.
@@ -98,36 +91,18 @@ impl Transfers {
     }
 
     /// A connection has ended. Whether it was one of data.
-    pub(in crate::core) fn end(&mut self, id: ConnectionId) -> bool {
+    pub(in crate::core) fn end(&mut self, id: ConnectionId, connection: &Connection) -> bool {
         self.moved.remove(&id);
-        let control = self.data.remove(&id);
-        if let Some(control) = control {
-            self.let_go(control);
+        let Some(control) = self.data.remove(&id) else {
+            return false;
+        };
+        self.let_go(control);
+        // The same port may be one that is expected anew.
+        let invitation = Invitation::to(connection);
+        if self.expected(&invitation) == Some(id) {
+            self.expected.remove(&invitation);
         }
-        control.is_some()
-    }
-
-    /// Those that do not come in time, or any more since their control connection has ended.
-    pub(in crate::core) fn overdue(
-        &self,
-        now: Time,
-        ended: Option<ConnectionId>,
-    ) -> Vec<Invitation> {
-        let all = self.expected.iter();
-        let over = all.filter(|(_, expected)| {
-            expected.until <= now || ended.is_some_and(|ended| expected.control == ended)
-        });
-        over.map(|(invitation, _)| *invitation).collect()
-    }
-
-    /// When [`overdue`](Self::overdue) is to be asked.
-    pub(in crate::core) fn poll_at(&self) -> Option<Time> {
-        self.sweep_at
-    }
-
-    /// The overdue are taken.
-    pub(in crate::core) fn swept(&mut self) {
-        self.sweep_at = self.expected.values().map(|expected| expected.until).min();
+        true
     }
 
     pub(in crate::core) fn moved(&self, control: ConnectionId) -> Moved {

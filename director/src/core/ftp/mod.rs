@@ -10,6 +10,6 @@ mod expected;
 mod numbers;
 mod words;
 
-pub(super) use expected::{Expected, Invitation, Transfers};
+pub(super) use expected::{Invitation, Transfers};
 pub(super) use numbers::Moved;
 pub(super) use words::{Announcement, of_client, of_server};

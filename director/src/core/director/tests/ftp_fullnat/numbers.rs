@@ -95,7 +95,6 @@ fn resets_are_in_the_numbers_of_each_end() {
         other => panic!("{other:?}"),
     };
     let told: Vec<_> = outbox.drain().map(told).collect();
-    // The data connection that waits has told nothing yet.
     let sent = |port, numbers: (u32, u32)| (port, RST, numbers.0, numbers.1);
     assert!(
         told.contains(&sent(INSIDE, (client.1, server.1))),
