@@ -72,7 +72,7 @@ impl Shift {
     pub(in crate::core) fn to_server(self, number: u32) -> u32 {
         let number_there = number.wrapping_add(self.by);
         let data = self.behind_first(number);
-        if data > 0 || data == 0 && self.header_sent {
+        if self.is_far() || data > 0 || data == 0 && self.header_sent {
             return number_there.wrapping_add(self.room());
         }
         number_there
@@ -82,6 +82,9 @@ impl Shift {
     /// nothing to the client.
     pub(in crate::core) fn to_client(self, number: u32) -> u32 {
         let number = number.wrapping_sub(self.by);
+        if self.is_far() {
+            return number.wrapping_sub(self.room());
+        }
         match u32::try_from(self.behind_first(number)) {
             Ok(behind) => number.wrapping_sub(behind.min(self.room())),
             Err(_) => number,
@@ -99,6 +102,12 @@ impl Shift {
             Introduction::ProxyProtocol => u32::from(self.name_bytes),
             Introduction::Toa | Introduction::None => 0,
         }
+    }
+
+    /// Whether the server has all that stands in front of the data: a number says so only near the first one, and
+    /// comes round again after 4 GiB.
+    fn is_far(self) -> bool {
+        self.handshake == Handshake::Over
     }
 
     /// How far a number is behind that of the client's first byte.
@@ -307,6 +316,16 @@ mod tests {
                 let number = shift.to_server(here);
                 assert_eq!(number, there.wrapping_add(29 + bytes));
                 assert_eq!(shift.to_client(number), here);
+            }
+            let later = Shift {
+                handshake: Handshake::Over,
+                ..shift
+            };
+            for bytes in [0, 1_000_000, i32::MAX as u32 + 1, u32::MAX - 1, u32::MAX] {
+                let here = data.wrapping_add(bytes);
+                let number = later.to_server(here);
+                assert_eq!(number, there.wrapping_add(29).wrapping_add(bytes));
+                assert_eq!(later.to_client(number), here);
             }
         }
     }
