@@ -2,6 +2,7 @@
 //! which the same two hosts have agreed on their keys (`ip_vs_proto_ah_esp.c`).
 
 use shared::addr::FlowKey;
+use shared::wire::transport;
 
 use super::{Arrival, Director, Headers, Way};
 use crate::core::balancer::Segment;
@@ -25,6 +26,11 @@ impl Director {
         // Of a copy the host has the original.
         if arrival.way == Way::Routed && arrival.seen.is_some() {
             return Verdict::Consumed;
+        }
+        // The capture looks where others have ports: what is cut shorter it leaves to the host.
+        let payload = ip.payload(frame.packet());
+        if ip.piece.is_none() && transport::ports(payload).is_none() {
+            return Verdict::Local;
         }
         let keys = key_exchange((ip.source, ip.destination));
         let found = self.balancer.find(&keys);

@@ -61,6 +61,10 @@ impl Director {
         };
         let connection = self.balancer.connection(id);
         let method = connection.forward();
+        // So is what it is about: nothing of IPsec goes by FULLNAT.
+        if method == ForwardMethod::FullNat && is_about_ipsec(message) {
+            return Verdict::Local;
+        }
         let end = match direction {
             Direction::Request => connection.destination(),
             Direction::Reply => connection.virtual_endpoint(),
@@ -260,6 +264,8 @@ fn verifies(ip: &Ip, message: &[u8]) -> bool {
 fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
     let ip = Ip::read(bytes)?;
     if ip.protocol.is_ipsec() {
+        // The capture looks where others have ports: what is cut shorter it leaves to the host.
+        transport::ports(bytes.get(ip.header..)?)?;
         return Some(key_exchange((ip.source, ip.destination)));
     }
     if ip.is_later_fragment() || !ip.protocol.has_ports() {
@@ -267,6 +273,11 @@ fn quoted_flow(bytes: &[u8]) -> Option<FlowKey> {
     }
     // Whatever the length says: some senders leave it in another byte order.
     ip.flow(bytes.get(ip.header..)?)
+}
+
+fn is_about_ipsec(message: &[u8]) -> bool {
+    let quoted = message.get(HEADER..).and_then(Ip::read);
+    quoted.is_some_and(|quoted| quoted.protocol.is_ipsec())
 }
 
 /// To the server: the receiver and the quoted sender become the server. To the client: the sender

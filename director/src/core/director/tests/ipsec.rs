@@ -76,9 +76,8 @@ fn by_nat_the_addresses_change_and_nothing_else() {
     }
 }
 
-/// Over IPv6 as well, whole or in parts.
-#[test]
-fn of_ipv6_too() {
+/// Of IPv6 by NAT, where the two have not spoken yet.
+fn silent6() -> Director {
     let mut director = super::ipv6::director6(ForwardMethod::Nat);
     let key = ServiceKey::new(Protocol::UDP, VIP6, 500);
     let server = ServerSpec::new(SERVER6, 500, ForwardMethod::Nat, 1);
@@ -88,11 +87,22 @@ fn of_ipv6_too() {
     ] {
         director.apply(NOW, &operation).unwrap();
     }
+    director
+}
+
+fn speak_of_keys6(director: &mut Director) {
+    let keys = packet(Kind::Udp, (CLIENT6, 500), (VIP6, 500));
+    let out = from_client(director, &keys);
+    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+}
+
+/// Over IPv6 as well, whole or in parts.
+#[test]
+fn of_ipv6_too() {
+    let mut director = silent6();
     let sealed = carried(Protocol::ESP.0, CLIENT6, VIP6, &[0x5a; 64]);
     assert_eq!(from_client(&mut director, &sealed).verdict, Verdict::Local);
-    let keys = packet(Kind::Udp, (CLIENT6, 500), (VIP6, 500));
-    let out = from_client(&mut director, &keys);
-    assert_eq!(out.verdict, Verdict::Forward(INSIDE));
+    speak_of_keys6(&mut director);
     let part = |offset: u8| {
         let fragment = [&[Protocol::AH.0, 0, 0, offset, 0, 0, 0, 7], &[0x5a; 64][..]].concat();
         carried(44, CLIENT6, VIP6, &fragment)
@@ -109,6 +119,24 @@ fn of_ipv6_too() {
     assert_eq!(back.verdict, Verdict::Forward(OUTSIDE));
     assert_eq!(back.packet[8..24], VIP6.octets());
     assert_eq!(back.packet[24..], answer[24..]);
+}
+
+/// The capture asks for as many bytes as ports have, behind extension headers that end in the packet.
+#[test]
+fn what_is_cut_too_short_is_the_hosts() {
+    let mut director = silent6();
+    speak_of_keys6(&mut director);
+    for (options, bytes, verdict) in [
+        (0, 4, Verdict::Forward(INSIDE)),
+        (0, 3, Verdict::Local),
+        (255, 64, Verdict::Local),
+    ] {
+        let mut rest = vec![Protocol::AH.0, options, 1, 4, 0, 0, 0, 0];
+        rest.extend(vec![0x5a; bytes]);
+        let packet = carried(60, CLIENT6, VIP6, &rest);
+        let out = from_client(&mut director, &packet);
+        assert_eq!(out.verdict, verdict, "{options}, {bytes} bytes");
+    }
 }
 
 #[test]
@@ -160,6 +188,30 @@ fn errors_about_it_keep_what_stands_where_others_have_ports() {
     let quoted = Packet::new_lenient(&out.packet[28..]).unwrap();
     assert_eq!((quoted.source(), quoted.destination()), (CLIENT, VIP));
     assert_eq!(quoted.rest(), [0x5a; 64]);
+}
+
+/// The capture asks for as many bytes as ports have.
+#[test]
+fn errors_that_quote_too_little_of_it_are_the_hosts() {
+    let mut director = lab(ForwardMethod::Nat);
+    speak_of_keys(&mut director);
+    let out = from_client(&mut director, &sealed(Protocol::ESP, CLIENT, VIP, ipv4::DF));
+    for (quoted, verdict) in [(23, Verdict::Local), (24, Verdict::Forward(OUTSIDE))] {
+        let error = Error::TimeExceeded;
+        let error = about(&out.packet[..quoted], error, [10, 1, 0, 9], CLIENT);
+        let out = from_server(&mut director, &error);
+        assert_eq!(out.verdict, verdict, "{quoted} bytes");
+    }
+}
+
+/// None of it has gone that way.
+#[test]
+fn errors_about_it_are_the_hosts_by_full_nat() {
+    let mut director = lab(ForwardMethod::FullNat);
+    speak_of_keys(&mut director);
+    let esp = sealed(Protocol::ESP, VIP, CLIENT, ipv4::DF);
+    let error = about(&esp, Error::PortUnreachable, CLIENT, VIP);
+    assert_eq!(from_client(&mut director, &error).verdict, Verdict::Local);
 }
 
 #[test]
