@@ -230,3 +230,39 @@ fn the_rest_of_the_host_is_untouched() {
         director.drops().contains(&("no_server".to_owned(), 1))
     }));
 }
+
+/// A real server that has the VIP where neighbours ask for it, and a stranger; one with the VIP on loopback answers
+/// for it no more than the director alarms itself.
+#[test]
+fn who_else_answers_for_a_vip_is_found_and_named() {
+    let lab = OneLan::new(3);
+    beside([&lab.client, &lab.director].into_iter().chain(&lab.servers));
+    let (vip, director) = (like(OneLan::VIP), Director::start(&lab.director));
+    let address = format!("{vip}/128");
+    for (host, device) in lab.servers.iter().zip(["eth0", "lo", "eth0"]) {
+        host.succeed("ip", &["address", "add", &address, "dev", device, "nodad"]);
+    }
+    let [server, stranger] = [&lab.servers[0], &lab.servers[2]].map(|host| host.mac("eth0"));
+    director.admin(&format!("-A -t [{vip}]:80"));
+    for number in 0..2 {
+        let server = like(OneLan::server(number));
+        director.admin(&format!("-a -t [{vip}]:80 -r [{server}]:80 -g"));
+    }
+    let log_has = |sentence: &str| {
+        let found = wait_for(SOON, || director.process.printed().contains(sentence));
+        assert!(found, "{sentence}:\n{}", director.process.printed());
+    };
+    let answers = format!("answers neighbour discovery for {vip} on eth0: ");
+    let name = like(OneLan::server(0));
+    log_has(&format!("real server {name} ({server}) {answers}"));
+    let nobody = "a host that is no real server of it";
+    log_has(&format!("{nobody} ({stranger}) {answers}"));
+    let status = director.admin("status --json");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let rivals = status["director"]["rivals"].as_array().expect("a list");
+    assert_eq!(rivals.len(), 2, "{status}");
+    // A VIP that is no service's any more is nobody's affair.
+    director.admin("-C");
+    let no_more = format!("does not answer neighbour discovery for {vip} on eth0 any more");
+    log_has(&format!("({server}) {no_more}"));
+}

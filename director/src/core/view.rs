@@ -181,7 +181,7 @@ pub struct StatusView {
     /// Reports of agents; none if nobody listens to them.
     #[serde(default)]
     pub reports: Option<ReportsView>,
-    /// Who else answers ARP for VIPs.
+    /// Who else answers ARP or neighbour discovery for VIPs.
     #[serde(default)]
     pub rivals: Vec<RivalView>,
     /// Keys by which the capture program knows what to take.
@@ -284,7 +284,7 @@ pub struct ReportsView {
     pub ignored: Vec<DropView>,
 }
 
-/// Somebody who answers ARP for a VIP in the director's place.
+/// Somebody who answers ARP or neighbour discovery for a VIP in the director's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RivalView {
     /// The VIP.

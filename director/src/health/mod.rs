@@ -3,4 +3,5 @@
 
 pub mod agents;
 pub mod checks;
+pub mod questions;
 pub mod rivals;

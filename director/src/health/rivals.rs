@@ -1,12 +1,13 @@
-//! Who else answers ARP for the director's VIPs: a real server whose ARP is not suppressed, or a stranger.
-//! Clients that hear it before the director go past the director.
+//! Who else answers ARP or neighbour discovery for the director's VIPs: a real server whose ARP is not suppressed, or
+//! that has the VIP elsewhere than on loopback, or a stranger. Clients that hear it before the director go past the
+//! director.
 //!
 //! In rounds, each VIP is asked for on each segment, as a client would ask. Whoever answers is a rival. To
 //! give it a name, the real servers of the VIP are asked for on that segment too: the one with the rival's
 //! Ethernet address is it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shared::time::Time;
@@ -19,14 +20,14 @@ pub struct Question {
     /// The kernel's number of the interface to ask on.
     pub ifindex: u32,
     /// Whose Ethernet address is wanted.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// Somebody who answers for a VIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rival {
     /// The VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// On which interface.
     pub ifindex: u32,
     /// Its Ethernet address.
@@ -39,7 +40,7 @@ pub struct News {
     /// Of whom.
     pub rival: Rival,
     /// The real server that it is, if it is one.
-    pub server: Option<Ipv4Addr>,
+    pub server: Option<IpAddr>,
     /// Whether it answers, or does so no more.
     pub answers: bool,
 }
@@ -50,12 +51,12 @@ pub struct Rivals {
     round_at: Time,
     ask_at: Time,
     queue: VecDeque<Question>,
-    vips: BTreeSet<Ipv4Addr>,
+    vips: BTreeSet<IpAddr>,
     found: BTreeMap<Rival, Found>,
     /// Who has these Ethernet addresses, as real servers have answered.
-    names: BTreeMap<(u32, Mac), Ipv4Addr>,
+    names: BTreeMap<(u32, Mac), IpAddr>,
     /// Real servers that were asked for a name.
-    candidates: BTreeSet<Ipv4Addr>,
+    candidates: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +95,7 @@ impl Rivals {
 
     /// A round begins: these VIPs are asked for on these interfaces. Who has been silent for some rounds, or
     /// whose VIP or interface is no longer there, is no rival any more.
-    pub fn begin(&mut self, now: Time, vips: BTreeSet<Ipv4Addr>, segments: &[u32]) -> Vec<News> {
+    pub fn begin(&mut self, now: Time, vips: BTreeSet<IpAddr>, segments: &[u32]) -> Vec<News> {
         self.round_at = now + ROUND;
         let mut gone = Vec::new();
         self.found.retain(|rival, found| {
@@ -136,7 +137,7 @@ impl Rivals {
     }
 
     /// Whether it is asked for in this round.
-    pub fn is_vip(&self, address: Ipv4Addr) -> bool {
+    pub fn is_vip(&self, address: IpAddr) -> bool {
         self.vips.contains(&address)
     }
 
@@ -146,8 +147,8 @@ impl Rivals {
         &mut self,
         now: Time,
         (ifindex, mac): (u32, Mac),
-        address: Ipv4Addr,
-        servers: impl FnOnce() -> Vec<Ipv4Addr>,
+        address: IpAddr,
+        servers: impl FnOnce() -> Vec<IpAddr>,
     ) {
         if self.candidates.contains(&address) {
             self.names.insert((ifindex, mac), address);
@@ -199,7 +200,7 @@ impl Rivals {
     }
 
     /// Those who answer, with the real servers that they are.
-    pub fn all(&self) -> impl Iterator<Item = (Rival, Option<Ipv4Addr>)> + '_ {
+    pub fn all(&self) -> impl Iterator<Item = (Rival, Option<IpAddr>)> + '_ {
         let told = self
             .found
             .iter()
@@ -207,7 +208,7 @@ impl Rivals {
         told.map(|(&rival, _)| (rival, self.name(rival)))
     }
 
-    fn name(&self, rival: Rival) -> Option<Ipv4Addr> {
+    fn name(&self, rival: Rival) -> Option<IpAddr> {
         self.names.get(&(rival.ifindex, rival.mac)).copied()
     }
 }
@@ -228,10 +229,12 @@ const MOST: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const VIP: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
-    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 11);
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 100));
+    const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 11));
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
     const SEGMENT: u32 = 7;
     const RIVAL: Rival = Rival {
@@ -255,7 +258,7 @@ mod tests {
         gone
     }
 
-    fn hear(rivals: &mut Rivals, now: Time, address: Ipv4Addr) {
+    fn hear(rivals: &mut Rivals, now: Time, address: IpAddr) {
         rivals.hear(now, (SEGMENT, MAC), address, || vec![SERVER]);
     }
 
@@ -305,7 +308,7 @@ mod tests {
         let mut rivals = Rivals::new(second(0));
         begin(&mut rivals, second(1));
         hear(&mut rivals, second(1), SERVER);
-        hear(&mut rivals, second(1), Ipv4Addr::new(10, 2, 0, 101));
+        hear(&mut rivals, second(1), Ipv4Addr::new(10, 2, 0, 101).into());
         assert_eq!(rivals.take_news(second(9)), []);
         hear(&mut rivals, second(9), VIP);
         let stranger = News {
@@ -327,7 +330,7 @@ mod tests {
     #[test]
     fn many_vips_are_asked_for_bit_by_bit() {
         let mut rivals = Rivals::new(second(0));
-        let vips = (1..=20).map(|last| Ipv4Addr::new(10, 2, 0, last));
+        let vips = (1..=20).map(|last| IpAddr::from([10, 2, 0, last]));
         rivals.begin(second(1), vips.collect(), &[1, 2]);
         let mut now = second(1);
         for asked in [AT_ONCE, AT_ONCE, 40 - 2 * AT_ONCE] {

@@ -163,7 +163,7 @@ fn tables(text: &mut Vec<u8>, snapshot: &Snapshot) {
         ),
         (
             "lvs_vip_rivals",
-            "Others that answer ARP for VIPs in the director's place.",
+            "Others that answer ARP or neighbour discovery for VIPs in the director's place.",
             status.rivals.len() as f64,
         ),
         (

@@ -2,7 +2,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`arp_tap`] | ARP answers in, of all interfaces |
+//! | [`answer_tap`] | answers of ARP and of neighbour discovery in, of all interfaces |
 //! | [`packet_ring`] | frames in: the AF_PACKET receive ring of one interface |
 //! | [`packet_socket`] | frames out: an AF_PACKET socket for each interface |
 //! | [`pidfd`] | a process as a descriptor, which says when it has ended |
@@ -11,7 +11,7 @@
 //! | `socket` | options and addresses that these sockets need |
 #![allow(unsafe_code)]
 
-pub mod arp_tap;
+pub mod answer_tap;
 pub mod mark_tap;
 pub mod packet_ring;
 pub mod packet_socket;

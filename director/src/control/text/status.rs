@@ -55,7 +55,7 @@ fn write_report(text: &mut String, view: &StatusView) -> fmt::Result {
     }
 
     if !view.rivals.is_empty() {
-        writeln!(text, "others that answer ARP for VIPs")?;
+        writeln!(text, "others that answer for VIPs")?;
     }
     for rival in &view.rivals {
         let (vip, interface, mac) = (rival.vip, &rival.interface, &rival.mac);
@@ -149,7 +149,7 @@ local addresses
   10.9.0.1        6 connections, at least 64507 ports left for each real server
 interfaces
   eth0            10 packets taken, 9 sent, 2 lost by the ring
-others that answer ARP for VIPs
+others that answer for VIPs
   10.2.0.100      real server 10.2.0.11 on eth0 (02:00:00:00:00:0b)
   10.2.0.100      an unknown host on eth0 (02:00:00:00:00:99)
 dropped packets

@@ -1,36 +1,58 @@
-//! ARP answers that come in, on all interfaces.
+//! What neighbours answer, on all interfaces: ARP replies, and advertisements of neighbour discovery.
 
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use shared::sys::{SyscallError, check};
+use shared::wire::ndp;
 
 use super::socket;
 
-/// The socket.
+/// The socket of one protocol.
 #[derive(Debug)]
-pub struct ArpTap {
+pub struct AnswerTap {
     fd: OwnedFd,
 }
 
-impl ArpTap {
-    /// Opens it.
+impl AnswerTap {
+    /// Hears ARP replies (RFC 826).
     ///
     /// # Errors
     /// EPERM without `CAP_NET_RAW`.
-    pub fn open() -> Result<ArpTap, SyscallError> {
-        let fd = socket::open()?;
-        // First, so that nothing else comes.
-        let answers = [
+    pub fn of_arp() -> Result<AnswerTap, SyscallError> {
+        let replies = [
             socket::load_half(OPERATION_AT),
             socket::equal(REPLY, 0, 1),
             socket::ACCEPT,
             socket::REJECT,
         ];
-        socket::attach_filter(&fd, &answers)?;
-        socket::bind(&fd, ALL_INTERFACES, libc::ETH_P_ARP as u16)?;
-        Ok(ArpTap { fd })
+        AnswerTap::open(libc::ETH_P_ARP, &replies)
+    }
+
+    /// Hears neighbour advertisements (RFC 4861 section 4.4).
+    ///
+    /// # Errors
+    /// EPERM without `CAP_NET_RAW`.
+    pub fn of_neighbour_discovery() -> Result<AnswerTap, SyscallError> {
+        let next_header = u32::from(ndp::ICMPV6) << 8 | u32::from(ndp::HOP_LIMIT);
+        let advertisements = [
+            socket::load_half(NEXT_HEADER_AT),
+            socket::equal(next_header, 0, 3),
+            socket::load_half(TYPE_AT),
+            socket::equal(u32::from(ndp::ADVERTISEMENT) << 8, 0, 1),
+            socket::ACCEPT,
+            socket::REJECT,
+        ];
+        AnswerTap::open(libc::ETH_P_IPV6, &advertisements)
+    }
+
+    fn open(protocol: i32, filter: &[libc::sock_filter]) -> Result<AnswerTap, SyscallError> {
+        let fd = socket::open()?;
+        // First, so that nothing else comes.
+        socket::attach_filter(&fd, filter)?;
+        socket::bind(&fd, ALL_INTERFACES, protocol as u16)?;
+        Ok(AnswerTap { fd })
     }
 
     /// The next frame that came, cut to the buffer, and the kernel's number of the interface that it came by.
@@ -65,7 +87,7 @@ impl ArpTap {
     }
 }
 
-impl AsRawFd for ArpTap {
+impl AsRawFd for AnswerTap {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
@@ -76,3 +98,7 @@ const ALL_INTERFACES: u32 = 0;
 const OPERATION_AT: u32 = 14 + 6;
 /// `ares_op$REPLY`
 const REPLY: u32 = 2;
+/// Behind the Ethernet header: the next header, with the hop limit; and without extension headers in front of it,
+/// which senders of advertisements have no use for, an ICMPv6 type with its code.
+const NEXT_HEADER_AT: u32 = 14 + 6;
+const TYPE_AT: u32 = 14 + 40;
