@@ -1,20 +1,21 @@
 //! The next frame of a story.
 
-use std::net::IpAddr;
-
 use director::core::director::Director;
 use director::core::frame;
 use director::core::net::{Mac, PortId};
+use director::core::operation::ForwardMethod;
 use director::core::view::ConnectionView;
-use shared::addr::Protocol;
+use shared::addr::{Addr, Family, FlowKey, Protocol};
 use shared::time::Time;
 use shared::wire::icmpv4::Error;
 use shared::wire::ipv4;
 use shared::wire::vnet::VnetHeader;
 
-use super::Script;
-use super::packet::{End, Sketch, Sum, fix_header_checksum};
-use super::world::{self, CLIENT_PORTS, CLIENTS, SERVERS, VIPS};
+use super::headers::fix_header_checksum;
+use super::packet::{End, SYN, Sketch, Sum, counted};
+use super::places::{self, CLIENT_PORTS, FTP, KEYS, SIP};
+use super::script::Script;
+use super::{texts, world};
 
 /// A frame as it comes from the ring.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ fn noise(script: &mut Script<'_>) -> (Side, VnetHeader, Vec<u8>) {
 }
 
 fn new_flow(script: &mut Script<'_>) -> Sketch {
+    let family = places::some_family(script);
     let ends = script.byte();
     let pick = |shift: u8| usize::from(ends >> shift & 3);
     let (protocol, port) = match ends >> 6 {
@@ -77,27 +79,28 @@ fn new_flow(script: &mut Script<'_>) -> Sketch {
         2 => (Protocol::TCP, 443),
         _ => (Protocol::SCTP, 443),
     };
-    let vips = [VIPS[0], VIPS[1], VIPS[2], SERVERS[0]];
-    sketch(
+    let usual = (protocol, CLIENT_PORTS[pick(2)], port);
+    let (protocol, from, port) = if script.scene.applications {
+        script.one_of(&[
+            usual,
+            (Protocol::TCP, usual.1, FTP),
+            (Protocol::UDP, usual.1, SIP),
+            (Protocol::UDP, KEYS, KEYS),
+            (Protocol::ESP, 0, 0),
+            (Protocol::AH, 0, 0),
+        ])
+    } else {
+        usual
+    };
+    let to = match pick(4) {
+        3 => places::server(family, 0),
+        which => places::vip(family, which),
+    };
+    Sketch::new(
         protocol,
-        (CLIENTS[pick(0)], CLIENT_PORTS[pick(2)]),
-        (vips[pick(4)], port),
+        (places::client(family, pick(0)), from),
+        (to, port),
     )
-}
-
-fn sketch(protocol: Protocol, source: End, destination: End) -> Sketch {
-    Sketch {
-        protocol,
-        source,
-        destination,
-        tcp_flags: SYN,
-        ttl: 64,
-        identification: 77,
-        fragment: ipv4::DF,
-        option_words: 0,
-        payload: 5,
-        sum: Sum::Complete,
-    }
 }
 
 /// Either direction, or an error about a packet of either direction.
@@ -113,60 +116,74 @@ fn of_a_connection(
         let sketch = new_flow(script);
         return shape(script, sketch, Side::Outside);
     };
-    let Ends {
-        client,
-        vip,
-        server,
-    } = ends(connection);
-    let protocol = connection.protocol;
-    let (request, reply) = (
-        sketch(protocol, client, vip),
-        sketch(protocol, server, client),
-    );
+    let (mut outside, mut inside) = ends(director, connection);
+    let mut protocol = connection.protocol;
+    if script.scene.applications && outside.1.1 == KEYS {
+        protocol = script.one_of(&[protocol, Protocol::ESP, Protocol::AH]);
+        // They have no ports.
+        for end in [&mut outside, &mut inside] {
+            let silent = protocol != connection.protocol;
+            (end.0.1, end.1.1) = if silent { (0, 0) } else { (end.0.1, end.1.1) };
+        }
+    }
+    let sketch = |(from, to)| Sketch::new(protocol, from, to);
+    let back = |(from, to)| (to, from);
     match choice & 3 {
-        0 => shape(script, request, Side::Outside),
-        1 => shape(script, reply, Side::Inside),
+        0 => shape(script, sketch(outside), Side::Outside),
+        1 => shape(script, sketch(back(inside)), Side::Inside),
         // Each side complains about what it got.
-        2 => error(script, sketch(protocol, vip, client), Side::Outside),
-        _ => error(script, sketch(protocol, client, server), Side::Inside),
+        2 => error(script, &sketch(back(outside)), Side::Outside),
+        _ => error(script, &sketch(inside), Side::Inside),
     }
 }
 
-struct Ends {
-    client: End,
-    vip: End,
-    server: End,
-}
-
-fn ends(view: &ConnectionView) -> Ends {
-    let v4 = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.octets(),
-        IpAddr::V6(_) => [0; 4],
+/// Source and destination of what the client sends, and of what its real server then gets. A packet has one
+/// family: with tunnels between them the server sees what was sent.
+fn ends(director: &Director, view: &ConnectionView) -> ((End, End), (End, End)) {
+    let client = (Addr::from(view.client), view.client_port);
+    let vip = (Addr::from(view.virtual_address), view.virtual_port);
+    let server = (Addr::from(view.destination), view.destination_port);
+    let flow = FlowKey {
+        protocol: view.protocol,
+        source: client.0,
+        source_port: client.1,
+        destination: vip.0,
+        destination_port: vip.1,
     };
-    Ends {
-        client: (v4(view.client), view.client_port),
-        vip: (v4(view.virtual_address), view.virtual_port),
-        server: (v4(view.destination), view.destination_port),
-    }
+    let known = director.balancer.find(&flow);
+    let connection = known.map(|(id, _)| director.balancer.connection(id));
+    let inside = match connection {
+        Some(connection) if connection.forward() == ForwardMethod::FullNat => {
+            let local = director.balancer.local_end(connection);
+            ((local.address, local.port), server)
+        }
+        _ if client.0.family() == server.0.family() => (client, server),
+        _ => (client, vip),
+    };
+    ((client, vip), inside)
 }
 
-fn error(script: &mut Script<'_>, quoted: Sketch, side: Side) -> (Side, VnetHeader, Vec<u8>) {
+fn error(script: &mut Script<'_>, about: &Sketch, side: Side) -> (Side, VnetHeader, Vec<u8>) {
     let choice = script.byte();
     let message = match choice % 3 {
         0 => Error::PortUnreachable,
         1 => Error::TimeExceeded,
         _ => Error::FragmentationNeeded { mtu: 1400 },
     };
-    let bytes = [28, 576, 20, 40][usize::from(choice >> 2 & 3)];
+    let bytes = match about.family() {
+        Family::V4 => [28, 576, 20, 40],
+        Family::V6 => [48, 1232, 40, 80],
+    };
+    let bytes = bytes[usize::from(choice >> 2 & 3)];
     let speaker = match choice >> 4 & 3 {
-        0 | 1 => quoted.destination.0,
-        2 => [172, 16, 0, 1],
-        _ => CLIENTS[2],
+        0 | 1 => about.destination.0,
+        2 => places::stranger(about.family()),
+        _ => places::client(about.family(), 2),
     };
     let quoted = Sketch {
-        option_words: choice >> 6,
-        payload: 500,
-        ..quoted
+        options: choice >> 6,
+        payload: counted(500),
+        ..about.clone()
     };
     let packet = quoted.error(speaker, message, bytes);
     (side, VnetHeader::default(), packet)
@@ -176,14 +193,19 @@ fn error(script: &mut Script<'_>, quoted: Sketch, side: Side) -> (Side, VnetHead
 fn shape(script: &mut Script<'_>, mut sketch: Sketch, side: Side) -> (Side, VnetHeader, Vec<u8>) {
     let shape = script.byte();
     sketch.tcp_flags = script.one_of(&[SYN, ACK, SYN | ACK, FIN | ACK, RST, PSH | ACK, 0, 0xff]);
-    sketch.payload = [5, 0, 100, 1400, 1480, 3000, 40_000, 8][usize::from(shape & 7)];
+    sketch.payload = counted([5, 0, 100, 1400, 1480, 3000, 40_000, 8][usize::from(shape & 7)]);
+    if script.scene.applications
+        && let Some(text) = texts::said(script, (sketch.source.1, sketch.destination.1))
+    {
+        sketch.payload = text;
+    }
     match shape >> 3 & 7 {
         0..3 => {}
         3 => sketch.sum = Sum::Partial(0),
         4 => sketch.sum = Sum::Partial(script.one_of(&[1000, 1448, 8, 0xffff])),
         5 => sketch.sum = Sum::Absent,
         6 => sketch.sum = Sum::Wrong,
-        _ => sketch.option_words = script.byte() % 11,
+        _ => sketch.options = script.byte() % 11,
     }
     match shape >> 6 {
         0 => {}
@@ -200,11 +222,12 @@ fn shape(script: &mut Script<'_>, mut sketch: Sketch, side: Side) -> (Side, Vnet
             sketch.fragment = offset | more | forbidden;
             sketch.identification = u16::from(part >> 5);
             // What is not the last part has a multiple of eight bytes.
-            sketch.payload = [4, 12, 8, 44, 1404][usize::from(part >> 5) % 5];
+            let bytes = [4, 12, 8, 44, 1404][usize::from(part >> 5) % 5];
             if offset != 0 {
-                sketch.payload &= !7;
+                sketch.payload = counted(bytes & !7);
                 return (side, VnetHeader::default(), sketch.later_part());
             }
+            sketch.payload = counted(bytes);
         }
     }
     let (vnet, packet) = sketch.build();
@@ -238,7 +261,6 @@ fn damage(script: &mut Script<'_>, kind: u8, packet: &mut Vec<u8>) {
 }
 
 const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;

@@ -3,56 +3,42 @@
 //! has expired, nothing may be left; and the same story told twice ends the same.
 //!
 //! Each step is a byte that chooses it and a few bytes that say more (`Unstructured`); what is not
-//! there any more counts as zero. Most frames are well-formed, between a few clients, VIPs and real
+//! there any more counts as zero. The first byte says what there is ([`script::Scene`]): families, forwarding
+//! methods, services whose packets are looked into. Most frames are well-formed, between a few clients, VIPs and real
 //! servers, so that connections come to be; some of their bytes are then damaged.
 
 mod checks;
+mod events;
 mod frames;
+mod headers;
+mod operations;
 mod packet;
+mod places;
+mod script;
+mod texts;
 mod world;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem;
 use std::time::Duration;
 
-use arbitrary::Unstructured;
 use director::core::balancer::Settings;
 use director::core::director::{Director, Entropy};
 use director::core::frame::Frame;
 use director::core::net::{NetworkEvent, PortId};
 use director::core::operation::Operation;
 use director::core::verdict::{Outbox, Outgoing, Verdict};
+use shared::addr::Family;
 use shared::time::Time;
+
+use checks::Past;
+use script::Script;
 
 /// Tells the story twice.
 pub fn run(data: &[u8]) {
     let first = Story::of(data).tell();
     let second = Story::of(data).tell();
     assert_eq!(first, second, "the same story ends differently");
-}
-
-/// The rest of the input, and what holds for the whole story.
-struct Script<'a> {
-    rest: Unstructured<'a>,
-    /// Real servers may have port 0. A connection then does not tell its server any more, since
-    /// another one may have the port itself.
-    any_port: bool,
-}
-
-impl Script<'_> {
-    fn byte(&mut self) -> u8 {
-        self.rest.arbitrary().unwrap_or(0)
-    }
-
-    /// One of these; the first ones are the usual ones.
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[usize::from(self.byte()) % choices.len()]
-    }
-
-    fn bytes(&mut self, most: usize) -> &[u8] {
-        let length = usize::from(self.byte()).min(most).min(self.rest.len());
-        self.rest.bytes(length).unwrap_or_default()
-    }
 }
 
 struct Story<'a> {
@@ -62,6 +48,8 @@ struct Story<'a> {
     outbox: Outbox,
     /// Whether the latest step was a frame that was dropped.
     dropped: bool,
+    /// Of the frames so far.
+    past: Past,
     /// The largest MTU so far.
     widest: u32,
     /// What happened, a number for each step.
@@ -70,28 +58,24 @@ struct Story<'a> {
 
 impl<'a> Story<'a> {
     fn of(data: &'a [u8]) -> Story<'a> {
-        let mut script = Script {
-            rest: Unstructured::new(data),
-            any_port: false,
-        };
-        let world = script.byte();
-        script.any_port = world & 0x40 != 0;
+        let script = Script::new(data);
         let entropy = Entropy {
             hash_key: [3, 5],
             identification: 100,
         };
         let mut settings = Settings::default();
-        if world & 0x80 != 0 {
-            settings.most_connections = 3;
+        if script.scene.small {
+            settings.most_connections = MOST as u32;
         }
         let mut director = Director::new(settings, entropy);
-        world::begin(&mut director, world, START);
+        world::begin(&mut director, script.scene, START);
         Story {
             script,
             director,
             now: START,
             outbox: Outbox::default(),
             dropped: false,
+            past: Past::Sound,
             widest: 0,
             told: Vec::new(),
         }
@@ -109,12 +93,7 @@ impl<'a> Story<'a> {
             let mtus = self.director.network.ports().map(|(_, port)| port.mtu);
             self.widest = mtus.fold(self.widest, u32::max);
             self.collect();
-            let counts = if self.script.any_port {
-                checks::Counts::OfConnections
-            } else {
-                checks::Counts::OfServers
-            };
-            checks::tables(&self.director, self.now, counts);
+            checks::tables(&self.director, self.now, self.script.scene);
         }
         self.end();
         self.told
@@ -124,6 +103,10 @@ impl<'a> Story<'a> {
         let arriving = frames::next(&mut self.script, &self.director, self.now);
         let port = arriving.port;
         let before = checks::Before::of(&mut self.director, &arriving);
+        if !before.is_sound() {
+            self.past = Past::Unsound;
+        }
+        let strangers = checks::strangers(&self.director, self.now);
         let mut buffer = vec![HEADROOM_FILL; HEADROOM];
         buffer.extend(&arriving.wire);
         buffer.extend([HEADROOM_FILL; HEADROOM]);
@@ -135,14 +118,19 @@ impl<'a> Story<'a> {
             .director
             .handle_frame(self.now, port, &mut frame, &mut self.outbox);
         let wire = frame.wire_bytes().to_vec();
-        // A tunnel's outer headers go in front.
-        let start = frame.wire_range().start;
+        // A tunnel's outer headers go in front; a shorter header leaves room behind the old beginning.
+        let start = frame.wire_range().start.min(HEADROOM);
         let around = [&buffer[..start], &buffer[end..]].concat();
         assert!(
             around.iter().all(|&byte| byte == HEADROOM_FILL),
             "written beside the frame"
         );
         checks::verdict(&self.director, &before, verdict, &wire);
+        if matches!(verdict, Verdict::Forward(_)) {
+            checks::soundness(&self.director, self.past, &wire);
+        }
+        let now = checks::strangers(&self.director, self.now);
+        assert!(now <= strangers, "a connection to an address of no service");
         self.dropped = matches!(verdict, Verdict::Drop(_));
         let verdict = match verdict {
             Verdict::Forward(PortId(port)) => (0, u64::from(port)),
@@ -155,7 +143,7 @@ impl<'a> Story<'a> {
     }
 
     fn operation(&mut self) {
-        let operation = world::operation(&mut self.script);
+        let operation = operations::operation(&mut self.script);
         let before = self.director.balancer.services();
         let done = self.director.apply(self.now, &operation);
         if done.is_err() {
@@ -169,7 +157,7 @@ impl<'a> Story<'a> {
     }
 
     fn network(&mut self) {
-        let event = world::event(&mut self.script);
+        let event = events::event(&mut self.script);
         self.director.network_changed(event, &mut self.outbox);
         if self.script.byte() & 1 == 1 {
             self.director.network.refresh();
@@ -244,7 +232,11 @@ impl<'a> Story<'a> {
         for frame in train.into_iter().chain(frames) {
             checks::outgoing(&self.director, &frame, self.widest);
             let bytes = match frame {
-                Outgoing::Transmit(_, bytes) | Outgoing::Local(bytes) => bytes,
+                Outgoing::Transmit(_, bytes) => {
+                    checks::soundness(&self.director, self.past, &bytes);
+                    bytes
+                }
+                Outgoing::Local(bytes) => bytes,
             };
             self.tell_of(&bytes);
         }
@@ -256,6 +248,13 @@ impl<'a> Story<'a> {
         self.tell_of(&services);
         let flushed = self.director.apply(self.now, &Operation::Flush);
         assert_eq!(flushed, Ok(()));
+        for family in [Family::V4, Family::V6] {
+            let address = places::local(family).ip();
+            // Not in every story is it one.
+            let _ = self
+                .director
+                .apply(self.now, &Operation::DeleteLocalAddress(address));
+        }
         self.director
             .network_changed(NetworkEvent::Addresses(Vec::new()), &mut self.outbox);
         self.pass(LONGER_THAN_ANY_TIMEOUT);
@@ -281,8 +280,11 @@ impl<'a> Story<'a> {
     }
 }
 
+/// Connections in a small table.
+const MOST: usize = 3;
 const START: Time = Time::from_secs(1000);
-const HEADROOM: usize = 16;
+/// Less than some outer headers have.
+const HEADROOM: usize = 32;
 const HEADROOM_FILL: u8 = 0xaa;
 /// `--set` takes up to 8 589 934 seconds.
 const LONGER_THAN_ANY_TIMEOUT: Duration = Duration::from_secs(8_600_000);

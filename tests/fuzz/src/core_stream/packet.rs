@@ -1,18 +1,18 @@
-//! Packets that are well-formed until somebody damages them.
+//! Packets that are well-formed until somebody damages them: what is behind the IP header.
 
-use shared::addr::Protocol;
-use shared::wire::checksum;
-use shared::wire::icmpv4;
-use shared::wire::ipv4;
+use director::core::ip;
+use shared::addr::{Addr, Family, Protocol};
+use shared::wire::icmpv4::Error;
 use shared::wire::sctp::{self, chunk};
 use shared::wire::transport;
 use shared::wire::vnet::{NEEDS_CSUM, VnetHeader};
+use shared::wire::{checksum, ethernet, icmpv6};
 
 /// An address and a port.
-pub(super) type End = ([u8; 4], u16);
+pub(super) type End = (Addr, u16);
 
-/// A TCP, UDP or SCTP packet to be built.
-#[derive(Debug, Clone, Copy)]
+/// A packet to be built. Both its ends are of one family.
+#[derive(Debug, Clone)]
 pub(super) struct Sketch {
     pub(super) protocol: Protocol,
     pub(super) source: End,
@@ -20,11 +20,11 @@ pub(super) struct Sketch {
     pub(super) tcp_flags: u8,
     pub(super) ttl: u8,
     pub(super) identification: u16,
-    /// Flags and offset as they stand in the header.
+    /// Flags and offset as they stand in a header of IPv4.
     pub(super) fragment: u16,
-    /// Words of options behind the IP header.
-    pub(super) option_words: u8,
-    pub(super) payload: usize,
+    /// Of IPv4 words of options, of IPv6 which extension headers (see [`headers`](super::headers)).
+    pub(super) options: u8,
+    pub(super) payload: Vec<u8>,
     pub(super) sum: Sum,
 }
 
@@ -39,21 +39,42 @@ pub(super) enum Sum {
 }
 
 impl Sketch {
+    /// One that asks for a connection.
+    pub(super) fn new(protocol: Protocol, source: End, destination: End) -> Sketch {
+        Sketch {
+            protocol,
+            source,
+            destination,
+            tcp_flags: SYN,
+            ttl: 64,
+            identification: 77,
+            fragment: shared::wire::ipv4::DF,
+            options: 0,
+            payload: counted(5),
+            sum: Sum::Complete,
+        }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        self.source.0.family()
+    }
+
     /// The packet, and what is still to be done to it.
     pub(super) fn build(&self) -> (VnetHeader, Vec<u8>) {
-        if self.protocol == Protocol::SCTP {
-            return self.build_sctp();
+        match self.protocol {
+            Protocol::SCTP => self.build_sctp(),
+            Protocol::TCP | Protocol::UDP => self.build_summed(),
+            _ => (VnetHeader::default(), self.build_sealed()),
         }
+    }
+
+    fn build_summed(&self) -> (VnetHeader, Vec<u8>) {
         let mut segment = self.transport_header();
         let header_bytes = segment.len();
-        segment.extend((0..self.payload).map(|at| at as u8));
+        segment.extend(&self.payload);
         let at = self.checksum_at();
-        let pseudo = checksum::pseudo_v4(
-            self.source.0,
-            self.destination.0,
-            self.protocol.0,
-            segment.len() as u16,
-        );
+        let length = segment.len() as u16;
+        let pseudo = ip::pseudo(self.source.0, self.destination.0, self.protocol, length);
         let complete = !checksum::fold(checksum::sum(&segment, pseudo));
         let ip = self.ip_header(self.protocol, segment.len());
         let mut vnet = VnetHeader::default();
@@ -64,12 +85,16 @@ impl Sketch {
             Sum::Wrong => complete ^ 0x0100,
             Sum::Partial(gso_size) => {
                 vnet.flags = NEEDS_CSUM;
-                vnet.csum_start = (ETHERNET + ip.len()) as u16;
+                vnet.csum_start = (ethernet::LENGTH + ip.len()) as u16;
                 vnet.csum_offset = at as u16;
                 if gso_size != 0 {
-                    vnet.gso_type = if self.protocol == Protocol::TCP { 1 } else { 5 };
+                    vnet.gso_type = match (self.protocol, self.family()) {
+                        (Protocol::TCP, Family::V4) => 1,
+                        (Protocol::TCP, Family::V6) => 4,
+                        _ => 5,
+                    };
                     vnet.gso_size = gso_size;
-                    vnet.hdr_len = (ETHERNET + ip.len() + header_bytes) as u16;
+                    vnet.hdr_len = (ethernet::LENGTH + ip.len() + header_bytes) as u16;
                 }
                 checksum::fold(pseudo)
             }
@@ -87,8 +112,8 @@ impl Sketch {
         let mut segment = self.source.1.to_be_bytes().to_vec();
         segment.extend(self.destination.1.to_be_bytes());
         segment.extend([1, 2, 3, 4, 0, 0, 0, 0, kind, 0]);
-        segment.extend((4 + self.payload as u16).to_be_bytes());
-        segment.extend((0..self.payload).map(|at| at as u8));
+        segment.extend((4 + self.payload.len() as u16).to_be_bytes());
+        segment.extend(&self.payload);
         let ip = self.ip_header(self.protocol, segment.len());
         let mut vnet = VnetHeader::default();
         match self.sum {
@@ -97,7 +122,7 @@ impl Sketch {
             Sum::Wrong => segment[sctp::CHECKSUM] ^= 1,
             Sum::Partial(gso_size) => {
                 vnet.flags = NEEDS_CSUM;
-                vnet.csum_start = (ETHERNET + ip.len()) as u16;
+                vnet.csum_start = (ethernet::LENGTH + ip.len()) as u16;
                 vnet.csum_offset = sctp::CHECKSUM as u16;
                 vnet.gso_size = gso_size;
                 vnet.gso_type = u8::from(gso_size != 0);
@@ -106,24 +131,40 @@ impl Sketch {
         (vnet, [ip, segment].concat())
     }
 
+    /// Of AH and ESP: nothing that anybody on the way could read.
+    fn build_sealed(&self) -> Vec<u8> {
+        let front = match self.protocol {
+            // ESP, three words more, an index and a number.
+            Protocol::AH => [50, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 7],
+            _ => [0, 0, 1, 0, 0, 0, 0, 7, 1, 2, 3, 4],
+        };
+        let ip = self.ip_header(self.protocol, front.len() + self.payload.len());
+        [&ip, &front[..], &self.payload].concat()
+    }
+
     /// A part of the datagram's bytes behind the IP header, without a transport header of its own.
     pub(super) fn later_part(&self) -> Vec<u8> {
-        let ip = self.ip_header(self.protocol, self.payload);
-        [ip, (0..self.payload).map(|at| at as u8).collect()].concat()
+        let ip = self.ip_header(self.protocol, self.payload.len());
+        [&ip[..], &self.payload].concat()
     }
 
     /// An ICMP error about this packet, of which so many bytes are quoted.
-    pub(super) fn error(&self, speaker: [u8; 4], message: icmpv4::Error, quoted: usize) -> Vec<u8> {
+    pub(super) fn error(&self, speaker: Addr, error: Error, quoted: usize) -> Vec<u8> {
         let (_, packet) = self.build();
-        let message = message.message(&packet[..packet.len().min(quoted)]);
-        let about = Sketch {
-            source: (speaker, 0),
-            destination: self.source,
-            fragment: 0,
-            ttl: 64,
-            ..*self
+        let quoted = &packet[..packet.len().min(quoted)];
+        let to = self.source.0;
+        let (protocol, message) = match self.family() {
+            Family::V4 => (Protocol::ICMP, error.message(quoted)),
+            Family::V6 => {
+                let (from, to) = (speaker.to_bytes(), to.to_bytes());
+                (Protocol::ICMPV6, icmpv6::message(error, from, to, quoted))
+            }
         };
-        let ip = about.ip_header(Protocol::ICMP, message.len());
+        let about = Sketch {
+            fragment: 0,
+            ..Sketch::new(protocol, (speaker, 0), self.source)
+        };
+        let ip = about.ip_header(protocol, message.len());
         [ip, message].concat()
     }
 
@@ -142,46 +183,18 @@ impl Sketch {
             let flags = self.tcp_flags;
             header.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         } else {
-            header.extend((transport::UDP_HEADER as u16 + self.payload as u16).to_be_bytes());
+            let length = transport::UDP_HEADER + self.payload.len();
+            header.extend((length as u16).to_be_bytes());
             header.extend([0, 0]);
         }
         header
     }
-
-    fn ip_header(&self, protocol: Protocol, payload: usize) -> Vec<u8> {
-        let options = usize::from(self.option_words) * 4;
-        let header = ipv4::Header {
-            tos: 0,
-            identification: self.identification,
-            fragment: self.fragment,
-            ttl: self.ttl,
-            protocol: protocol.0,
-            source: self.source.0,
-            destination: self.destination.0,
-        };
-        let mut bytes = header.to_bytes(payload + options).to_vec();
-        // No-operations, and one option that every fragment has to carry.
-        bytes.resize(bytes.len() + options, 1);
-        if let Some(first) = bytes.get_mut(ipv4::MIN_HEADER..ipv4::MIN_HEADER + 4) {
-            first.copy_from_slice(&[0x94, 4, 0, 0]);
-        }
-        bytes[0] = 0x45 + self.option_words;
-        fix_header_checksum(&mut bytes);
-        bytes
-    }
 }
 
-/// Makes an IP header's checksum right, as far as there is a header.
-pub(super) fn fix_header_checksum(packet: &mut [u8]) {
-    let length = usize::from(packet.first().map_or(0, |byte| byte & 0xf)) * 4;
-    if let Some(header) = packet.get_mut(..length) {
-        transport::set_field(header, 10, 0);
-        let sum = checksum::checksum(header);
-        transport::set_field(header, 10, sum);
-    }
+/// So many bytes, of which each is another than the one before.
+pub(super) fn counted(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| at as u8).collect()
 }
 
 /// The TCP flag that asks for a connection.
-const SYN: u8 = 2;
-
-const ETHERNET: usize = shared::wire::ethernet::LENGTH;
+pub(super) const SYN: u8 = 2;
