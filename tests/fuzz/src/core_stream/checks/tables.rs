@@ -29,7 +29,9 @@ pub(in super::super) fn tables(director: &Director, now: Time, scene: Scene) {
         if is_template(director, now, view) {
             continue;
         }
-        is_found(director, now, view, scene);
+        if !awaits_its_client(view) {
+            is_found(director, now, view, scene);
+        }
         let service = (view.protocol.0, view.virtual_address, view.virtual_port);
         let counts = counted
             .entry((service, view.destination, view.destination_port))
@@ -78,6 +80,11 @@ fn is_template(director: &Director, now: Time, view: &ConnectionView) -> bool {
     let looks_so = TEMPLATE.contains(&view.state.as_str()) && view.client_port == 0;
     let found = director.balancer.find(&request(view)).map(|(id, _)| id);
     looks_so && found.is_none_or(|id| director.balancer.connection_view(now, id) != *view)
+}
+
+/// A data connection of FTP whose client has not come yet, and with it its port, is found by no packet.
+fn awaits_its_client(view: &ConnectionView) -> bool {
+    (view.state.as_str(), view.client_port) == ("LISTEN", 0)
 }
 
 fn request(view: &ConnectionView) -> FlowKey {
