@@ -316,3 +316,40 @@ fn a_local_server_gets_what_the_client_sent() {
         assert_eq!(view.servers[0].active, 1);
     }
 }
+
+/// Of its protocol no service is made, whatever its ports say; nor does a packet that gets here all the same make a
+/// connection.
+#[test]
+fn udp_lite_is_the_hosts() {
+    let mut director = super::ipv6::director6(ForwardMethod::Nat);
+    let datagram = |protocol: u8, of_v6: bool| {
+        let mut packet = if of_v6 {
+            let (client, vip) = (super::ipv6::CLIENT6, super::ipv6::VIP6);
+            super::ipv6::packet(Kind::Udp, (client, 40001), (vip, 53))
+        } else {
+            udp((CLIENT, 40001), (VIP, 53)).packet()
+        };
+        if of_v6 {
+            packet[6] = protocol;
+        } else {
+            // The sum of the header says nothing else.
+            packet[9] = protocol;
+            packet[10..12].fill(0);
+            let sum = !shared::wire::checksum::fold(shared::wire::checksum::sum(&packet[..20], 0));
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        packet
+    };
+    for of_v6 in [false, true] {
+        let lite = datagram(UDP_LITE, of_v6);
+        let udp = datagram(17, of_v6);
+        assert!(director.takes(OUTSIDE, &ethernet(OUTSIDE_MAC, &udp)));
+        assert!(!director.takes(OUTSIDE, &ethernet(OUTSIDE_MAC, &lite)));
+        let outcome = from_client(&mut director, &lite);
+        assert_eq!((outcome.verdict, outcome.packet), (Verdict::Local, lite));
+    }
+    assert_eq!(director.balancer.connection_count(), 0);
+}
+
+/// IANA's number of it (RFC 3828).
+const UDP_LITE: u8 = 136;

@@ -95,6 +95,12 @@ impl Seen {
         }
     }
 
+    /// Whether it is a datagram that says that it has none.
+    pub(super) fn has_no_checksum(&self) -> bool {
+        let sum = transport::field(self.payload(), transport::UDP_CHECKSUM);
+        self.ip.protocol == Protocol::UDP && sum == Some(0)
+    }
+
     fn is_summed(&self) -> bool {
         let of_udp = self.ip.protocol == Protocol::UDP;
         let at = match of_udp {

@@ -1,6 +1,6 @@
 //! Lists and counts agree with each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -67,12 +67,18 @@ pub(in super::super) fn tables(director: &Director, now: Time, scene: Scene) {
     }
 }
 
-/// Connections to addresses that no service has, as those of deleted ones are. No packet makes one.
-pub(in super::super) fn strangers(director: &Director, now: Time) -> usize {
+/// Who has connections to an address that no service has, as those of deleted ones are, and to whom they lead. No
+/// packet makes one for anybody else: what a control connection of FTP says is for its own ends.
+pub(in super::super) fn strangers(
+    director: &Director,
+    now: Time,
+) -> BTreeSet<(IpAddr, IpAddr, IpAddr)> {
     let balancer = &director.balancer;
     let (connections, _) = balancer.connections(now, 0, usize::MAX);
     let served = |view: &&ConnectionView| balancer.serves_at(view.virtual_address.into());
-    connections.iter().filter(|view| !served(view)).count()
+    let strange = connections.iter().filter(|view| !served(view));
+    let ends = |view: &ConnectionView| (view.client, view.virtual_address, view.destination);
+    strange.map(ends).collect()
 }
 
 /// No packet belongs to a template, which has no client's port; one in a state of that name may be of a connection.
