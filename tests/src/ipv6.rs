@@ -22,18 +22,18 @@ pub fn of(family: Family, address: Ipv4Addr) -> IpAddr {
     }
 }
 
-/// Makes two tests of each function that takes a family.
+/// Makes two tests of each function that takes a family behind what else it takes.
 #[macro_export]
 macro_rules! of_both_families {
-    ($($test:ident => $four:ident, $six:ident;)*) => {$(
+    ($($test:ident $(($($first:expr),*))? => $four:ident, $six:ident;)*) => {$(
         #[test]
         fn $four() {
-            $test(shared::addr::Family::V4);
+            $test($($($first,)*)? shared::addr::Family::V4);
         }
 
         #[test]
         fn $six() {
-            $test(shared::addr::Family::V6);
+            $test($($($first,)*)? shared::addr::Family::V6);
         }
     )*};
 }

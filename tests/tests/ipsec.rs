@@ -71,22 +71,10 @@ fn follows(method: Method, family: Family) {
     assert_eq!(received(&client, &what()), (vip, 3));
 }
 
-fn by_nat(family: Family) {
-    follows(Method::Nat, family);
-}
-
-fn by_direct_routing(family: Family) {
-    follows(Method::Direct, family);
-}
-
-fn by_a_tunnel(family: Family) {
-    follows(Method::Ipip, family);
-}
-
 laboratory::of_both_families! {
-    by_nat => by_nat_of_ipv4, by_nat_of_ipv6;
-    by_direct_routing => by_direct_routing_of_ipv4, by_direct_routing_of_ipv6;
-    by_a_tunnel => by_a_tunnel_of_ipv4, by_a_tunnel_of_ipv6;
+    follows(Method::Nat) => by_nat_of_ipv4, by_nat_of_ipv6;
+    follows(Method::Direct) => by_direct_routing_of_ipv4, by_direct_routing_of_ipv6;
+    follows(Method::Ipip) => by_a_tunnel_of_ipv4, by_a_tunnel_of_ipv6;
 }
 
 const ESP: i32 = 50;

@@ -58,42 +58,14 @@ fn everything_arrives(method: Method, family: Family) {
     assert_eq!(reasons, expected, "{status}");
 }
 
-fn nat(family: Family) {
-    everything_arrives(Method::Nat, family);
-}
-
-fn direct_routing(family: Family) {
-    everything_arrives(Method::Direct, family);
-}
-
-fn ipip(family: Family) {
-    everything_arrives(Method::Ipip, family);
-}
-
-fn gue(family: Family) {
-    everything_arrives(Method::Gue, family);
-}
-
-fn gre(family: Family) {
-    everything_arrives(Method::Gre, family);
-}
-
-fn fullnat(family: Family) {
-    everything_arrives(Method::FullNat, family);
-}
-
-fn firewall_mark(family: Family) {
-    everything_arrives(Method::Mark, family);
-}
-
 laboratory::of_both_families! {
-    nat => nat_of_ipv4, nat_of_ipv6;
-    direct_routing => direct_routing_of_ipv4, direct_routing_of_ipv6;
-    ipip => ipip_of_ipv4, ipip_of_ipv6;
-    gue => gue_of_ipv4, gue_of_ipv6;
-    gre => gre_of_ipv4, gre_of_ipv6;
-    fullnat => fullnat_of_ipv4, fullnat_of_ipv6;
-    firewall_mark => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
+    everything_arrives(Method::Nat) => nat_of_ipv4, nat_of_ipv6;
+    everything_arrives(Method::Direct) => direct_routing_of_ipv4, direct_routing_of_ipv6;
+    everything_arrives(Method::Ipip) => ipip_of_ipv4, ipip_of_ipv6;
+    everything_arrives(Method::Gue) => gue_of_ipv4, gue_of_ipv6;
+    everything_arrives(Method::Gre) => gre_of_ipv4, gre_of_ipv6;
+    everything_arrives(Method::FullNat) => fullnat_of_ipv4, fullnat_of_ipv6;
+    everything_arrives(Method::Mark) => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
 }
 
 const EMSGSIZE: i32 = 90;

@@ -242,24 +242,12 @@ fn routed(method: Method, family: Family) {
     matrix.no_drops_but(&[]);
 }
 
-fn tunnels(family: Family) {
-    for method in [Method::Ipip, Method::Gue, Method::Gre] {
-        routed(method, family);
-    }
-}
-
-fn fullnat(family: Family) {
-    routed(Method::FullNat, family);
-}
-
-fn firewall_mark(family: Family) {
-    routed(Method::Mark, family);
-}
-
 laboratory::of_both_families! {
-    tunnels => tunnels_of_ipv4, tunnels_of_ipv6;
-    fullnat => fullnat_of_ipv4, fullnat_of_ipv6;
-    firewall_mark => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
+    routed(Method::Ipip) => ipip_of_ipv4, ipip_of_ipv6;
+    routed(Method::Gue) => gue_of_ipv4, gue_of_ipv6;
+    routed(Method::Gre) => gre_of_ipv4, gre_of_ipv6;
+    routed(Method::FullNat) => fullnat_of_ipv4, fullnat_of_ipv6;
+    routed(Method::Mark) => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
 }
 
 #[test]

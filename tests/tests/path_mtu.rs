@@ -63,32 +63,12 @@ fn nothing_stalls(method: Method, family: Family) {
     }
 }
 
-fn nat(family: Family) {
-    nothing_stalls(Method::Nat, family);
-}
-
-fn direct_routing(family: Family) {
-    nothing_stalls(Method::Direct, family);
-}
-
-fn tunnels(family: Family) {
-    for method in [Method::Ipip, Method::Gue, Method::Gre] {
-        nothing_stalls(method, family);
-    }
-}
-
-fn fullnat(family: Family) {
-    nothing_stalls(Method::FullNat, family);
-}
-
-fn firewall_mark(family: Family) {
-    nothing_stalls(Method::Mark, family);
-}
-
 laboratory::of_both_families! {
-    nat => nat_of_ipv4, nat_of_ipv6;
-    direct_routing => direct_routing_of_ipv4, direct_routing_of_ipv6;
-    tunnels => tunnels_of_ipv4, tunnels_of_ipv6;
-    fullnat => fullnat_of_ipv4, fullnat_of_ipv6;
-    firewall_mark => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
+    nothing_stalls(Method::Nat) => nat_of_ipv4, nat_of_ipv6;
+    nothing_stalls(Method::Direct) => direct_routing_of_ipv4, direct_routing_of_ipv6;
+    nothing_stalls(Method::Ipip) => ipip_of_ipv4, ipip_of_ipv6;
+    nothing_stalls(Method::Gue) => gue_of_ipv4, gue_of_ipv6;
+    nothing_stalls(Method::Gre) => gre_of_ipv4, gre_of_ipv6;
+    nothing_stalls(Method::FullNat) => fullnat_of_ipv4, fullnat_of_ipv6;
+    nothing_stalls(Method::Mark) => firewall_mark_of_ipv4, firewall_mark_of_ipv6;
 }

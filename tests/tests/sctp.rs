@@ -190,29 +190,13 @@ fn associate(method: Method, family: Family) {
     assert!(status.contains("dropped packets\n  none"), "{status}");
 }
 
-fn by_nat(family: Family) {
-    associate(Method::Nat, family);
-}
-
-fn by_direct_routing(family: Family) {
-    associate(Method::Direct, family);
-}
-
-fn by_full_nat(family: Family) {
-    associate(Method::FullNat, family);
-}
-
-fn by_each_tunnel(family: Family) {
-    for method in [Method::Ipip, Method::Gue, Method::Gre] {
-        associate(method, family);
-    }
-}
-
 laboratory::of_both_families! {
-    by_nat => by_nat_of_ipv4, by_nat_of_ipv6;
-    by_direct_routing => by_direct_routing_of_ipv4, by_direct_routing_of_ipv6;
-    by_full_nat => by_full_nat_of_ipv4, by_full_nat_of_ipv6;
-    by_each_tunnel => by_each_tunnel_of_ipv4, by_each_tunnel_of_ipv6;
+    associate(Method::Nat) => by_nat_of_ipv4, by_nat_of_ipv6;
+    associate(Method::Direct) => by_direct_routing_of_ipv4, by_direct_routing_of_ipv6;
+    associate(Method::FullNat) => by_full_nat_of_ipv4, by_full_nat_of_ipv6;
+    associate(Method::Ipip) => by_ipip_of_ipv4, by_ipip_of_ipv6;
+    associate(Method::Gue) => by_gue_of_ipv4, by_gue_of_ipv6;
+    associate(Method::Gre) => by_gre_of_ipv4, by_gre_of_ipv6;
 }
 
 const SCTP: i32 = 132;
