@@ -213,7 +213,7 @@ fn the_old_names_and_their_habits_work() {
         "Service already exists\n"
     );
     assert_eq!(shell("ipvsadm -A -t 192.0.2.100:80").0, Some(255));
-    let later = shell("ipvsadm -A -f 7 -6 -s sh");
+    let later = shell("ipvsadm -A -t [fe80::1]:80 -s sh");
     assert_eq!(later.0, Some(255));
     assert!(
         later.2.contains("not supported by this director yet"),

@@ -58,9 +58,11 @@ impl Forwarding {
         }
         for name in self.interfaces.clone() {
             match self.forward(&name, family, netlink) {
-                // It has vanished, or has another name.
+                // It has vanished, or has another name. One that is too narrow for IPv6 has no settings of it.
                 Err(RoutingError::Sysctl(error)) if error.is_missing() => {
-                    self.interfaces.remove(&name);
+                    if family == Family::V4 {
+                        self.interfaces.remove(&name);
+                    }
                 }
                 outcome => outcome?,
             }
@@ -231,18 +233,22 @@ mod tests {
     fn each_family_is_put_back_alone() {
         let in_namespace = || {
             ip("link add v0 type veth peer name v1");
+            ip("link add narrow mtu 1000 type veth peer name v2");
             let file = std::env::temp_dir().join(format!("lvs-forwarding-{}", std::process::id()));
             let mut netlink = Netlink::open().unwrap();
             let mut forwarding = Forwarding::new(file.clone());
             forwarding.interface("v0", &mut netlink).unwrap();
             forwarding.interface("vanished", &mut netlink).unwrap();
+            forwarding.interface("narrow", &mut netlink).unwrap();
             let four = Sysctl::ipv4_conf("v0", "forwarding");
             let six = setting_of_ipv6("v0", &mut netlink).unwrap().unwrap();
             let values = || [&four, &six].map(|setting| setting.read().unwrap());
-            for family in [Family::V4, Family::V6] {
+            for family in [Family::V6, Family::V4] {
                 forwarding.begin(family, "lvs0", &mut netlink).unwrap();
             }
             assert_eq!(values(), ["1", "1"]);
+            let narrow = Sysctl::ipv4_conf("narrow", "forwarding");
+            assert_eq!(narrow.read().unwrap(), "1");
             // Another director finds what a killed one has changed.
             let mut forwarding = Forwarding::new(file.clone());
             forwarding.end(Family::V6);
