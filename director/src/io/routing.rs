@@ -192,9 +192,7 @@ impl Routing {
 
     /// Frames are taken from this interface.
     pub(super) fn interface(&mut self, name: &str, netlink: &mut Netlink) {
-        if let Err(error) = self.forwarding.interface(name, netlink) {
-            warn!("marked packets of {name} do not get here: {error}");
-        }
+        self.forwarding.interface(name, netlink);
     }
 
     /// Undoes everything.

@@ -72,16 +72,14 @@ impl Forwarding {
         Ok(())
     }
 
-    /// Frames are taken from one more interface.
-    pub(super) fn interface(
-        &mut self,
-        name: &str,
-        netlink: &mut Netlink,
-    ) -> Result<(), RoutingError> {
+    /// Frames are taken from one more interface. One family's trouble is not the other's.
+    pub(super) fn interface(&mut self, name: &str, netlink: &mut Netlink) {
         self.interfaces.insert(name.to_owned());
-        let families = self.families.clone();
-        let mut forward = |family| self.forward(name, family, netlink);
-        families.into_iter().try_for_each(&mut forward)
+        for family in self.families.clone() {
+            if let Err(error) = self.forward(name, family, netlink) {
+                warn!("marked packets of {family} from {name} do not get here: {error}");
+            }
+        }
     }
 
     /// Puts a family's settings back.
@@ -237,9 +235,9 @@ mod tests {
             let file = std::env::temp_dir().join(format!("lvs-forwarding-{}", std::process::id()));
             let mut netlink = Netlink::open().unwrap();
             let mut forwarding = Forwarding::new(file.clone());
-            forwarding.interface("v0", &mut netlink).unwrap();
-            forwarding.interface("vanished", &mut netlink).unwrap();
-            forwarding.interface("narrow", &mut netlink).unwrap();
+            forwarding.interface("v0", &mut netlink);
+            forwarding.interface("vanished", &mut netlink);
+            forwarding.interface("narrow", &mut netlink);
             let four = Sysctl::ipv4_conf("v0", "forwarding");
             let six = setting_of_ipv6("v0", &mut netlink).unwrap().unwrap();
             let values = || [&four, &six].map(|setting| setting.read().unwrap());

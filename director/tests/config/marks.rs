@@ -7,11 +7,7 @@ use director::core::operation::{
 };
 use shared::addr::{Family, Protocol};
 
-#[track_caller]
-fn faults(text: &str, expected: &str) {
-    let faults = Config::parse(text, "d.toml").expect_err("a bad file");
-    assert_eq!(faults.to_string(), expected.trim_end());
-}
+use super::faults;
 
 #[test]
 fn of_ipv4() {
